@@ -1,0 +1,37 @@
+"""Everything is checked in float64, the same in every run, and without a screen."""
+
+import os
+import zlib
+from collections.abc import Iterator
+
+import hypothesis
+import jax
+import pytest
+
+os.environ["MPLBACKEND"] = "Agg"  # read when matplotlib is first imported, if it is
+jax.config.update("jax_enable_x64", True)
+
+# No deadline: the first example compiles. Derandomised: a failure fails everywhere.
+hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("project")
+
+
+@pytest.fixture
+def key(request: pytest.FixtureRequest) -> jax.Array:
+    """A PRNG key of its own for each test, from its name, the same in every run."""
+    return jax.random.key(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture(scope="module")
+def strict_promotion() -> Iterator[None]:
+    """Silent promotion of ranks or dtypes is an error in the rest of this module.
+
+    For the tests of ``sensitivity`` only (optax raises under it), by
+    ``pytestmark = pytest.mark.usefixtures("strict_promotion")``. It has the scope of a
+    module because hypothesis refuses fixtures that it cannot renew for each example.
+
+    Yields:
+        Nothing: the rules hold until the module is done.
+    """
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        yield

@@ -1,0 +1,153 @@
+"""The one definition of attention: what is analysed is what runs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
+
+from sensitivity.layer import AttentionWeights, ScoreBias
+
+__all__ = [
+    "AttentionWeights",
+    "ScoreBias",
+    "attend",
+    "attend_rows",
+    "attention_weights",
+    "project",
+]
+
+
+def project(
+    x: Float[ArrayLike, "*batch T D"],
+    kernel: Float[ArrayLike, "D H K"],
+    bias: Float[ArrayLike, "H K"] | None,
+) -> Float[Array, "*batch H T K"]:
+    """Apply one projection of a layer, heads in front of time.
+
+    Args:
+        x: Inputs, shape (..., T, D).
+        kernel: Shape (D, H, K).
+        bias: Shape (H, K), or None.
+
+    Returns:
+        Projected inputs, shape (..., H, T, K).
+    """
+    projected = jnp.einsum("...td,dhk->...htk", x, kernel)
+    return projected if bias is None else projected + jnp.asarray(bias)[:, None, :]
+
+
+def attention_weights(
+    q: Float[Array, "*batch R K"],
+    k: Float[Array, "*batch T K"],
+    score_bias: ScoreBias,
+    rows: Int[Array, " R"],
+) -> tuple[Float[Array, "*batch R T"], Bool[Array, "*batch R T"]]:
+    r"""Attention weights of some query rows.
+
+    .. math:: \alpha_i = \mathrm{softmax}_j(q_i \cdot k_j / \sqrt{K} + m_{ij})
+
+    Args:
+        q: Queries of the rows, shape (..., R, K).
+        k: Keys, shape (..., T, K).
+        score_bias: The bias m.
+        rows: Positions i of the query rows.
+
+    Returns:
+        The weights, shape (..., R, T), and whether row i may attend to step j
+        (broadcasts to the same shape). A row that may attend to nothing has NaN
+        weights: callers refuse it beforehand.
+    """
+    bias, allowed = score_bias.rows(rows, k.shape[-2], q.dtype)
+    scores = jnp.einsum("...ik,...jk->...ij", q * k.shape[-1] ** -0.5, k) + bias
+    return jax.nn.softmax(scores, where=allowed), allowed
+
+
+def attend_rows(
+    x_q: Float[ArrayLike, "*batch R D"],
+    x_k: Float[ArrayLike, "*batch T D"],
+    x_v: Float[ArrayLike, "*batch T D"],
+    weights: AttentionWeights,
+    score_bias: ScoreBias,
+    rows: Int[Array, " R"],
+    per_head: bool = False,
+) -> Float[Array, "..."]:
+    """Outputs of some query rows of a layer; `attend` is all of them.
+
+    Args:
+        x_q: Inputs of the query rows, shape (..., R, D).
+        x_k: Inputs that feed the keys, shape (..., T, D).
+        x_v: Inputs that feed the values, shape (..., T, D).
+        weights: The layer.
+        score_bias: What is added to the scores.
+        rows: Positions i of the query rows.
+        per_head: Whether to keep the heads apart.
+
+    Returns:
+        Outputs, shape (..., R, O), or (..., H, R, O) per head.
+    """
+    q = project(x_q, weights.query, weights.query_bias)
+    k = project(x_k, weights.key, weights.key_bias)
+    v = project(x_v, weights.value, weights.value_bias)
+    alpha, _ = attention_weights(q, k, score_bias, rows)
+    heads = jnp.einsum("...hij,...hjv->...hiv", alpha, v)
+    if per_head:
+        if weights.out is None:
+            return heads
+        return jnp.einsum("...hiv,hvo->...hio", heads, weights.out)
+    if weights.out is None:
+        heads = jnp.moveaxis(heads, -3, -2)
+        return heads.reshape(*heads.shape[:-2], -1)
+    outputs = jnp.einsum("...hiv,hvo->...io", heads, weights.out)
+    return outputs if weights.out_bias is None else outputs + weights.out_bias
+
+
+def attend(
+    x_q: Float[ArrayLike, "*batch T D"],
+    x_k: Float[ArrayLike, "*batch T D"],
+    x_v: Float[ArrayLike, "*batch T D"],
+    weights: AttentionWeights,
+    score_bias: ScoreBias | None = None,
+    *,
+    per_head: bool = False,
+) -> Float[Array, "..."]:
+    r"""Multi-head attention as a function of the three inputs of its projections.
+
+    .. math:: o_i = \sum_n W^O_n \sum_j \alpha^n_{ij} v^n_j + b^O
+
+    With ``x_q = x_k = x_v = x`` this is self-attention; its three partial Jacobians
+    there are the query, key and value paths.
+
+    Args:
+        x_q: Inputs that feed the queries, shape (..., T, D).
+        x_k: Inputs that feed the keys, shape (..., T, D).
+        x_v: Inputs that feed the values, shape (..., T, D).
+        weights: The layer.
+        score_bias: What is added to the scores; nothing by default. Every row must be
+            left with something to attend to, otherwise it is NaN.
+        per_head: Whether to return each head by itself, its block of ``out`` folded in
+            and without ``out_bias``.
+
+    Returns:
+        Outputs, shape (..., T, O); per head (..., H, T, O), O being V without ``out``.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.eye(3, dtype=np.float32)
+        >>> kernel = np.zeros((3, 1, 2), np.float32)  # uniform attention
+        >>> w = AttentionWeights(query=kernel, key=kernel, value=x[:, None, :])
+        >>> np.round(attend(x, x, x, w)[0] * 3).tolist()
+        [1.0, 1.0, 1.0]
+
+    References:
+        Vaswani et al., `Attention is all you need <https://arxiv.org/abs/1706.03762>`_,
+        2017, Eq. 1; arXiv 2602.10956, Eq. 1-3.
+    """
+    return attend_rows(
+        x_q,
+        x_k,
+        x_v,
+        weights,
+        ScoreBias() if score_bias is None else score_bias,
+        jnp.arange(np.shape(x_q)[-2]),
+        per_head,
+    )

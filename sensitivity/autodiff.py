@@ -1,0 +1,218 @@
+"""Exact path Jacobians by automatic differentiation, streamed by query row.
+
+The reference: no derivative is written by hand. Row i of a layer depends on ``x[i]``
+through its query and on all of x through keys and values, so its Jacobian costs
+O(O T D) numbers, and T rows cost T^2 work where the whole layer's would cost T^3.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from sensitivity.attention import attend_rows
+from sensitivity.inputs import run
+from sensitivity.layer import AttentionWeights, ScoreBias
+from sensitivity.memory import blocks_within
+from sensitivity.norms import Norm, PathNorms, frobenius
+from sensitivity.streaming import over_rows, over_samples
+
+
+class PathJacobians(NamedTuple):
+    """What a change of ``x[j]`` does to output i, by the path it takes.
+
+    Every field has shape (..., T, T, O, D), or (..., H, T, T, O, D) per head; entry
+    ``[i, j]`` is the O x D block of ``d o[i] / d x[j]`` along that path.
+
+    Attributes:
+        value: Through the values, attention weights held fixed.
+        key: Through the scores, by way of the key of step j.
+        query: Through the scores, by way of the query of step i; zero unless i = j.
+    """
+
+    value: Float[Array, "*batch T T O D"]
+    key: Float[Array, "*batch T T O D"]
+    query: Float[Array, "*batch T T O D"]
+
+    @property
+    def total(self) -> Float[Array, "*batch T T O D"]:
+        """The Jacobian of the layer: the sum of the three paths."""
+        return self.value + self.key + self.query
+
+
+def path_jacobians(
+    x: Float[ArrayLike, "*batch T D"],
+    weights: AttentionWeights,
+    *,
+    score_bias: ScoreBias | None = None,
+    per_head: bool = False,
+    max_memory: str | int = "4GiB",
+) -> PathJacobians:
+    r"""Exact Jacobians of a layer by its three inputs, by automatic differentiation.
+
+    With :math:`f(x_q, x_k, x_v)` the layer as a function of the inputs of its three
+    projections, the paths are its partial Jacobians at :math:`x_q = x_k = x_v = x`:
+
+    .. math:: J^{query} = \partial f / \partial x_q, \quad
+        J^{key} = \partial f / \partial x_k, \quad J^{value} = \partial f / \partial x_v
+
+    Args:
+        x: Inputs, shape (..., T, D).
+        weights: The layer.
+        score_bias: What is added to the scores; nothing by default.
+        per_head: Whether to return each head by itself, its block of ``out`` folded in.
+        max_memory: Budget for the result, which takes 3 T^2 O D numbers.
+
+    Returns:
+        The three path Jacobians.
+
+    Raises:
+        ValueError: If the inputs do not fit (see `sensitivity.inputs`) or the result
+            does not fit ``max_memory``.
+
+    Example:
+        >>> import numpy as np
+        >>> w = np.zeros((2, 1, 2))
+        >>> w = AttentionWeights(query=w, key=w, value=np.eye(2)[:, None])
+        >>> paths = path_jacobians(np.eye(2), w)
+        >>> paths.value[1, 0].tolist()  # uniform attention: half of W^V
+        [[0.5, 0.0], [0.0, 0.5]]
+
+    References:
+        arXiv 2602.10956, Eq. 1-4 and 9-22.
+    """
+
+    def compute(x: Array, weights: AttentionWeights, bias: ScoreBias) -> PathJacobians:
+        outputs = (
+            weights.heads * weights.head_output_width
+            if per_head
+            else weights.output_width
+        )
+        blocks_within(
+            max_memory,
+            fixed=6 * x.size * x.shape[-2] * outputs * x.dtype.itemsize,
+            per_item=_row_bytes(x, weights, per_head),
+            wanted=1,
+            what=f"the Jacobians of {x.shape[-2]} x {x.shape[-2]} blocks; path_norms "
+            "streams and needs far less",
+        )
+        return _path_jacobians(x, weights, bias, per_head)
+
+    return run(compute, x, weights, score_bias)
+
+
+def autodiff_path_norms(
+    x: Float[Array, "*batch T D"],
+    weights: AttentionWeights,
+    score_bias: ScoreBias,
+    norm: Norm,
+    residual: bool,
+    per_head: bool,
+    max_memory: str | int,
+) -> PathNorms:
+    """Path norms from Jacobians that exist one block of rows at a time.
+
+    Args:
+        x: Checked inputs, shape (..., T, D).
+        weights: The layer.
+        score_bias: What is added to the scores.
+        norm: Which norm.
+        residual: Whether the total has the identity added where i = j.
+        per_head: Whether to keep the heads apart.
+        max_memory: Budget, on top of the result.
+
+    Returns:
+        Norms of every pair of steps.
+
+    Raises:
+        ValueError: If one row does not fit ``max_memory``.
+    """
+    T = x.shape[-2]
+    block = blocks_within(
+        max_memory,
+        fixed=0,
+        per_item=_row_bytes(x, weights, per_head),
+        wanted=min(T, 16),
+        what="one row of Jacobians",
+    )
+    return _path_norms(x, weights, score_bias, norm, residual, per_head, block)
+
+
+def _row(
+    x: Float[Array, "T D"],
+    weights: AttentionWeights,
+    score_bias: ScoreBias,
+    per_head: bool,
+    i: Int[Array, ""],
+) -> PathJacobians:
+    """Jacobians of one query row: value and key ([H,] T, O, D), query ([H,] O, D)."""
+
+    def output(x_q: Array, x_k: Array, x_v: Array) -> Array:
+        rows = attend_rows(x_q[None], x_k, x_v, weights, score_bias, i[None], per_head)
+        return rows[..., 0, :]
+
+    query, key, value = jax.jacrev(output, argnums=(0, 1, 2))(x[i], x, x)
+    return PathJacobians(jnp.moveaxis(value, -2, -3), jnp.moveaxis(key, -2, -3), query)
+
+
+def _row_bytes(x: Array, weights: AttentionWeights, per_head: bool) -> int:
+    """Bytes one row takes: two paths, their cotangents, the sum and its norm."""
+    T, D = x.shape[-2:]
+    width = weights.head_output_width if per_head else weights.output_width
+    outputs = width * (weights.heads if per_head else 1)
+    through_heads = weights.heads * (weights.key_width + weights.value_width + 4)
+    return x.dtype.itemsize * outputs * T * (5 * D + through_heads)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _path_jacobians(
+    x: Array, weights: AttentionWeights, score_bias: ScoreBias, per_head: bool
+) -> PathJacobians:
+    T = x.shape[-2]
+
+    def sample(x: Array, bias: ScoreBias) -> PathJacobians:
+        rows = jax.vmap(functools.partial(_row, x, weights, bias, per_head))
+        value, key, query = over_rows(rows, T, min(T, 16))
+        same = jnp.eye(T, dtype=x.dtype)[..., None, None]
+        if per_head:
+            same = same[:, None]
+        paths = PathJacobians(value, key, same * query[..., None, :, :])
+        return jax.tree.map(lambda p: jnp.moveaxis(p, 0, -4), paths)
+
+    return over_samples(sample, x, score_bias)
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4, 5, 6))
+def _path_norms(
+    x: Array,
+    weights: AttentionWeights,
+    score_bias: ScoreBias,
+    norm: Norm,
+    residual: bool,
+    per_head: bool,
+    block: int,
+) -> PathNorms:
+    T, D = x.shape[-2:]
+
+    def measure(blocks: Array) -> Array:
+        if norm == "frobenius":
+            return frobenius(blocks)
+        return jnp.linalg.svd(blocks, compute_uv=False)[..., 0]
+
+    def sample(x: Array, bias: ScoreBias) -> PathNorms:
+        def row(i: Array) -> PathNorms:
+            value, key, query = _row(x, weights, bias, per_head, i)
+            here = query + jnp.eye(D, dtype=x.dtype) if residual else query
+            total = (value + key).at[..., i, :, :].add(here)
+            zeros = jnp.zeros_like(value[..., 0, 0])
+            stacked = jnp.concatenate([value, key, total, query[..., None, :, :]], -3)
+            norms = measure(stacked)  # one call: see sensitivity.lapack
+            value, key, total = jnp.split(norms[..., :-1], 3, axis=-1)
+            return PathNorms(value, key, zeros.at[..., i].set(norms[..., -1]), total)
+
+        norms = over_rows(jax.vmap(row), T, block)
+        return jax.tree.map(lambda n: jnp.moveaxis(n, 0, -2), norms)
+
+    return over_samples(sample, x, score_bias)

@@ -1,0 +1,233 @@
+"""Verdicts: in how many rows of a layer each statement holds, and how tightly."""
+
+from typing import Literal, NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+from jaxtyping import ArrayLike, Bool, Float
+
+from sensitivity.layer import AttentionWeights, ScoreBias
+from sensitivity.norms import Norm, check_choice
+from sensitivity.path_norms import Engine, path_norms
+from sensitivity.profiles import Means, layer_means, means_of, profile
+from sensitivity.statements import STATEMENTS, pooled, sides
+
+Level = Literal["head", "layer"]
+
+_EQUALITIES = ("eq5", "eq6_middle")
+_OFF_DIAGONAL = ("eq8_off_diagonal", "eq8_off_diagonal_conditional")
+_RELATIVE_SLACK = {"float64": 1e-9, "float32": 1e-4}
+
+
+class Judged(NamedTuple):
+    """One statement, row by row; shapes (..., H, R), or (..., R) for a layer.
+
+    R is T, or 1 where a statement is about a mean over rows.
+
+    Attributes:
+        statement: Its name.
+        exact: The left side.
+        bound: The right side.
+        ratio: exact / bound, both raised by the rounding scale; 1 where they differ by
+            no more than that scale.
+        holds: Whether the statement holds there.
+        counted: Whether the statement says anything about the row.
+    """
+
+    statement: str
+    exact: Float[np.ndarray, "*batch R"]
+    bound: Float[np.ndarray, "*batch R"]
+    ratio: Float[np.ndarray, "*batch R"]
+    holds: Bool[np.ndarray, "*batch R"]
+    counted: Bool[np.ndarray, "*batch R"]
+
+
+def judge(
+    x: Float[ArrayLike, "*batch T D"],
+    weights: AttentionWeights,
+    *,
+    score_bias: ScoreBias | None = None,
+    norm: Norm = "spectral",
+    level: Level = "head",
+    engine: Engine = "closed_form",
+    max_memory: str | int = "1GiB",
+) -> list[Judged]:
+    """Judge every statement in every row.
+
+    With ``s_i`` 16 roundings of the row's scale (`Profile.rounding_scale`), a statement
+    holds where exact <= bound (1 + 1e-9) + s_i (float32: 1e-4), an equality where the
+    difference is as small on both sides: rounding never makes a verdict.
+
+    Args:
+        x: Inputs, shape (..., T, D).
+        weights: The layer.
+        score_bias: What is added to the scores; nothing by default.
+        norm: ``"spectral"`` or ``"frobenius"``.
+        level: Each ``"head"`` by itself, or the whole ``"layer"``.
+        engine: What measures the exact side. In closed form ``eq6_middle`` is an
+            identity; autodiff tests it.
+        max_memory: Budget for the work arrays.
+
+    Returns:
+        The statements in the order of `STATEMENTS`.
+
+    Raises:
+        ValueError: If an option is none of its choices, or the inputs do not fit (see
+            `sensitivity.profile`).
+    """
+    check_choice("norm", norm, Norm)
+    check_choice("level", level, Level)
+    check_choice("engine", engine, Engine)
+    heads = profile(x, weights, score_bias=score_bias, norm=norm, max_memory=max_memory)
+    per_head = level == "head"
+    width = weights.head_output_width if per_head else weights.output_width
+    residual = width == weights.model_width
+    if engine == "autodiff":
+        norms = path_norms(
+            x,
+            weights,
+            score_bias=score_bias,
+            norm=norm,
+            residual=residual,
+            engine=engine,
+            per_head=per_head,
+            max_memory=max_memory,
+        )
+        means = means_of(norms)
+    elif per_head:
+        means = Means(*heads[: len(Means._fields)])
+    else:
+        means = layer_means(
+            x, weights, score_bias=score_bias, norm=norm, max_memory=max_memory
+        )
+    dtype = np.asarray(means.value_mean).dtype.name
+    heads, means = (
+        jax.tree.map(lambda field: np.asarray(field, float), one)
+        for one in (heads, means)
+    )
+    identity = {"spectral": 1.0, "frobenius": weights.model_width**0.5}[norm]
+    both = sides(means, heads, weights.key_width, identity * residual, per_head)
+    scale = 16 * np.finfo(dtype).eps * pooled(heads.rounding_scale, per_head)
+    others = pooled(heads.other_steps, per_head) > 0
+    return [
+        _verdict(name, *both[name], scale, others, per_head, _RELATIVE_SLACK[dtype])
+        for name in STATEMENTS
+    ]
+
+
+def _verdict(
+    name: str,
+    exact: np.ndarray,
+    bound: np.ndarray,
+    scale: np.ndarray,
+    others: np.ndarray,
+    per_head: bool,
+    slack: float,
+) -> Judged:
+    if exact.shape != scale.shape:
+        scale = scale.mean(-1, keepdims=True)
+    excess = exact - bound
+    if per_head and name in _EQUALITIES:
+        excess = np.abs(excess)
+    counted = others if name in _OFF_DIAGONAL else np.ones_like(exact, dtype=bool)
+    ratio = (exact + scale) / (bound + scale)
+    return Judged(
+        statement=name,
+        exact=exact,
+        bound=bound,
+        ratio=np.where(np.abs(exact - bound) <= scale, 1.0, ratio),
+        holds=excess <= slack * bound + scale,
+        counted=counted,
+    )
+
+
+def check_bounds(
+    x: Float[ArrayLike, "*batch T D"],
+    weights: AttentionWeights,
+    *,
+    score_bias: ScoreBias | None = None,
+    norm: Norm = "spectral",
+    level: Level = "head",
+    engine: Engine = "closed_form",
+    max_memory: str | int = "1GiB",
+) -> pd.DataFrame:
+    """Which published bounds hold on a layer, and how tightly.
+
+    Args:
+        x: Inputs, shape (..., T, D); leading axes are samples and nodes.
+        weights: The layer.
+        score_bias: What is added to the scores; nothing by default.
+        norm: ``"spectral"`` or ``"frobenius"``.
+        level: Each ``"head"`` by itself, or the whole ``"layer"``.
+        engine: What measures the exact side, ``"closed_form"`` or ``"autodiff"``.
+        max_memory: Budget for the work arrays.
+
+    Returns:
+        One row per statement, with the columns ``statement``, ``rows`` (query rows of
+        all samples, nodes and heads that it speaks of), ``rows_holding``,
+        ``worst_ratio`` and ``median_ratio`` of exact / bound (empty without rows).
+        ``attrs["identity"]`` says whether the diagonal lines have the identity: it is
+        left out where the output is not as wide as the input.
+
+    Raises:
+        ValueError: If an option is none of its choices, or the inputs do not fit (see
+            `sensitivity.profile`).
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> kernel = rng.normal(size=(3, 16, 1, 16)) / 4
+        >>> w = AttentionWeights(*kernel)
+        >>> table = check_bounds(rng.normal(size=(96, 16)), w).set_index("statement")
+        >>> table.loc["eq8_off_diagonal", ["rows", "rows_holding"]].tolist()
+        [96, 96]
+        >>> bool(table.loc["eq8_diagonal_as_printed", "worst_ratio"] > 1)  # not a bound
+        True
+
+    References:
+        arXiv 2602.10956, Eq. 5-8 and 24-26; README.md, "What is wrong in Eq. 8".
+    """
+    judged = judge(
+        x,
+        weights,
+        score_bias=score_bias,
+        norm=norm,
+        level=level,
+        engine=engine,
+        max_memory=max_memory,
+    )
+    rows = []
+    for one in judged:
+        ratios = one.ratio[one.counted]
+        rows.append(
+            {
+                "statement": one.statement,
+                "rows": ratios.size,
+                "rows_holding": int(one.holds[one.counted].sum()),
+                "worst_ratio": ratios.max() if ratios.size else np.nan,
+                "median_ratio": np.median(ratios) if ratios.size else np.nan,
+            }
+        )
+    table = pd.DataFrame(rows)
+    table.attrs["identity"] = identity_note(weights, level)
+    return table
+
+
+def identity_note(weights: AttentionWeights, level: Level) -> str:
+    """Whether the diagonal lines of a layer have the identity, in words.
+
+    Args:
+        weights: The layer.
+        level: Head or layer.
+
+    Returns:
+        A sentence.
+    """
+    width = weights.head_output_width if level == "head" else weights.output_width
+    if width == weights.model_width:
+        return f"diagonal lines of the {level} have the identity (O = D = {width})"
+    return (
+        f"diagonal lines of the {level} are judged without the identity and ||I||: "
+        f"O = {width} is not D = {weights.model_width}"
+    )

@@ -1,0 +1,128 @@
+"""The two norms, and what a table of path norms looks like."""
+
+from typing import Literal, NamedTuple, get_args
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from sensitivity.layer import AttentionWeights
+
+Norm = Literal["spectral", "frobenius"]
+
+
+class PathNorms(NamedTuple):
+    """Norms of the path Jacobians, one per query step i and source step j.
+
+    Every field has shape (..., T, T), or (..., H, T, T) per head; entry ``[i, j]`` is
+    the norm of the O x D block ``d o[i] / d x[j]`` along that path.
+
+    Attributes:
+        value: Through the values.
+        key: Through the key of step j.
+        query: Through the query of step i; zero unless i = j.
+        total: Norm of the sum of the three, with the residual where asked for.
+    """
+
+    value: Float[Array, "*batch T T"]
+    key: Float[Array, "*batch T T"]
+    query: Float[Array, "*batch T T"]
+    total: Float[Array, "*batch T T"]
+
+
+class PathRows(NamedTuple):
+    """Path norms of a block of R query rows, before they make a table.
+
+    Attributes:
+        value: Shape (R, T).
+        key: Shape (R, T).
+        total: With ``diagonal`` where i = j, shape (R, T).
+        query: ||J^query_ii||, shape (R,).
+        diagonal: ||J_ii||, with the residual where asked for, shape (R,).
+        same: Whether i = j, shape (R, T).
+    """
+
+    value: Float[Array, "R T"]
+    key: Float[Array, "R T"]
+    total: Float[Array, "R T"]
+    query: Float[Array, " R"]
+    diagonal: Float[Array, " R"]
+    same: Bool[Array, "R T"]
+
+
+def check_choice(name: str, value: str, choices: object) -> None:
+    """Refuse an option that is none of its choices.
+
+    Raises:
+        ValueError: Naming the option, the choices and the value.
+    """
+    if value not in get_args(choices):
+        raise ValueError(f"{name} must be one of {get_args(choices)}, got {value!r}.")
+
+
+def check_residual(weights: AttentionWeights, per_head: bool) -> None:
+    """Refuse a residual that has nothing to be added to.
+
+    Raises:
+        ValueError: If the output is not as wide as the input.
+    """
+    width = weights.head_output_width if per_head else weights.output_width
+    if width != weights.model_width:
+        raise ValueError(
+            f"residual needs an output as wide as the input: O={width}, "
+            f"D={weights.model_width}."
+        )
+
+
+def gram(
+    blocks: Float[Array, "*batch O D"],
+) -> tuple[Float[Array, "*batch N N"], Float[Array, "*batch"]]:
+    """The smaller Gram matrix of each block over its largest entry, and that entry.
+
+    Args:
+        blocks: Shape (..., O, D).
+
+    Returns:
+        Gram matrices, shape (..., N, N) with N = min(O, D), and scales, shape (...):
+        the largest singular value is the scale times the root of the Gram matrix's
+        largest eigenvalue, to full relative accuracy and without overflow.
+    """
+    largest = jnp.max(jnp.abs(blocks), axis=(-2, -1))
+    scale = jnp.where(largest > 0, largest, jnp.ones_like(largest))
+    scaled = blocks / scale[..., None, None]
+    if blocks.shape[-2] > blocks.shape[-1]:
+        scaled = scaled.mT
+    return scaled @ scaled.mT, scale
+
+
+def frobenius(blocks: Float[Array, "*batch O D"]) -> Float[Array, "*batch"]:
+    """Frobenius norms of a stack of matrices, safe from overflow of the squares."""
+    largest = jnp.max(jnp.abs(blocks), axis=(-2, -1))
+    scale = jnp.where(largest > 0, largest, jnp.ones_like(largest))
+    scaled = blocks / scale[..., None, None]
+    return scale * jnp.sqrt(jnp.sum(scaled**2, axis=(-2, -1)))
+
+
+def spectral(blocks: Float[Array, "*batch O D"]) -> Float[Array, "*batch"]:
+    """Largest singular values of a stack of matrices, from the smaller Gram matrix."""
+    matrix, scale = gram(blocks)
+    return scale * root(jnp.linalg.eigvalsh(matrix)[..., -1])
+
+
+def root(square: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Square root of what is not negative but for rounding."""
+    return jnp.sqrt(jnp.maximum(square, 0))
+
+
+def block_norm(
+    blocks: Float[Array, "*batch O D"], norm: Norm
+) -> Float[Array, "*batch"]:
+    """Norms of a stack of matrices.
+
+    Args:
+        blocks: Shape (..., O, D).
+        norm: Which norm.
+
+    Returns:
+        Shape (...).
+    """
+    return spectral(blocks) if norm == "spectral" else frobenius(blocks)

@@ -1,0 +1,262 @@
+"""What a bound needs to know of a layer: O(H T) numbers, however long the window."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from sensitivity.closed_form import (
+    Plan,
+    over_heads,
+    over_layer,
+    plan_heads,
+    plan_layer,
+)
+from sensitivity.heads import Head, HeadRows, distances
+from sensitivity.inputs import run
+from sensitivity.layer import AttentionWeights, ScoreBias
+from sensitivity.norms import Norm, PathNorms, PathRows, check_choice
+
+
+class Means(NamedTuple):
+    """The exact side of every statement, one number per query row i.
+
+    Attributes:
+        value_mean: E_j ||value||, the sum over j divided by T.
+        key_mean: E_j ||key||.
+        query_mean: E_j ||query|| = ||J^query_ii|| / T.
+        off_diagonal_mean: Sum over j != i of ||J_ij||, divided by T.
+        diagonal_norm: ||I + J_ii||; ||J_ii|| where the output is not as wide as the
+            input.
+        query_norm: ||J^query_ii||.
+    """
+
+    value_mean: Float[Array, "*batch T"]
+    key_mean: Float[Array, "*batch T"]
+    query_mean: Float[Array, "*batch T"]
+    off_diagonal_mean: Float[Array, "*batch T"]
+    diagonal_norm: Float[Array, "*batch T"]
+    query_norm: Float[Array, "*batch T"]
+
+
+class Profile(NamedTuple):
+    """Row statistics of each head by itself, every field of shape (..., H, T).
+
+    W^O of the head is folded in: v means W^O v and ||W^V|| means ||W^O W^V||.
+
+    Attributes:
+        value_mean: E_j ||value||, the sum over j divided by T.
+        key_mean: E_j ||key||.
+        query_mean: E_j ||query|| = ||J^query_ii|| / T.
+        off_diagonal_mean: Sum over j != i of ||J_ij||, divided by T.
+        diagonal_norm: ||I + J_ii||; ||J_ii|| where the head's output is not as wide as
+            the input.
+        query_norm: ||J^query_ii||.
+        off_diagonal_weight: Sum over j != i of alpha_ij, added up.
+        diagonal_weight: alpha_ii.
+        key_constant: C_K,i = max_j ||v_j - h_i|| ||W^K^T q_i|| over attended steps.
+        query_constant: C_Q,i = max_m ||v_m - h_i|| ||W^Q^T k_m|| over attended steps.
+        query_weighted: sum_m alpha_im ||v_m - h_i|| ||W^Q^T k_m|| / sqrt(K).
+        query_centred: The same with k_m - kbar_i in place of k_m.
+        query_covariance: The bound on ``query_norm`` by the covariances of values and
+            keys under alpha_i.
+        value_norm: ||W^O W^V||, the same in every row.
+        other_steps: How many steps other than itself row i may attend to.
+        rounding_scale: ||W^V|| + max_m ||v_m - mean v|| (||W^K^T q_i|| +
+            max_m ||W^Q^T k_m||) / sqrt(K): what rounding errors are multiples of.
+    """
+
+    value_mean: Float[Array, "*batch H T"]
+    key_mean: Float[Array, "*batch H T"]
+    query_mean: Float[Array, "*batch H T"]
+    off_diagonal_mean: Float[Array, "*batch H T"]
+    diagonal_norm: Float[Array, "*batch H T"]
+    query_norm: Float[Array, "*batch H T"]
+    off_diagonal_weight: Float[Array, "*batch H T"]
+    diagonal_weight: Float[Array, "*batch H T"]
+    key_constant: Float[Array, "*batch H T"]
+    query_constant: Float[Array, "*batch H T"]
+    query_weighted: Float[Array, "*batch H T"]
+    query_centred: Float[Array, "*batch H T"]
+    query_covariance: Float[Array, "*batch H T"]
+    value_norm: Float[Array, "*batch H T"]
+    other_steps: Int[Array, "*batch H T"]
+    rounding_scale: Float[Array, "*batch H T"]
+
+
+def profile(
+    x: Float[ArrayLike, "*batch T D"],
+    weights: AttentionWeights,
+    *,
+    score_bias: ScoreBias | None = None,
+    norm: Norm = "spectral",
+    max_memory: str | int = "1GiB",
+) -> Profile:
+    r"""Row statistics of every head, streamed: no T x T table is ever held.
+
+    What the statements of `sensitivity.bounds` need, at any length:
+    :math:`E_j \|J_{ij}\|` by path, the diagonal, and the constants of the bounds.
+
+    Args:
+        x: Inputs, shape (..., T, D); leading axes are samples and nodes.
+        weights: The layer.
+        score_bias: What is added to the scores; nothing by default.
+        norm: ``"spectral"`` or ``"frobenius"``.
+        max_memory: Budget for the work arrays, such as ``"512MiB"``.
+
+    Returns:
+        The statistics, each of shape (..., H, T).
+
+    Raises:
+        ValueError: If shapes do not fit, a value is not finite, a row has nothing to
+            attend to, ``norm`` is neither, or ``max_memory`` is too little.
+
+    Example:
+        >>> import numpy as np
+        >>> zero = np.zeros((2, 1, 2))  # no query, no key: uniform attention
+        >>> w = AttentionWeights(query=zero, key=zero, value=3 * np.eye(2)[:, None])
+        >>> profile(np.eye(2), w).value_mean.tolist()  # Eq. 5: ||W^V|| / T
+        [[1.5, 1.5]]
+
+    References:
+        arXiv 2602.10956, Eq. 5-8.
+    """
+    check_choice("norm", norm, Norm)
+    residual = weights.head_output_width == weights.model_width
+
+    def compute(x: Array, weights: AttentionWeights, bias: ScoreBias) -> Profile:
+        plan = plan_heads(x, weights, norm, max_memory)
+        return _profile(x, weights, bias, norm, residual, plan)
+
+    return run(compute, x, weights, score_bias)
+
+
+def layer_means(
+    x: Float[ArrayLike, "*batch T D"],
+    weights: AttentionWeights,
+    *,
+    score_bias: ScoreBias | None = None,
+    norm: Norm = "spectral",
+    max_memory: str | int = "1GiB",
+) -> Means:
+    """The exact side of every statement for the layer as a whole, its heads mixed.
+
+    Args:
+        x: Inputs, shape (..., T, D).
+        weights: The layer.
+        score_bias: What is added to the scores; nothing by default.
+        norm: ``"spectral"`` or ``"frobenius"``.
+        max_memory: Budget for the work arrays.
+
+    Returns:
+        The means, each of shape (..., T).
+
+    Raises:
+        ValueError: As `profile` does.
+    """
+    check_choice("norm", norm, Norm)
+    residual = weights.output_width == weights.model_width
+
+    def compute(x: Array, weights: AttentionWeights, bias: ScoreBias) -> Means:
+        plan = plan_layer(x, weights, norm, max_memory)
+        return _layer_means(x, weights, bias, norm, residual, plan)
+
+    if weights.heads == 1:
+        one = profile(
+            x, weights, score_bias=score_bias, norm=norm, max_memory=max_memory
+        )
+        return Means(*(field[..., 0, :] for field in one[: len(Means._fields)]))
+    return run(compute, x, weights, score_bias)
+
+
+def means_of(norms: PathNorms) -> Means:
+    """Means over j of full tables of path norms, such as autodiff's.
+
+    Args:
+        norms: Tables, shape (..., T, T), the total with residual where there is one.
+
+    Returns:
+        The means, each of shape (..., T).
+    """
+    value, key, query, total = (np.asarray(table) for table in norms)
+    elsewhere = np.where(np.eye(total.shape[-1], dtype=bool), 0, total)
+    means: Any = [table.mean(-1) for table in (value, key, query, elsewhere)]
+    for table in (total, query):
+        means.append(np.diagonal(table, axis1=-2, axis2=-1))
+    return Means(*means)
+
+
+def _row_statistics(head: Head, rows: HeadRows) -> Profile:
+    T = len(head.v)
+    root = head.k.shape[-1] ** 0.5
+    value_norm = jnp.broadcast_to(head.factors.value_norm, rows.gain.shape)
+    elsewhere = jnp.where(rows.same, jnp.zeros_like(rows.alpha), rows.alpha)
+    weighted = rows.alpha * rows.spread
+    centred = weighted * distances(rows.key_mean, head.keys)
+    seen = jnp.where(rows.allowed, rows.spread, jnp.zeros_like(rows.spread))
+    by_step = jnp.stack([jnp.ones_like(head.key_size), head.key_size], axis=1)
+    key_sum, query_sum = (weighted @ by_step).T
+    spread = jnp.linalg.norm(head.v, axis=-1).max()
+    return Profile(
+        value_mean=_sum(rows.alpha) * value_norm / T,
+        key_mean=rows.gain * key_sum / T,
+        query_mean=rows.norms.query / T,
+        off_diagonal_mean=_sum(elsewhere * rows.norms.off_diagonal) / T,
+        off_diagonal_weight=_sum(elsewhere),
+        diagonal_weight=rows.diagonal_weight,
+        diagonal_norm=rows.norms.diagonal,
+        query_norm=rows.norms.query,
+        key_constant=root * rows.gain * seen.max(-1),
+        query_constant=(seen * head.key_size).max(-1),
+        query_weighted=query_sum / root,
+        query_centred=_sum(centred) / root,
+        query_covariance=rows.norms.query_covariance,
+        value_norm=value_norm,
+        other_steps=(rows.allowed & ~rows.same).sum(-1),
+        rounding_scale=value_norm + spread * (rows.gain + head.key_size.max() / root),
+    )
+
+
+def _sum(rows: Float[Array, "R T"]) -> Float[Array, " R"]:
+    """Row sums as a matrix product, which the CPU does faster than a reduction."""
+    return rows @ jnp.ones(rows.shape[-1], rows.dtype)
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+def _profile(
+    x: Array,
+    weights: AttentionWeights,
+    score_bias: ScoreBias,
+    norm: Norm,
+    residual: bool,
+    plan: Plan,
+) -> Profile:
+    return over_heads(_row_statistics, x, weights, score_bias, norm, residual, plan)
+
+
+def _row_means(rows: PathRows) -> Means:
+    T = rows.total.shape[-1]
+    elsewhere = jnp.where(rows.same, jnp.zeros_like(rows.total), rows.total)
+    return Means(
+        value_mean=_sum(rows.value) / T,
+        key_mean=_sum(rows.key) / T,
+        query_mean=rows.query / T,
+        off_diagonal_mean=_sum(elsewhere) / T,
+        diagonal_norm=rows.diagonal,
+        query_norm=rows.query,
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+def _layer_means(
+    x: Array,
+    weights: AttentionWeights,
+    score_bias: ScoreBias,
+    norm: Norm,
+    residual: bool,
+    plan: Plan,
+) -> Means:
+    return over_layer(_row_means, x, weights, score_bias, norm, residual, plan)

@@ -1,0 +1,83 @@
+r"""Spectral norm of a fixed matrix plus rank one, for millions of rank-one terms.
+
+The off-diagonal Jacobian of a head is :math:`\alpha_{ij} (A + u_{ij} w_i^\top)`. With
+:math:`\hat w = w / |w|`, :math:`Y = A (I - \hat w \hat w^\top)` depends on the row
+alone and :math:`z = A \hat w + |w| u` on the pair, and
+
+.. math:: (A + u w^\top)(A + u w^\top)^\top = Y Y^\top + z z^\top.
+
+So the squared norm is the largest eigenvalue of a positive semidefinite matrix plus
+rank one. In the eigenbasis of :math:`Y Y^\top` (eigenvalues
+:math:`\beta_1 \ge \beta_2 \ge \dots`) it is :math:`\beta_1 + \mu`, with
+:math:`\mu \ge 0` the largest root of the secular equation
+
+.. math:: \sum_k c_k / (\mu + g_k) = 1, \qquad c_k = z_k^2, \; g_k = \beta_1 - \beta_k.
+
+All its terms are positive: nothing cancels, whatever the matrices. The squared
+Frobenius norm is :math:`\|Y\|^2 + |z|^2`.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def secular_root(
+    squares: Sequence[Float[Array, "..."]], gaps: Sequence[Float[Array, "..."]]
+) -> Float[Array, "..."]:
+    r"""Largest root of :math:`\sum_k c_k / (\mu + g_k) = 1`, or 0 if it is negative.
+
+    The pole at :math:`g_1 = 0` is kept as it is and the others are replaced by one pole
+    that matches their value and slope; its quadratic gives the next :math:`\mu`. The
+    steps ascend monotonically to the root and converge quadratically; they start from
+    the others' pole at their mean gap, which is never above the root.
+
+    Args:
+        squares: The V non-negative arrays :math:`c_k`, of one shape.
+        gaps: The V non-negative arrays :math:`g_k`, in ascending order from
+            :math:`g_1 = 0`; they broadcast to the shape of ``squares``.
+
+    Returns:
+        The root, to rounding of the largest of squares and gaps.
+
+    References:
+        Bunch, Nielsen and Sorensen, Rank-one modification of the symmetric
+        eigenproblem, Numer. Math. 31, 1978.
+    """
+    eps = jnp.finfo(squares[0].dtype).eps
+    scale = sum(squares[1:], squares[0])
+    if len(squares) == 1:
+        return scale
+    unit = jnp.where(scale > 0, scale, jnp.ones_like(scale))
+    first, *others = [c / unit for c in squares]
+    # A pole further than 1/eps^2 away carries no digit; the cut keeps infinities out.
+    gaps = [jnp.minimum(g, unit / eps**2) / unit for g in gaps[1:]]
+    poles = list(zip(others, gaps, strict=True))
+
+    def two_poles(pole: Array, gap: Array) -> Array:
+        """Largest root for ``first`` at gap 0 and ``pole`` at ``gap``."""
+        middle = (first + pole - gap) / 2
+        root = jnp.sqrt(middle**2 + first * gap)
+        below = jnp.maximum(root - middle, eps**2)
+        return jnp.where(middle >= 0, middle + root, first * gap / below)
+
+    def step(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        mu, _ = state
+        value = slope = jnp.zeros_like(mu)
+        for c, g in poles:
+            inverse = 1 / jnp.maximum(mu + g, eps**2)
+            value += c * inverse
+            slope += c * inverse**2
+        near = value / jnp.where(slope > 0, slope, jnp.ones_like(slope))
+        new = jnp.maximum(mu, two_poles(value * near, jnp.maximum(near - mu, 0)))
+        return new, jnp.any(new - mu > eps**0.75)
+
+    rest = sum(others[1:], others[0])
+    gap = sum((c * g for c, g in poles[1:]), poles[0][0] * poles[0][1])
+    start = two_poles(rest, gap / jnp.where(rest > 0, rest, jnp.ones_like(rest)))
+    for c, g in poles:
+        start = jnp.maximum(start, c - g)
+    mu, _ = jax.lax.while_loop(lambda s: s[1], step, step((start, jnp.array(True))))
+    return unit * mu

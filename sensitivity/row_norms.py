@@ -1,0 +1,165 @@
+"""Norms of one head's Jacobians, from the small matrices of each query row."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sensitivity.lapack import after, eigh_together
+from sensitivity.norms import Norm, frobenius, gram, root
+from sensitivity.rank_one import secular_root
+
+
+class RowMatrices(NamedTuple):
+    r"""What the Jacobians of a block of R query rows of one head are made of.
+
+    Attributes:
+        across: :math:`Y = A (I - \hat w \hat w^\top)`, shape (R, V, D).
+        shift: What :math:`z = A \hat w + |w| u` is where v_j = 0, shape (R, V).
+        gain: :math:`|w_i|`, shape (R,).
+        diagonal: J_ii in the output basis, without residual, shape (R, V, D).
+        query: The query path in the bases of values and keys, shape (R, V, K).
+        value_covariance: Of the values under alpha_i, shape (R, V, V).
+        key_covariance: Of W^Q^T k / sqrt(K) under alpha_i, shape (R, K, K).
+    """
+
+    across: Float[Array, "R V D"]
+    shift: Float[Array, "R V"]
+    gain: Float[Array, " R"]
+    diagonal: Float[Array, "R V D"]
+    query: Float[Array, "R V K"]
+    value_covariance: Float[Array, "R V V"]
+    key_covariance: Float[Array, "R K K"]
+
+
+class RowNorms(NamedTuple):
+    """Norms of a block of R query rows of one head.
+
+    Attributes:
+        off_diagonal: ||A + u_ij w_i^T||, which alpha_ij makes ||J_ij|| where i != j,
+            shape (R, T).
+        diagonal: ||J_ii||, with the residual where there is a basis, shape (R,).
+        query: ||J^query_ii||, shape (R,).
+        query_covariance: Its bound by the two covariances, shape (R,).
+    """
+
+    off_diagonal: Float[Array, "R T"]
+    diagonal: Float[Array, " R"]
+    query: Float[Array, " R"]
+    query_covariance: Float[Array, " R"]
+
+
+def row_norms(
+    rows: RowMatrices,
+    v: Float[Array, "T V"],
+    basis: Float[Array, "D V"] | None,
+    norm: Norm,
+) -> RowNorms:
+    """Norms of a block of query rows.
+
+    Args:
+        rows: The block.
+        v: Values in the output basis, shape (T, V).
+        basis: That basis, where the identity is added to J_ii; else None.
+        norm: Which norm.
+
+    Returns:
+        The norms.
+    """
+    return (_spectral if norm == "spectral" else _frobenius)(rows, v, basis)
+
+
+def _frobenius(
+    rows: RowMatrices, v: Float[Array, "T V"], basis: Float[Array, "D V"] | None
+) -> RowNorms:
+    (top_v, _), (top_k, _) = eigh_together(rows.value_covariance, rows.key_covariance)
+    trace_v, trace_k = (
+        root(jnp.trace(c, axis1=-2, axis2=-1))
+        for c in (rows.value_covariance, rows.key_covariance)
+    )
+    start = frobenius(rows.across)[:, None] ** 2
+    square = sum(((s[:, None] + m) ** 2 for s, m in _moving(rows, v)), start)
+    if basis is None:
+        diagonal = frobenius(rows.diagonal)
+    else:  # ||I + Q Z||^2 = ||Q^T + Z||^2 + (D - V)
+        D, V = basis.shape
+        diagonal = jnp.sqrt(frobenius(basis.T + rows.diagonal) ** 2 + (D - V))
+    return RowNorms(
+        off_diagonal=jnp.sqrt(square),
+        diagonal=diagonal,
+        query=frobenius(rows.query),
+        query_covariance=jnp.minimum(
+            root(top_v[:, -1]) * trace_k, trace_v * root(top_k[:, -1])
+        ),
+    )
+
+
+def _spectral(
+    rows: RowMatrices, v: Float[Array, "T V"], basis: Float[Array, "D V"] | None
+) -> RowNorms:
+    query, query_scale = gram(rows.query)
+    top = rows.diagonal if basis is None else basis.T + rows.diagonal
+    if basis is not None and basis.shape[0] > basis.shape[1]:
+        rest = top - (top @ basis) @ basis.T
+        here, here_scale = rest @ rest.mT, None
+    else:
+        here, here_scale = gram(top)
+    level, query, here, top_v, top_k = eigh_together(
+        rows.across @ rows.across.mT,
+        query,
+        here,
+        rows.value_covariance,
+        rows.key_covariance,
+    )
+    if here_scale is None:
+        diagonal = _bordered(top, *here)
+    else:
+        diagonal = here_scale * root(here[0][:, -1])
+    return RowNorms(
+        off_diagonal=_rank_one(rows, v, *level),
+        diagonal=diagonal,
+        query=query_scale * root(query[0][:, -1]),
+        query_covariance=root(top_v[0][:, -1]) * root(top_k[0][:, -1]),
+    )
+
+
+def _moving(rows: RowMatrices, v: Float[Array, "T V"]) -> list[tuple[Array, Array]]:
+    """Each coordinate of z in two parts: the row's, (R,), and the pair's, (R, T)."""
+    return [(s, rows.gain[:, None] * c) for s, c in zip(rows.shift.T, v.T, strict=True)]
+
+
+def _rank_one(
+    rows: RowMatrices,
+    v: Float[Array, "T V"],
+    levels: Float[Array, "R V"],
+    vectors: Float[Array, "R V V"],
+) -> Float[Array, "R T"]:
+    """Norms of all A + u w^T, given the eigenbasis of Y Y^T: `sensitivity.rank_one`."""
+    levels = jnp.maximum(levels[:, ::-1], 0)
+    turn = vectors[:, :, ::-1].mT  # the largest level first
+    fixed = jnp.einsum("rab,rb->ra", turn, rows.shift)
+    moving = jnp.einsum("rab,tb->art", turn * rows.gain[:, None, None], v)
+    squares = [(m + f[:, None]) ** 2 for m, f in zip(moving, fixed.T, strict=True)]
+    gaps = [(levels[:, 0] - level)[:, None] for level in levels.T]
+    return jnp.sqrt(levels[:, :1] + secular_root(squares, gaps))
+
+
+def _bordered(
+    top: Float[Array, "R V D"],
+    levels: Float[Array, "R V"],
+    vectors: Float[Array, "R V V"],
+) -> Float[Array, " R"]:
+    r"""Spectral norms of :math:`I + Q Z` without a D x D matrix, for V < D.
+
+    In a basis that begins with Q the matrix is :math:`[F; 0 \; I]` with
+    :math:`F = Q^\top + Z`. Its Gram matrix has the blocks :math:`F F^\top`, the
+    identity, and between them a root of :math:`E = F (I - Q Q^\top) F^\top`, given here
+    by its eigenvalues and vectors: 2 V eigenvalues matter, all others are 1.
+
+    Returns:
+        Shape (R,).
+    """
+    between = vectors * root(levels)[:, None, :]
+    identity = jnp.broadcast_to(jnp.eye(top.shape[1], dtype=top.dtype), between.shape)
+    matrix = jnp.block([[top @ top.mT, between], [between.mT, identity]])
+    return root(jnp.linalg.eigvalsh(after(matrix, levels))[:, -1])

@@ -1,0 +1,112 @@
+r"""The statements: Eq. 5-8 as printed and corrected, and tighter rungs.
+
+One head, row i, E the mean over j = 1..T, alpha the attention weights:
+
+==================================  ==================================================
+``eq5``                             E ||value|| = ||W^V|| / T
+``eq6_middle``                      E ||key|| = sum_j alpha_ij ||v_j - h_i||
+                                    ||W^K^T q_i|| / (T sqrt(K))
+``eq6``                             E ||key|| <= C_K,i / (T sqrt(K))
+``eq7``                             E ||query|| <= C_Q,i / (T sqrt(K))
+``eq8_off_diagonal``                sum_{j != i} ||J_ij|| / T
+                                    <= (||W^V|| + C_K,i / sqrt(K)) / T
+``eq8_off_diagonal_conditional``    mean over the T - 1 steps j != i of ||J_ij||
+                                    <= sum_{j != i} alpha_ij / (T - 1)
+                                    (||W^V|| + C_K,i / sqrt(K))
+``eq8_diagonal_as_printed``         mean_i ||I + J_ii|| <= ||I|| + mean_i alpha_ii
+                                    (||W^V|| + (max_i C_K,i + max_i C_Q,i) / sqrt(K))
+``eq8_diagonal_as_printed_per_row`` the same row by row: no means, no maxima
+``eq8_diagonal_corrected``          ||I + J_ii|| <= ||I|| + alpha_ii
+                                    (||W^V|| + C_K,i / sqrt(K)) + C_Q,i / sqrt(K)
+``query_max`` ...                   ||J^query_ii|| <= C_Q,i / sqrt(K), and the rungs
+                                    below it
+==================================  ==================================================
+
+The two printed diagonal lines are **not** true: the query path carries no factor
+alpha_ii. They stand beside the corrected line, never in its place. For a layer the
+bounds of its heads add up (||I|| once); ``eq5`` and ``eq6_middle`` are inequalities.
+"""
+
+import numpy as np
+
+from sensitivity.profiles import Means, Profile
+
+STATEMENTS = (
+    "eq5",
+    "eq6_middle",
+    "eq6",
+    "eq7",
+    "eq8_off_diagonal",
+    "eq8_off_diagonal_conditional",
+    "eq8_diagonal_as_printed",
+    "eq8_diagonal_as_printed_per_row",
+    "eq8_diagonal_corrected",
+    "query_max",
+    "query_weighted",
+    "query_centred",
+    "query_covariance",
+)
+
+
+def pooled(field: np.ndarray, per_head: bool) -> np.ndarray:
+    """Heads as they are, or added up for the layer.
+
+    Args:
+        field: Shape (..., H, R).
+        per_head: Whether to leave the heads apart.
+
+    Returns:
+        Shape (..., H, R), or (..., R).
+    """
+    return field if per_head else field.sum(-2)
+
+
+def sides(
+    means: Means, heads: Profile, K: int, identity: float, per_head: bool
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Exact side and bound of every statement, row by row.
+
+    Args:
+        means: The exact side, per head or of the layer.
+        heads: Statistics of every head.
+        K: Width of the keys.
+        identity: ||I||, or 0 where the diagonal lines have no identity.
+        per_head: Whether ``means`` are per head; else the heads' bounds add up.
+
+    Returns:
+        Statement to (exact, bound), each of shape (..., [H,] R), R being T or 1.
+    """
+    T = heads.value_norm.shape[-1]
+    value = heads.value_norm
+    key, query = heads.key_constant / K**0.5, heads.query_constant / K**0.5
+    own, others = heads.diagonal_weight, heads.off_diagonal_weight
+    most = value + key.max(-1, keepdims=True) + query.max(-1, keepdims=True)
+    rest = max(T - 1, 1)
+    statements = {
+        "eq5": (means.value_mean, value / T),
+        "eq6_middle": (means.key_mean, heads.key_mean),
+        "eq6": (means.key_mean, key / T),
+        "eq7": (means.query_mean, query / T),
+        "eq8_off_diagonal": (means.off_diagonal_mean, (value + key) / T),
+        "eq8_off_diagonal_conditional": (
+            means.off_diagonal_mean * T / rest,
+            others / rest * (value + key),
+        ),
+        "eq8_diagonal_as_printed": (
+            means.diagonal_norm.mean(-1, keepdims=True),
+            (own * most).mean(-1, keepdims=True),
+        ),
+        "eq8_diagonal_as_printed_per_row": (
+            means.diagonal_norm,
+            own * (value + key + query),
+        ),
+        "eq8_diagonal_corrected": (means.diagonal_norm, own * (value + key) + query),
+        "query_max": (means.query_norm, query),
+        "query_weighted": (means.query_norm, heads.query_weighted),
+        "query_centred": (means.query_norm, heads.query_centred),
+        "query_covariance": (means.query_norm, heads.query_covariance),
+    }
+    return {
+        name: (exact, pooled(bound, per_head) + identity * name.startswith("eq8_diag"))
+        for name, (exact, bound) in statements.items()
+    }

@@ -1,0 +1,1 @@
+"""The tests, and the plain second implementations they check against."""
