@@ -1,6 +1,8 @@
 """Verdicts: in how many rows of a layer each statement holds, and how tightly."""
 
-from typing import Literal, NamedTuple
+import functools
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -10,14 +12,13 @@ from jaxtyping import ArrayLike, Bool, Float
 from sensitivity.layer import AttentionWeights, ScoreBias
 from sensitivity.norms import Norm, check_choice
 from sensitivity.path_norms import Engine, path_norms
-from sensitivity.profiles import Means, layer_means, means_of, profile
+from sensitivity.profiles import Means, Profile, layer_means, means_of, profile
 from sensitivity.statements import STATEMENTS, pooled, sides
 
 Level = Literal["head", "layer"]
 
 _EQUALITIES = ("eq5", "eq6_middle")
 _OFF_DIAGONAL = ("eq8_off_diagonal", "eq8_off_diagonal_conditional")
-_RELATIVE_SLACK = {"float64": 1e-9, "float32": 1e-4}
 
 
 class Judged(NamedTuple):
@@ -43,16 +44,85 @@ class Judged(NamedTuple):
     counted: Bool[np.ndarray, "*batch R"]
 
 
-def judge(
+class Measured(NamedTuple):
+    """What verdicts on a layer are made from.
+
+    Attributes:
+        heads: Statistics of every head, shape (..., H, T) each.
+        means: The exact side at each level: (..., H, T) for heads, (..., T) for the
+            layer.
+        key_width: Width K of the keys.
+        identities: ||I|| at each level; 0 where the output is not as wide as the input.
+        eps: Rounding of the dtype that it was computed in.
+    """
+
+    heads: Profile
+    means: dict[Level, Means]
+    key_width: int
+    identities: dict[Level, float]
+    eps: float
+
+
+def measure(
     x: Float[ArrayLike, "*batch T D"],
     weights: AttentionWeights,
     *,
     score_bias: ScoreBias | None = None,
     norm: Norm = "spectral",
-    level: Level = "head",
+    levels: Sequence[Level] = ("head", "layer"),
     engine: Engine = "closed_form",
     max_memory: str | int = "1GiB",
-) -> list[Judged]:
+) -> Measured:
+    """Measure what the statements speak of.
+
+    Args:
+        x: Inputs, shape (..., T, D).
+        weights: The layer.
+        score_bias: What is added to the scores; nothing by default.
+        norm: ``"spectral"`` or ``"frobenius"``.
+        levels: Each ``"head"`` by itself, the whole ``"layer"``, or both.
+        engine: What measures the exact side. In closed form ``eq6_middle`` is an
+            identity; autodiff tests it.
+        max_memory: Budget for the work arrays.
+
+    Returns:
+        The measurements.
+
+    Raises:
+        ValueError: If an option is none of its choices, or the inputs do not fit (see
+            `sensitivity.profile`).
+    """
+    check_choice("norm", norm, Norm)
+    check_choice("engine", engine, Engine)
+    for level in levels:
+        check_choice("level", level, Level)
+    shared = {"score_bias": score_bias, "norm": norm, "max_memory": max_memory}
+    heads = profile(x, weights, **shared)
+    of_heads = Means(*heads[: len(Means._fields)])
+    means, identities = {}, {}
+    for level in levels:
+        per_head = level == "head"
+        residual = has_identity(weights, level)
+        if engine == "autodiff":
+            options = shared | {"engine": engine, "per_head": per_head}
+            means[level] = means_of(
+                path_norms(x, weights, residual=residual, **options)
+            )
+        elif per_head:
+            means[level] = of_heads
+        elif weights.heads == 1:
+            means[level] = Means(*(field[..., 0, :] for field in of_heads))
+        else:
+            means[level] = layer_means(x, weights, **shared)
+        size = 1.0 if norm == "spectral" else weights.model_width**0.5
+        identities[level] = size * residual
+    eps = float(np.finfo(np.asarray(heads.value_mean).dtype).eps)
+    as_float64 = functools.partial(np.asarray, dtype=np.float64)
+    heads, means = jax.tree.map(as_float64, (heads, means))
+    return Measured(heads, means, weights.key_width, identities, eps)
+
+
+def judge(measured: Measured, level: Level) -> list[Judged]:
     """Judge every statement in every row.
 
     With ``s_i`` 16 roundings of the row's scale (`Profile.rounding_scale`), a statement
@@ -60,58 +130,27 @@ def judge(
     difference is as small on both sides: rounding never makes a verdict.
 
     Args:
-        x: Inputs, shape (..., T, D).
-        weights: The layer.
-        score_bias: What is added to the scores; nothing by default.
-        norm: ``"spectral"`` or ``"frobenius"``.
+        measured: What was measured.
         level: Each ``"head"`` by itself, or the whole ``"layer"``.
-        engine: What measures the exact side. In closed form ``eq6_middle`` is an
-            identity; autodiff tests it.
-        max_memory: Budget for the work arrays.
 
     Returns:
         The statements in the order of `STATEMENTS`.
-
-    Raises:
-        ValueError: If an option is none of its choices, or the inputs do not fit (see
-            `sensitivity.profile`).
     """
-    check_choice("norm", norm, Norm)
-    check_choice("level", level, Level)
-    check_choice("engine", engine, Engine)
-    heads = profile(x, weights, score_bias=score_bias, norm=norm, max_memory=max_memory)
     per_head = level == "head"
-    width = weights.head_output_width if per_head else weights.output_width
-    residual = width == weights.model_width
-    if engine == "autodiff":
-        norms = path_norms(
-            x,
-            weights,
-            score_bias=score_bias,
-            norm=norm,
-            residual=residual,
-            engine=engine,
-            per_head=per_head,
-            max_memory=max_memory,
-        )
-        means = means_of(norms)
-    elif per_head:
-        means = Means(*heads[: len(Means._fields)])
-    else:
-        means = layer_means(
-            x, weights, score_bias=score_bias, norm=norm, max_memory=max_memory
-        )
-    dtype = np.asarray(means.value_mean).dtype.name
-    heads, means = (
-        jax.tree.map(lambda field: np.asarray(field, float), one)
-        for one in (heads, means)
+    heads: Any = measured.heads
+    eps = measured.eps
+    both = sides(
+        measured.means[level],
+        heads,
+        measured.key_width,
+        measured.identities[level],
+        per_head,
     )
-    identity = {"spectral": 1.0, "frobenius": weights.model_width**0.5}[norm]
-    both = sides(means, heads, weights.key_width, identity * residual, per_head)
-    scale = 16 * np.finfo(dtype).eps * pooled(heads.rounding_scale, per_head)
+    slack = 1e-9 if eps < 1e-12 else 1e-4
+    scale = 16 * eps * pooled(heads.rounding_scale, per_head)
     others = pooled(heads.other_steps, per_head) > 0
     return [
-        _verdict(name, *both[name], scale, others, per_head, _RELATIVE_SLACK[dtype])
+        _verdict(name, *both[name], scale, others, per_head, slack)
         for name in STATEMENTS
     ]
 
@@ -188,17 +227,17 @@ def check_bounds(
     References:
         arXiv 2602.10956, Eq. 5-8 and 24-26; README.md, "What is wrong in Eq. 8".
     """
-    judged = judge(
+    measured = measure(
         x,
         weights,
         score_bias=score_bias,
         norm=norm,
-        level=level,
+        levels=(level,),
         engine=engine,
         max_memory=max_memory,
     )
     rows = []
-    for one in judged:
+    for one in judge(measured, level):
         ratios = one.ratio[one.counted]
         rows.append(
             {
@@ -214,6 +253,12 @@ def check_bounds(
     return table
 
 
+def has_identity(weights: AttentionWeights, level: Level) -> bool:
+    """Whether the output of a head, or the layer, is as wide as the input."""
+    width = weights.head_output_width if level == "head" else weights.output_width
+    return width == weights.model_width
+
+
 def identity_note(weights: AttentionWeights, level: Level) -> str:
     """Whether the diagonal lines of a layer have the identity, in words.
 
@@ -224,10 +269,9 @@ def identity_note(weights: AttentionWeights, level: Level) -> str:
     Returns:
         A sentence.
     """
-    width = weights.head_output_width if level == "head" else weights.output_width
-    if width == weights.model_width:
-        return f"diagonal lines of the {level} have the identity (O = D = {width})"
+    if has_identity(weights, level):
+        return f"diagonal lines of the {level} have the identity: its output is D wide"
     return (
-        f"diagonal lines of the {level} are judged without the identity and ||I||: "
-        f"O = {width} is not D = {weights.model_width}"
+        f"diagonal lines of the {level} are judged without the identity and ||I||: its "
+        f"output is not as wide as D = {weights.model_width}"
     )

@@ -49,7 +49,7 @@ class Plan:
 
 
 def plan_heads(
-    x: Float[Array, "*batch T D"],
+    x: Float[Array, "*batch T D"] | jax.ShapeDtypeStruct,
     weights: AttentionWeights,
     norm: Norm,
     max_memory: str | int,
@@ -90,7 +90,7 @@ def plan_heads(
 
 
 def plan_layer(
-    x: Float[Array, "*batch T D"],
+    x: Float[Array, "*batch T D"] | jax.ShapeDtypeStruct,
     weights: AttentionWeights,
     norm: Norm,
     max_memory: str | int,

@@ -1,0 +1,146 @@
+"""The picture of a sweep: exact influence and its bounds against the length T."""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+# Okabe and Ito's colours, told apart by the colour-blind too.
+BLUE, ORANGE, GREEN, RED, BLACK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#000000"
+
+_PANELS = {
+    "Off the diagonal": (("eq8_off_diagonal", "bound", BLUE, "Eq. 8 bound"),),
+    "On the diagonal": (
+        ("eq8_diagonal_corrected", "bound", GREEN, "corrected bound"),
+        ("eq8_diagonal_as_printed", "bound", RED, "Eq. 8 as printed"),
+    ),
+}
+
+
+def bound_against_length(table: pd.DataFrame) -> Figure:
+    """Exact norms of a layer and their bounds against T, on and off the diagonal.
+
+    Exact means are lines with a band from the lowest to the highest seed, bounds are
+    dashed; where a bound is exceeded a cross and the share of layers and inputs in
+    which it is.
+
+    Args:
+        table: The rows of ``sweep.csv``.
+
+    Returns:
+        The figure, two panels on logarithmic axes.
+    """
+    sns.set_theme(context="notebook", style="ticks")
+    layer = table[table["head"].astype(str) == "layer"]
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    axes = figure.subplots(1, 2)
+    for ax, (title, bounds) in zip(axes, _PANELS.items(), strict=True):
+        _panel(ax, layer, title, bounds)
+    axes[0].set_ylabel("Jacobian norm, mean over query steps")
+    first = table.iloc[0]
+    figure.suptitle(
+        f"Influence of one time step on another: {first['source']}, "
+        f"regularizer {first['regularizer']}, {first['norm']} norm, "
+        f"{layer['seed'].nunique()} layers",
+        fontsize="medium",
+    )
+    return figure
+
+
+def _panel(ax: Axes, table: pd.DataFrame, title: str, bounds: tuple) -> None:
+    statement = bounds[0][0]
+    own = table[table["statement"] == statement]
+    seeds = own.groupby(["T", "seed"])["exact"].mean().unstack()
+    centre = seeds.mean(axis=1)
+    exponent = _slope(seeds)
+    ax.fill_between(
+        seeds.index, seeds.min(axis=1), seeds.max(axis=1), color=BLACK, alpha=0.15, lw=0
+    )
+    ax.plot(centre.index, centre, "o-", color=BLACK, label=f"exact{exponent}", zorder=3)
+    for name, column, colour, label in bounds:
+        rows = table[table["statement"] == name]
+        means = rows.groupby(["T", "seed"])[column].mean().unstack()
+        ax.plot(
+            means.index,
+            means.mean(axis=1),
+            "--",
+            color=colour,
+            label=label + _slope(means),
+        )
+        _mark_violations(ax, rows, centre, colour)
+    ax.set(xscale="log", yscale="log", xlabel="number of time steps T")
+    ax.set_title(f"{title}: {_finding(table, seeds, bounds)}", fontsize="medium")
+    lengths = sorted(table["T"].unique())
+    ax.set_xticks(lengths, [str(T) for T in lengths])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.margins(x=0.08)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.legend(frameon=False)
+    sns.despine(ax=ax)
+
+
+def _finding(table: pd.DataFrame, seeds: pd.DataFrame, bounds: tuple) -> str:
+    """What a panel shows, in words, from its numbers.
+
+    Returns:
+        Half a sentence.
+    """
+    slope = _fit(seeds)
+    course = "" if slope is None else ("falls" if slope < -0.5 else "stays")
+    failing = []
+    for name, _, _, label in bounds:
+        rows = table[table["statement"] == name]
+        if (rows["rows_holding"] < rows["rows"]).any():
+            failing.append(f"{label} fails")
+    words = " and ".join(failing) or "the bound holds"
+    return f"influence {course}, {words}" if course else words
+
+
+def _mark_violations(
+    ax: Axes, rows: pd.DataFrame, exact: pd.Series, colour: str
+) -> None:
+    """Cross out the lengths at which a bound is exceeded, and say how often."""
+    rows = rows[rows["rows"] > 0]
+    share = (rows["rows_holding"] < rows["rows"]).groupby(rows["T"]).mean()
+    share = share[share > 0]
+    if share.empty:
+        return
+    ax.plot(
+        share.index,
+        exact[share.index],
+        "X",
+        color=colour,
+        markersize=11,
+        zorder=4,
+        label="exceeded in this share of inputs",
+    )
+    for T, part in share.items():
+        ax.annotate(
+            f"{100 * part:.0f} %",
+            (T, exact[T]),
+            xytext=(0, 9),
+            textcoords="offset points",
+            ha="center",
+            color=colour,
+            fontsize="small",
+        )
+
+
+def _fit(seeds: pd.DataFrame) -> float | None:
+    """Fitted exponent of T, where there are three lengths or more."""
+    points = seeds.stack()
+    points = points[points > 0]
+    lengths = points.index.get_level_values("T").to_numpy(float)
+    if len(np.unique(lengths)) < 3:
+        return None
+    return float(np.polyfit(np.log(lengths), np.log(points.to_numpy()), 1)[0])
+
+
+def _slope(seeds: pd.DataFrame) -> str:
+    """The exponent as a legend shows it."""
+    slope = _fit(seeds)
+    return "" if slope is None else rf" $\propto T^{{{slope:.2f}}}$"

@@ -1,0 +1,171 @@
+"""What a sweep is asked to do, checked when it is written down."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from models.positions import PositionKind
+from sensitivity.memory import parse_memory
+from sensitivity.norms import Norm
+from sensitivity.path_norms import Engine
+
+Source = Literal["gaussian", "metr-la"]
+Regularizer = Literal["none", "mask", "penalty", "dropout"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LayerOptions:
+    """The attention layers to look at.
+
+    Attributes:
+        d_model: Width D of the inputs.
+        heads: Number of heads H, each of width D / H; with more than one the layer has
+            an output projection.
+        scale: Weights are drawn from N(0, scale^2 / D).
+        position: Position encoding added to the inputs.
+        regularizer: What is done to the diagonal of the scores: nothing, a full -inf
+            mask, a penalty, or a -inf mask dropped in at random, fresh per sample.
+        penalty: Added to the diagonal by the penalty (-0.1 if not given).
+        dropout: Chance of a row's diagonal to be masked by the dropout (0.2 if not
+            given).
+    """
+
+    d_model: int = 16
+    heads: int = 1
+    scale: float = 1.0
+    position: PositionKind = "none"
+    regularizer: Regularizer = "none"
+    penalty: float | None = None
+    dropout: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse layers that cannot be, and options that would do nothing.
+
+        Raises:
+            ValueError: Naming the option, its rule and the value.
+        """
+        for name in ("d_model", "heads"):
+            if (size := getattr(self, name)) < 1:
+                raise ValueError(f"{_flag(name)} must be at least 1, got {size}.")
+        if self.d_model % self.heads:
+            raise ValueError(
+                f"--d-model ({self.d_model}) must be a multiple of --heads "
+                f"({self.heads})."
+            )
+        if not 0 < self.scale < float("inf"):
+            raise ValueError(f"--scale must be positive and finite, got {self.scale}.")
+        for name in ("penalty", "dropout"):
+            if getattr(self, name) is not None and self.regularizer != name:
+                raise ValueError(
+                    f"--{name} needs --regularizer {name}, got {self.regularizer!r}."
+                )
+        if self.penalty is not None and not abs(self.penalty) < float("inf"):
+            raise ValueError(
+                f"--penalty must be finite (--regularizer mask is -inf), got "
+                f"{self.penalty}."
+            )
+        if self.dropout is not None and not 0 <= self.dropout <= 1:
+            raise ValueError(f"--dropout must lie in [0, 1], got {self.dropout}.")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureOptions:
+    """How the norms are measured.
+
+    Attributes:
+        norm: Which norm.
+        engine: The closed form, or automatic differentiation, the slow reference.
+        dtype: Precision.
+        max_memory: Budget for the work arrays.
+    """
+
+    norm: Norm = "spectral"
+    engine: Engine = "closed_form"
+    dtype: Literal["float32", "float64"] = "float64"
+    max_memory: str = "1GiB"
+
+    def __post_init__(self) -> None:
+        """Refuse a budget that cannot be read.
+
+        Raises:
+            ValueError: Naming the option, its rule and the value.
+        """
+        try:
+            parse_memory(self.max_memory)
+        except ValueError as error:
+            raise ValueError(str(error).replace("max_memory", "--max-memory")) from None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SweepOptions:
+    """Check every line of Eq. 5-8 on attention layers across lengths T.
+
+    Attributes:
+        T: Numbers of time steps.
+        source: Where inputs come from: independent N(0, 1), or windows of real traffic
+            speeds, z-scored and projected to D by a random linear map.
+        data: Folder (or .h5 file) of the METR-LA data; needed by that source.
+        seeds: How many layers, each with its own weights.
+        samples: How many inputs per layer and length.
+        layer: The layers.
+        measure: How the norms are measured.
+        out: Folder for the results. What is finished there is not done again.
+        overwrite: Whether to replace a sweep with other arguments in that folder.
+    """
+
+    T: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
+    source: Source = "gaussian"
+    data: Path | None = None
+    seeds: int = 5
+    samples: int = 4
+    layer: Annotated[LayerOptions, tyro.conf.arg(name="")] = LayerOptions()
+    measure: Annotated[MeasureOptions, tyro.conf.arg(name="")] = MeasureOptions()
+    out: Path = Path("runs/sweep")
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a sweep that cannot be done, before anything is computed.
+
+        Raises:
+            ValueError: Naming the option, its rule and the value.
+        """
+        if not self.T:
+            raise ValueError("--T must name at least one length, got none.")
+        for T in self.T:
+            if T < 1:
+                raise ValueError(f"--T must be at least 1, got {T}.")
+        if len(set(self.T)) < len(self.T):
+            raise ValueError(f"--T must not repeat a length, got {list(self.T)}.")
+        for name in ("seeds", "samples"):
+            if (count := getattr(self, name)) < 1:
+                raise ValueError(f"--{name} must be at least 1, got {count}.")
+        if 1 in self.T and self.layer.regularizer in ("mask", "dropout"):
+            raise ValueError(
+                f"--T must be at least 2 with --regularizer {self.layer.regularizer}: "
+                "a single step whose diagonal is masked has nothing to attend to."
+            )
+        if self.source == "metr-la" and self.data is None:
+            raise ValueError("--source metr-la needs --data, the METR-LA folder.")
+        if self.source != "metr-la" and self.data is not None:
+            raise ValueError(f"--data needs --source metr-la, got {self.source!r}.")
+
+    def identity(self) -> dict:
+        """What makes two sweeps the same: everything that results depend on.
+
+        Returns:
+            Arguments by name, as JSON holds them.
+        """
+        arguments = dataclasses.asdict(self)
+        layer, measure = arguments.pop("layer"), arguments.pop("measure")
+        for name in ("out", "overwrite"):
+            del arguments[name]
+        del measure["max_memory"]
+        arguments["T"] = list(self.T)
+        arguments["data"] = None if self.data is None else str(self.data.resolve())
+        return arguments | layer | measure
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,146 @@
+"""A sweep's folder: finished points stay, whatever happens, and are not done again."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sensitivity.sweep.options import SweepOptions
+
+RESULTS = (
+    "sweep.csv",
+    "verdicts.csv",
+    "bound-vs-T.png",
+    "bound-vs-T.pdf",
+)
+
+
+class SweepFolder:
+    """The folder of one sweep.
+
+    A point is written to a file of its own, in one step, when it is finished; at the
+    end ``sweep.csv`` is these files in order, so that an interrupted sweep that went on
+    has the same bytes as one that ran through.
+
+    Attributes:
+        path: The folder.
+        record: What ``run.json`` holds.
+    """
+
+    def __init__(self, options: SweepOptions):
+        self.path = options.out
+        self.record: dict[str, Any] = {}
+        self._points = self.path / "points"
+        self._open(options)
+
+    def _open(self, options: SweepOptions) -> None:
+        """Make the folder, or go on with the same sweep in it.
+
+        Raises:
+            ValueError: If it holds a sweep with other arguments, or something else that
+                ``--overwrite`` may not delete.
+        """
+        identity = options.identity() | {"data_sha256": _fingerprint(options.data)}
+        run = self.path / "run.json"
+        self.record = {"arguments": identity, "complete": False, "seconds": 0.0}
+        self.record["filled_share"] = {}
+        self.path.mkdir(parents=True, exist_ok=True)
+        if run.exists():
+            try:
+                old = json.loads(run.read_text())
+                differences = _differences(old["arguments"], identity)
+            except (ValueError, KeyError, TypeError):
+                old, differences = {}, "its run.json cannot be read"
+            if not differences:
+                self.record = old | {"complete": False}
+            elif options.overwrite:
+                self._clear()
+            else:
+                raise ValueError(
+                    f"--out ({self.path}) holds a sweep with other arguments "
+                    f"({differences}); choose another folder or add --overwrite."
+                )
+        else:
+            others = {file.name for file in self.path.iterdir()}
+            if others := others - {"points", "run.json.part"}:
+                raise ValueError(
+                    f"--out ({self.path}) must be empty or hold a sweep, but it holds "
+                    f"{sorted(others)[0]!r}."
+                )
+        self.save_record()
+        self._points.mkdir(exist_ok=True)
+
+    def _clear(self) -> None:
+        """Delete an earlier sweep's files, and nothing else."""
+        for file in self._points.glob("T=*-seed=*.csv"):
+            file.unlink()
+        for name in RESULTS:
+            (self.path / name).unlink(missing_ok=True)
+
+    def _point(self, T: int, seed: int) -> Path:
+        return self._points / f"T={T}-seed={seed}.csv"
+
+    def has(self, T: int, seed: int) -> bool:
+        """Whether a point is finished."""
+        return self._point(T, seed).exists()
+
+    def add(self, T: int, seed: int, table: pd.DataFrame) -> None:
+        """Keep a finished point."""
+        write_whole(self._point(T, seed), table.to_csv(index=False))
+
+    def collect(self, options: SweepOptions) -> pd.DataFrame:
+        """Write ``sweep.csv`` from the finished points.
+
+        Args:
+            options: The sweep: its lengths and seeds in order.
+
+        Returns:
+            The table.
+        """
+        texts = [
+            self._point(T, seed).read_text()
+            for T in options.T
+            for seed in range(options.seeds)
+        ]
+        header = texts[0].splitlines(keepends=True)[0]
+        body = "".join(text.removeprefix(header) for text in texts)
+        write_whole(self.path / "sweep.csv", header + body)
+        return pd.read_csv(self.path / "sweep.csv", dtype={"head": str})
+
+    def save_record(self) -> None:
+        """Write ``run.json``."""
+        write_whole(self.path / "run.json", json.dumps(self.record, indent=2) + "\n")
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file in one step: it is there as a whole or not at all.
+
+    Args:
+        path: The file.
+        content: What it is to hold.
+    """
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(content if isinstance(content, bytes) else content.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _differences(old: dict, new: dict) -> str:
+    names = [name for name in old | new if old.get(name) != new.get(name)]
+    return ", ".join(f"{name}: {old.get(name)!r} there" for name in names)
+
+
+def _fingerprint(data: Path | None) -> str | None:
+    """SHA-256 of the data file, so that a sweep never mixes two versions of it."""
+    if data is None:
+        return None
+    file = data / "metr-la.h5" if data.is_dir() else data
+    if not file.exists():
+        return None  # the loader says what is missing
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
