@@ -24,7 +24,7 @@ def key(request: pytest.FixtureRequest) -> jax.Array:
 
 @pytest.fixture(scope="module")
 def strict_promotion() -> Iterator[None]:
-    """Silent promotion of ranks or dtypes is an error in the rest of this module.
+    """Silent promotion of dtypes is an error in the rest of this module.
 
     For the tests of ``sensitivity`` only (optax raises under it), by
     ``pytestmark = pytest.mark.usefixtures("strict_promotion")``. It has the scope of a
@@ -33,5 +33,5 @@ def strict_promotion() -> Iterator[None]:
     Yields:
         Nothing: the rules hold until the module is done.
     """
-    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+    with jax.numpy_dtype_promotion("strict"):
         yield

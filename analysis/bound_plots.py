@@ -5,6 +5,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 # Okabe and Ito's colours, told apart by the colour-blind too.
@@ -34,7 +35,7 @@ def bound_against_length(table: pd.DataFrame) -> Figure:
     """
     sns.set_theme(context="notebook", style="ticks")
     layer = table[table["head"].astype(str) == "layer"]
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    figure = Figure(figsize=(10, 5.2), layout="constrained")
     axes = figure.subplots(1, 2)
     for ax, (title, bounds) in zip(axes, _PANELS.items(), strict=True):
         _panel(ax, layer, title, bounds)
@@ -70,6 +71,8 @@ def _panel(ax: Axes, table: pd.DataFrame, title: str, bounds: tuple) -> None:
             label=label + _slope(means),
         )
         _mark_violations(ax, rows, centre, colour)
+    if not (seeds > 0).any(axis=None):
+        ax.set_ylim(0.1, 1)  # a logarithmic axis refuses to be empty
     ax.set(xscale="log", yscale="log", xlabel="number of time steps T")
     ax.set_title(f"{title}: {_finding(table, seeds, bounds)}", fontsize="medium")
     lengths = sorted(table["T"].unique())
@@ -79,7 +82,14 @@ def _panel(ax: Axes, table: pd.DataFrame, title: str, bounds: tuple) -> None:
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.legend(frameon=False)
+    ax.legend(
+        frameon=False,
+        ncols=2,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.16),
+        fontsize="small",
+        columnspacing=1,
+    )
     sns.despine(ax=ax)
 
 
@@ -89,8 +99,10 @@ def _finding(table: pd.DataFrame, seeds: pd.DataFrame, bounds: tuple) -> str:
     Returns:
         Half a sentence.
     """
+    if not (seeds > 0).any(axis=None):
+        return "no influence to show"
     slope = _fit(seeds)
-    course = "" if slope is None else ("falls" if slope < -0.5 else "stays")
+    course = "" if slope is None else ("falls" if slope < -0.5 else "does not fall")
     failing = []
     for name, _, _, label in bounds:
         rows = table[table["statement"] == name]
@@ -118,26 +130,28 @@ def _mark_violations(
         zorder=4,
         label="exceeded in this share of inputs",
     )
-    for T, part in share.items():
+    for T, part, height in zip(share.index, share, exact[share.index], strict=True):
         ax.annotate(
             f"{100 * part:.0f} %",
-            (T, exact[T]),
-            xytext=(0, 9),
+            (T, height),
+            xytext=(0, 10),
             textcoords="offset points",
             ha="center",
             color=colour,
             fontsize="small",
+            path_effects=[withStroke(linewidth=3, foreground="white")],
+            zorder=5,
         )
 
 
 def _fit(seeds: pd.DataFrame) -> float | None:
     """Fitted exponent of T, where there are three lengths or more."""
-    points = seeds.stack()
-    points = points[points > 0]
-    lengths = points.index.get_level_values("T").to_numpy(float)
-    if len(np.unique(lengths)) < 3:
+    exact = seeds.to_numpy(float)
+    lengths = np.broadcast_to(seeds.index.to_numpy(float)[:, None], exact.shape)
+    kept = exact > 0
+    if len(np.unique(lengths[kept])) < 3:
         return None
-    return float(np.polyfit(np.log(lengths), np.log(points.to_numpy()), 1)[0])
+    return float(np.polyfit(np.log(lengths[kept]), np.log(exact[kept]), 1)[0])
 
 
 def _slope(seeds: pd.DataFrame) -> str:

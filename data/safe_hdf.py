@@ -66,7 +66,7 @@ _ADMITTED = dict.fromkeys(
     [
         f"{module}.{name}"
         for module in ("pandas._libs.tslibs.offsets", "pandas.tseries.offsets")
-        for name in pd.tseries.offsets.__all__
+        for name in vars(pd.tseries.offsets)["__all__"]
     ]
     + ["copyreg._reconstructor", "copy_reg._reconstructor", "builtins.object"]
     + ["__builtin__.object", "datetime.timedelta", "datetime.timezone"],

@@ -1,5 +1,6 @@
 """Exact influence of every time step of an attention layer on every other, by path."""
 
+from sensitivity.attention import attend
 from sensitivity.autodiff import PathJacobians, path_jacobians
 from sensitivity.bounds import check_bounds
 from sensitivity.layer import AttentionWeights, ScoreBias
@@ -13,6 +14,7 @@ __all__ = [
     "PathNorms",
     "Profile",
     "ScoreBias",
+    "attend",
     "check_bounds",
     "path_jacobians",
     "path_norms",

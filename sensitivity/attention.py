@@ -54,8 +54,8 @@ def attention_weights(
 
     Returns:
         The weights, shape (..., R, T), and whether row i may attend to step j
-        (broadcasts to the same shape). A row that may attend to nothing has NaN
-        weights: callers refuse it beforehand.
+        (broadcasts to the same shape). A row that may attend to nothing has no
+        meaningful weights: callers refuse it beforehand.
     """
     bias, allowed = score_bias.rows(rows, k.shape[-2], q.dtype)
     scores = jnp.einsum("...ik,...jk->...ij", q * k.shape[-1] ** -0.5, k) + bias
@@ -123,7 +123,7 @@ def attend(
         x_v: Inputs that feed the values, shape (..., T, D).
         weights: The layer.
         score_bias: What is added to the scores; nothing by default. Every row must be
-            left with something to attend to, otherwise it is NaN.
+            left with something to attend to, otherwise its output means nothing.
         per_head: Whether to return each head by itself, its block of ``out`` folded in
             and without ``out_bias``.
 

@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sensitivity.covariances import PRODUCTS
 from sensitivity.heads import (
-    PRODUCTS,
     Head,
     HeadRows,
+    head_covariances,
     head_factors,
     head_rows,
     heads_of,
-    second_moments,
 )
 from sensitivity.layer import AttentionWeights, ScoreBias
 from sensitivity.memory import blocks_within
@@ -71,22 +71,29 @@ def plan_heads(
     T, D = x.shape[-2:]
     V = min(weights.value_width, weights.head_output_width)
     K = min(weights.key_width, D)
-    pairs = (V + K) * (V + K + 1) // 2
+    products = 2 * sum(min(n, PRODUCTS) for n in (V * K, V * V, K * K))
     projected = 2 * weights.heads * (2 * weights.key_width + V + K + 1)
-    fixed = T * (2 * D + projected + 2 * min(pairs, PRODUCTS))
+    fixed = T * (2 * D + projected)
     tables = 10 + (2 * V + 4 if norm == "spectral" else 0)
-    per_row = tables * T + 3 * (V + K) ** 2 + 4 * V * D
+    per_row = tables * T + 6 * (V + K) ** 2 + 4 * V * D
     wanted = max(_HEAD_CELLS[norm] // T, 16)
     rows = blocks_within(
         max_memory,
-        fixed=fixed * x.dtype.itemsize,
+        fixed=(fixed + T * products) * x.dtype.itemsize,
         per_item=per_row * x.dtype.itemsize,
         wanted=min(T, wanted),
         what=f"one query row of one head at T={T}",
     )
-    heads = 1 if rows < T else min(weights.heads, max(1, wanted // T))
-    size = x.dtype.itemsize * (fixed * heads + per_row * rows * heads)
-    return Plan(rows=rows, heads=heads, size=size)
+    per_head = x.dtype.itemsize * (products * T + per_row * rows)
+    fixed *= x.dtype.itemsize
+    heads = blocks_within(
+        max_memory,
+        fixed=fixed,
+        per_item=per_head,
+        wanted=1 if rows < T else min(weights.heads, max(1, wanted // T)),
+        what=f"one head at T={T}",
+    )
+    return Plan(rows=rows, heads=heads, size=fixed + heads * per_head)
 
 
 def plan_layer(
@@ -134,6 +141,7 @@ def over_heads(
     norm: Norm,
     residual: bool,
     plan: Plan,
+    for_bounds: bool,
 ) -> Any:
     """Apply a function of a block of rows of one head to everything.
 
@@ -146,6 +154,7 @@ def over_heads(
         norm: Which norm.
         residual: Whether the identity is added where i = j.
         plan: How to cut it up.
+        for_bounds: Whether the covariances that only bounds need are measured too.
 
     Returns:
         What the function returns, with (..., H, T) in front.
@@ -158,11 +167,11 @@ def over_heads(
         def one_head(n: Array) -> Any:
             head = jax.tree.map(lambda a: a[n], heads)
             own_bias = head_bias(bias, n)
-            moments = second_moments(jnp.concatenate([head.v, head.keys], 1))
+            covariances = head_covariances(head, for_bounds)
 
             def block(rows: Array) -> Any:
                 return function(
-                    head, head_rows(head, moments, own_bias, norm, residual, rows)
+                    head, head_rows(head, covariances, own_bias, norm, residual, rows)
                 )
 
             return over_rows(block, x.shape[0], plan.rows)
@@ -272,7 +281,7 @@ def _path_norms(
 ) -> PathNorms:
     arguments = (x, weights, score_bias, norm, residual, plan)
     if per_head or weights.heads == 1:
-        rows = over_heads(head_path_rows, *arguments)
+        rows = over_heads(head_path_rows, *arguments, for_bounds=False)
         if not per_head:
             rows = jax.tree.map(lambda a: jnp.take(a, 0, x.ndim - 2), rows)
     else:

@@ -15,12 +15,11 @@ blocks of query rows of one head of one sample.
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from sensitivity.attention import attention_weights, project
+from sensitivity.covariances import covariance_under
 from sensitivity.lapack import after
 from sensitivity.layer import AttentionWeights, ScoreBias
 from sensitivity.norms import Norm, block_norm
@@ -170,52 +169,40 @@ def distances(
     return jnp.sqrt(sum((p[:, None] - q) ** 2 for p, q in columns))
 
 
-def second_moments(
-    points: Float[Array, "T P"],
-) -> Callable[[Float[Array, "R T"]], Float[Array, "R P P"]]:
-    """Second moments of T points under many weightings, as one matrix product.
+class HeadCovariances(NamedTuple):
+    """Functions from weights (R, T) to covariances under them.
 
-    The products of all pairs of coordinates are formed once where they are few, else
-    a chunk at a time.
+    Attributes:
+        cross: Of values and keys, shape (R, V', K').
+        value: Of the values, shape (R, V', V'); None where no bound needs it.
+        key: Of the keys, shape (R, K', K'); None where no bound needs it.
+    """
+
+    cross: Callable[[Array], Array]
+    value: Callable[[Array], Array] | None
+    key: Callable[[Array], Array] | None
+
+
+def head_covariances(head: Head, for_bounds: bool) -> HeadCovariances:
+    """Prepare the covariances of a head, once for all its rows.
 
     Args:
-        points: Shape (T, P).
+        head: The head.
+        for_bounds: Whether also those that only bounds need.
 
     Returns:
-        A function from weights (R, T) to moments (R, P, P).
+        The functions.
     """
-    T, P = points.shape
-    left, right = np.triu_indices(P)
-    position = np.zeros((P, P), int)
-    position[left, right] = position[right, left] = np.arange(len(left))
-    few = len(left) <= PRODUCTS
-    columns = points.T
-
-    if few:
-        products = columns[left] * columns[right]
-
-        def moments(alpha: Array) -> Array:
-            return alpha @ products.T
-
-    else:
-        chunks = np.pad(np.stack([left, right]), ((0, 0), (0, -len(left) % PRODUCTS)))
-        chunks = chunks.reshape(2, -1, PRODUCTS).swapaxes(0, 1)
-
-        def moments(alpha: Array) -> Array:
-            parts = jax.lax.map(
-                lambda pair: alpha @ (columns[pair[0]] * columns[pair[1]]).T, chunks
-            )
-            return jnp.moveaxis(parts, 0, 1).reshape(len(alpha), -1)
-
-    return lambda alpha: moments(alpha)[:, position]
-
-
-PRODUCTS = 512
+    return HeadCovariances(
+        cross=covariance_under(head.v, head.keys),
+        value=covariance_under(head.v, head.v) if for_bounds else None,
+        key=covariance_under(head.keys, head.keys) if for_bounds else None,
+    )
 
 
 def head_rows(
     head: Head,
-    moments: Callable[[Float[Array, "R T"]], Float[Array, "R P P"]],
+    covariances: HeadCovariances,
     score_bias: ScoreBias,
     norm: Norm,
     residual: bool,
@@ -225,7 +212,7 @@ def head_rows(
 
     Args:
         head: The head.
-        moments: `second_moments` of its values and keys side by side.
+        covariances: Its covariances.
         score_bias: Its score bias, without batch and head axes.
         norm: Which norm.
         residual: Whether the identity is added where i = j.
@@ -234,14 +221,11 @@ def head_rows(
     Returns:
         The block.
     """
-    (T, V), factors = head.v.shape, head.factors
-    A = factors.value
+    factors, A = head.factors, head.factors.value
     scale = head.k.shape[-1] ** -0.5
     q = head.q[rows]
     alpha, allowed = attention_weights(q, head.k, score_bias, rows)
-    means = alpha @ jnp.concatenate([head.v, head.keys], 1)
-    h = means[:, :V]
-    covariance = moments(alpha) - means[:, :, None] * means[:, None, :]
+    h = alpha @ head.v
 
     w = q @ factors.key.T * scale
     gain = jnp.linalg.norm(w, axis=-1)
@@ -250,22 +234,22 @@ def head_rows(
 
     diagonal_weight = jnp.take_along_axis(alpha, rows[:, None], axis=1)
     here = A + (head.v[rows] - h)[:, :, None] * w[:, None, :]
-    query = covariance[:, :V, V:] * scale
+    query = covariances.cross(alpha) * scale
     matrices = RowMatrices(
         across=A - along[:, :, None] * direction[:, None, :],
         shift=along - gain[:, None] * h,
         gain=gain,
         diagonal=diagonal_weight[:, :, None] * here + query @ factors.query_basis.T,
         query=query,
-        value_covariance=covariance[:, :V, :V],
-        key_covariance=covariance[:, V:, V:] * scale**2,
+        value_covariance=covariances.value and covariances.value(alpha),
+        key_covariance=covariances.key and covariances.key(alpha) * scale**2,
     )
     basis = factors.output_basis if residual else None
     return HeadRows(
         alpha=alpha,
         allowed=allowed,
-        same=rows[:, None] == jnp.arange(T),
-        key_mean=means[:, V:],
+        same=rows[:, None] == jnp.arange(len(head.v)),
+        key_mean=alpha @ head.keys,
         spread=distances(h, head.v),
         gain=gain,
         diagonal_weight=diagonal_weight[:, 0],

@@ -56,21 +56,26 @@ def top_eigenvalue(
         size = jnp.maximum(diagonal.max(0), alpha)
         beta = jnp.where(beta > N * eps * size, beta, jnp.zeros_like(beta))
         following = image / jnp.where(beta > 0, beta, jnp.ones_like(beta))[..., None]
-        following *= (beta > 0)[..., None]
+        following = jnp.where((beta > 0)[..., None], following, jnp.zeros_like(image))
         return vector, following, beta, diagonal.at[k].set(alpha), off.at[k].set(beta)
 
     def chunk(state: tuple) -> tuple:
-        k, theta, _, lanczos = state
+        k, theta, growing, lanczos = state
         lanczos = jax.lax.fori_loop(k, k + _CHUNK, step, lanczos)
         top = largest_root(lanczos[3], lanczos[4], k + _CHUNK)
-        growing = jnp.any(top - theta > 64 * eps * top) | (k == 0)
-        return k + _CHUNK, top, growing & (k + _CHUNK < most), lanczos
+        grown = growing & (top - theta > 64 * eps * top)
+        # What has converged is left alone: its later steps are ghosts of rounding.
+        return k + _CHUNK, jnp.where(growing, top, theta), grown, lanczos
 
     nothing = jnp.zeros(batch, dtype)
     table = jnp.zeros((most, *batch), dtype)
     lanczos = (jnp.zeros(shape, dtype), vector, nothing, table, table)
-    state = (jnp.array(0), nothing, jnp.array(True), lanczos)
-    return jax.lax.while_loop(lambda s: s[2], chunk, state)[1]
+    state = (jnp.array(0), nothing, jnp.ones(batch, bool), lanczos)
+
+    def unfinished(state: tuple) -> Array:
+        return jnp.any(state[2]) & (state[0] < most)
+
+    return jax.lax.while_loop(unfinished, chunk, state)[1]
 
 
 def largest_root(
@@ -86,7 +91,7 @@ def largest_root(
 
     Args:
         diagonal: a, of which the first ``size`` rows count.
-        off: b, below the diagonal; row k couples k and k + 1.
+        off: b >= 0, below the diagonal; row k couples k and k + 1.
         size: Order of the matrices.
 
     Returns:

@@ -200,6 +200,7 @@ def _row_statistics(head: Head, rows: HeadRows) -> Profile:
     by_step = jnp.stack([jnp.ones_like(head.key_size), head.key_size], axis=1)
     key_sum, query_sum = (weighted @ by_step).T
     spread = jnp.linalg.norm(head.v, axis=-1).max()
+    covariance: Any = rows.norms.query_covariance  # measured: see _profile
     return Profile(
         value_mean=_sum(rows.alpha) * value_norm / T,
         key_mean=rows.gain * key_sum / T,
@@ -213,7 +214,7 @@ def _row_statistics(head: Head, rows: HeadRows) -> Profile:
         query_constant=(seen * head.key_size).max(-1),
         query_weighted=query_sum / root,
         query_centred=_sum(centred) / root,
-        query_covariance=rows.norms.query_covariance,
+        query_covariance=covariance,
         value_norm=value_norm,
         other_steps=(rows.allowed & ~rows.same).sum(-1),
         rounding_scale=value_norm + spread * (rows.gain + head.key_size.max() / root),
@@ -234,7 +235,9 @@ def _profile(
     residual: bool,
     plan: Plan,
 ) -> Profile:
-    return over_heads(_row_statistics, x, weights, score_bias, norm, residual, plan)
+    return over_heads(
+        _row_statistics, x, weights, score_bias, norm, residual, plan, for_bounds=True
+    )
 
 
 def _row_means(rows: PathRows) -> Means:

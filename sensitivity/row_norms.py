@@ -19,8 +19,8 @@ class RowMatrices(NamedTuple):
         gain: :math:`|w_i|`, shape (R,).
         diagonal: J_ii in the output basis, without residual, shape (R, V, D).
         query: The query path in the bases of values and keys, shape (R, V, K).
-        value_covariance: Of the values under alpha_i, shape (R, V, V).
-        key_covariance: Of W^Q^T k / sqrt(K) under alpha_i, shape (R, K, K).
+        value_covariance: Of the values under alpha_i, shape (R, V, V), or None.
+        key_covariance: Of W^Q^T k / sqrt(K) under alpha_i, shape (R, K, K), or None.
     """
 
     across: Float[Array, "R V D"]
@@ -28,8 +28,8 @@ class RowMatrices(NamedTuple):
     gain: Float[Array, " R"]
     diagonal: Float[Array, "R V D"]
     query: Float[Array, "R V K"]
-    value_covariance: Float[Array, "R V V"]
-    key_covariance: Float[Array, "R K K"]
+    value_covariance: Float[Array, "R V V"] | None
+    key_covariance: Float[Array, "R K K"] | None
 
 
 class RowNorms(NamedTuple):
@@ -40,13 +40,13 @@ class RowNorms(NamedTuple):
             shape (R, T).
         diagonal: ||J_ii||, with the residual where there is a basis, shape (R,).
         query: ||J^query_ii||, shape (R,).
-        query_covariance: Its bound by the two covariances, shape (R,).
+        query_covariance: Its bound by the two covariances, shape (R,), or None.
     """
 
     off_diagonal: Float[Array, "R T"]
     diagonal: Float[Array, " R"]
     query: Float[Array, " R"]
-    query_covariance: Float[Array, " R"]
+    query_covariance: Float[Array, " R"] | None
 
 
 def row_norms(
@@ -72,11 +72,12 @@ def row_norms(
 def _frobenius(
     rows: RowMatrices, v: Float[Array, "T V"], basis: Float[Array, "D V"] | None
 ) -> RowNorms:
-    (top_v, _), (top_k, _) = eigh_together(rows.value_covariance, rows.key_covariance)
-    trace_v, trace_k = (
-        root(jnp.trace(c, axis1=-2, axis2=-1))
-        for c in (rows.value_covariance, rows.key_covariance)
-    )
+    covariance = None
+    if rows.value_covariance is not None and rows.key_covariance is not None:
+        both = rows.value_covariance, rows.key_covariance
+        top_v, top_k = (root(levels[:, -1]) for levels, _ in eigh_together(*both))
+        trace_v, trace_k = (root(jnp.trace(c, axis1=-2, axis2=-1)) for c in both)
+        covariance = jnp.minimum(top_v * trace_k, trace_v * top_k)
     start = frobenius(rows.across)[:, None] ** 2
     square = sum(((s[:, None] + m) ** 2 for s, m in _moving(rows, v)), start)
     if basis is None:
@@ -88,9 +89,7 @@ def _frobenius(
         off_diagonal=jnp.sqrt(square),
         diagonal=diagonal,
         query=frobenius(rows.query),
-        query_covariance=jnp.minimum(
-            root(top_v[:, -1]) * trace_k, trace_v * root(top_k[:, -1])
-        ),
+        query_covariance=covariance,
     )
 
 
@@ -104,13 +103,11 @@ def _spectral(
         here, here_scale = rest @ rest.mT, None
     else:
         here, here_scale = gram(top)
-    level, query, here, top_v, top_k = eigh_together(
-        rows.across @ rows.across.mT,
-        query,
-        here,
-        rows.value_covariance,
-        rows.key_covariance,
-    )
+    matrices = [rows.across @ rows.across.mT, query, here]
+    if rows.value_covariance is not None and rows.key_covariance is not None:
+        matrices += [rows.value_covariance, rows.key_covariance]
+    level, query, here, *spreads = eigh_together(*matrices)
+    tops = [root(levels[:, -1]) for levels, _ in spreads]
     if here_scale is None:
         diagonal = _bordered(top, *here)
     else:
@@ -119,7 +116,7 @@ def _spectral(
         off_diagonal=_rank_one(rows, v, *level),
         diagonal=diagonal,
         query=query_scale * root(query[0][:, -1]),
-        query_covariance=root(top_v[0][:, -1]) * root(top_k[0][:, -1]),
+        query_covariance=tops[0] * tops[1] if tops else None,
     )
 
 

@@ -147,7 +147,7 @@ def test_a_cycle_of_hard_links_ends(tmp_path):
 
 def test_a_column_of_objects_is_refused_unread(tmp_path):
     table = frame()
-    table["object"] = [Touch(tmp_path / "ran")] * len(table)
+    table.insert(0, "object", np.array([Touch(tmp_path / "ran")] * len(table)))
     with pytest.warns(pd.errors.PerformanceWarning):
         path = write(tmp_path, table)
     with pytest.raises(ValueError, match=r"variable-length or object"):

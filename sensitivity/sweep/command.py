@@ -25,9 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments, by default the command line's.
 
     Returns:
-        0 when the sweep is complete, 1 when the folder or the data could not be read
-        or written, 2 for bad arguments, 130 after an interrupt; what was finished
-        stays, and the same command goes on.
+        0 when the sweep is complete, 1 when the folder could not be written, 2 for bad
+        arguments or data, 130 after an interrupt; what was finished stays, and the same
+        command goes on.
     """
     try:
         options = tyro.cli(
@@ -38,14 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except ValueError as error:  # raised by the options' own checks
         return _fail(str(error), 2)
-    from sensitivity.sweep.store import SweepFolder
-
     try:
+        from sensitivity.sweep.store import SweepFolder
+
         series = _load(options)
         folder = SweepFolder(options)
         return run_sweep(options, series, folder)
     except ValueError as error:
-        return _fail(str(error), 2)
+        return _fail(str(error).replace("max_memory", "--max-memory"), 2)
     except OSError as error:
         return _fail(
             f"{error.strerror or error} ({error.filename or options.out}); what was "
@@ -72,13 +72,16 @@ def _load(options: SweepOptions) -> "TrafficSeries | None":
         The series, or None.
 
     Raises:
-        ValueError: If a length exceeds the series.
+        ValueError: If it cannot be read, or a length exceeds the series.
     """
     if options.data is None:
         return None
     from data import load_metr_la
 
-    series = load_metr_la(options.data)
+    try:
+        series = load_metr_la(options.data)
+    except (ValueError, FileNotFoundError) as error:
+        raise ValueError(f"--data: {error}") from error
     steps = len(series.values)
     if max(options.T) > steps:
         raise ValueError(
@@ -123,11 +126,12 @@ def run_sweep(
                     engine=options.measure.engine,
                     max_memory=options.measure.max_memory,
                 )
-                folder.add(T, seed, point_table(options, T, seed, measured))
+                table = point_table(options, T, seed, measured)
                 seconds = time.perf_counter() - start
                 folder.record["seconds"] += seconds
                 folder.record["filled_share"][f"T={T}-seed={seed}"] = point.filled_share
-                folder.save_record()
+                folder.save_record()  # first: a point that is there is in the record
+                folder.add(T, seed, table)
                 done(f"T={T} seed={seed}: {seconds:.1f} s")
             else:
                 done(f"T={T} seed={seed}: finished before")
@@ -221,7 +225,7 @@ def _finish(console: "Console", options: SweepOptions, folder: "SweepFolder") ->
     if options.source == "metr-la":
         console.print(f"missing readings filled: {100 * max(shares):.1f} % at most")
     names = ", ".join((*RESULTS, "run.json"))
-    console.print(f"wrote {names} in {folder.path}")
+    console.print(f"wrote {names} in {folder.path}", soft_wrap=True, markup=False)
     return 0
 
 

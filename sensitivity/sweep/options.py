@@ -27,9 +27,10 @@ class LayerOptions:
         position: Position encoding added to the inputs.
         regularizer: What is done to the diagonal of the scores: nothing, a full -inf
             mask, a penalty, or a -inf mask dropped in at random, fresh per sample.
-        penalty: Added to the diagonal by the penalty (-0.1 if not given).
-        dropout: Chance of a row's diagonal to be masked by the dropout (0.2 if not
-            given).
+        penalty: Added to the diagonal by the penalty regularizer, which takes -0.1
+            where this is not given.
+        dropout: Chance of a row's diagonal to be masked by the dropout regularizer,
+            which takes 0.2 where this is not given.
     """
 
     d_model: int = 16
@@ -61,6 +62,9 @@ class LayerOptions:
                 raise ValueError(
                     f"--{name} needs --regularizer {name}, got {self.regularizer!r}."
                 )
+        default = {"penalty": -0.1, "dropout": 0.2}.get(self.regularizer)
+        if default is not None and getattr(self, self.regularizer) is None:
+            object.__setattr__(self, self.regularizer, default)
         if self.penalty is not None and not abs(self.penalty) < float("inf"):
             raise ValueError(
                 f"--penalty must be finite (--regularizer mask is -inf), got "

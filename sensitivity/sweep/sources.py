@@ -72,12 +72,17 @@ def draw_weights(layer: LayerOptions, seed: int, dtype: str) -> AttentionWeights
 
     Returns:
         The layer; with an output projection if it has several heads.
+
+    Raises:
+        ValueError: If the scale is too large for the dtype.
     """
     rng = np.random.default_rng([seed, 0, 0])
     D, H = layer.d_model, layer.heads
     kernels = rng.normal(size=(3, D, H, D // H))
     out = rng.normal(size=(H, D // H, D)) if H > 1 else None
     factor = layer.scale / D**0.5
+    if not factor * np.abs(kernels).max() < np.finfo(dtype).max:
+        raise ValueError(f"--scale ({layer.scale}) is too large for {dtype}.")
     query, key, value = (kernels * factor).astype(dtype)
     return AttentionWeights(
         query=query,
@@ -106,9 +111,9 @@ def draw_bias(
         case "mask":
             return ScoreBias(diagonal=-np.inf)
         case "penalty":
-            return ScoreBias(diagonal=-0.1 if layer.penalty is None else layer.penalty)
+            return ScoreBias(diagonal=layer.penalty)
         case "dropout":
-            chance = 0.2 if layer.dropout is None else layer.dropout
+            chance = layer.dropout or 0.0
             array = np.zeros((samples, 1, T, T), dtype)
             step = np.arange(T)
             dropped = rng.random((samples, 1, T)) < chance

@@ -43,19 +43,18 @@ class SweepFolder:
             ValueError: If it holds a sweep with other arguments, or something else that
                 ``--overwrite`` may not delete.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"--out ({self.path}) must be a folder, but it is a file.")
         identity = options.identity() | {"data_sha256": _fingerprint(options.data)}
         run = self.path / "run.json"
         self.record = {"arguments": identity, "complete": False, "seconds": 0.0}
         self.record["filled_share"] = {}
         self.path.mkdir(parents=True, exist_ok=True)
         if run.exists():
-            try:
-                old = json.loads(run.read_text())
-                differences = _differences(old["arguments"], identity)
-            except (ValueError, KeyError, TypeError):
-                old, differences = {}, "its run.json cannot be read"
+            old = self._read_record()
+            differences = _differences(old["arguments"], identity)
             if not differences:
-                self.record = old | {"complete": False}
+                self.record |= old | {"complete": False}
             elif options.overwrite:
                 self._clear()
             else:
@@ -64,19 +63,43 @@ class SweepFolder:
                     f"({differences}); choose another folder or add --overwrite."
                 )
         else:
-            others = {file.name for file in self.path.iterdir()}
-            if others := others - {"points", "run.json.part"}:
+            others = {file.name for file in self.path.iterdir()} - {"run.json.part"}
+            if not any(self._points.glob("*")):
+                others -= {"points"}
+            if others:
                 raise ValueError(
                     f"--out ({self.path}) must be empty or hold a sweep, but it holds "
-                    f"{sorted(others)[0]!r}."
+                    f"{min(others)!r} and no run.json."
                 )
         self.save_record()
         self._points.mkdir(exist_ok=True)
 
+    def _read_record(self) -> dict[str, Any]:
+        """Read the ``run.json`` of an earlier sweep.
+
+        Returns:
+            What it holds.
+
+        Raises:
+            ValueError: If it is not of a sweep; it may be anybody's then.
+        """
+        try:
+            record = json.loads((self.path / "run.json").read_text())
+        except ValueError:
+            record = None
+        match record:
+            case {"arguments": dict()}:
+                return record
+        raise ValueError(
+            f"--out ({self.path}) must be empty or hold a sweep, but its run.json is "
+            "not that of a sweep; choose another folder."
+        )
+
     def _clear(self) -> None:
         """Delete an earlier sweep's files, and nothing else."""
-        for file in self._points.glob("T=*-seed=*.csv"):
-            file.unlink()
+        for end in ("csv", "csv.part"):
+            for file in self._points.glob(f"T=*-seed=*.{end}"):
+                file.unlink()
         for name in RESULTS:
             (self.path / name).unlink(missing_ok=True)
 

@@ -1,0 +1,1 @@
+"""From results to understanding: benchmarks, plots and reports."""

@@ -1,0 +1,240 @@
+"""What every influence in a window costs, against what one would do without us.
+
+Run ``python -m analysis.benchmark``: time (compiling apart) and peak memory of the
+closed form, of row-streamed and plain automatic differentiation, of PyTorch's where it
+is installed, and of one forward pass, the unit; then what had to be reached. A cell is
+one process, and its peak is that of the whole process.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import tyro
+
+from analysis.benchmark.methods import (
+    D_MODEL,
+    MEANINGS,
+    SEED,
+    Cell,
+    DtypeName,
+    LayerName,
+    Method,
+    NormName,
+    cells,
+    longest_windows,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+_MEASURED_BY_DEFAULT = (16, 64, 128, 512, 1024, 2048, 4096, 16384)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkOptions:
+    """Measure time and peak memory of path norms by every method.
+
+    Attributes:
+        T: Window lengths, in time steps; each method stops at its longest window.
+        norms: Which norms.
+        methods: Which methods; the forward pass, the unit of cost, always comes along.
+        layers: Which layers, of width 64: one head of 64, or eight of 8 with an output
+            projection.
+        dtype: Precision.
+        quick: A trial of half a minute: one head, Frobenius, T = 8 and 16.
+        long: Add the profile of T = 16384 and 65536 (Frobenius, eight heads); about
+            ten minutes more.
+        time_limit: Seconds after which the process of a cell is ended.
+        out: Folder for benchmark.csv, benchmark.json and the picture.
+    """
+
+    T: tuple[int, ...] = _MEASURED_BY_DEFAULT
+    norms: tuple[NormName, ...] = get_args(NormName)
+    methods: tuple[Method, ...] = get_args(Method)
+    layers: tuple[LayerName, ...] = get_args(LayerName)
+    dtype: DtypeName = "float32"
+    quick: bool = False
+    long: bool = False
+    time_limit: float = 1200.0
+    out: Path = Path("runs/benchmark")
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured.
+
+        Raises:
+            ValueError: Naming the argument, its rule and the value.
+        """
+        for name in ("T", "norms", "methods", "layers"):
+            if not getattr(self, name):
+                raise ValueError(f"--{name} must name at least one, got none.")
+        if min(self.T) < 1:
+            raise ValueError(f"--T must be at least 1, got {min(self.T)}.")
+        if not self.time_limit > 0:
+            raise ValueError(f"--time-limit must be positive, got {self.time_limit}.")
+        if self.quick and self.long:
+            raise ValueError("--quick and --long exclude each other; drop one.")
+        if not self.cells():
+            raise ValueError(f"--T: no method is measured at {min(self.T)} or beyond.")
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"--out must be a folder, got the file {self.out}.")
+
+    def cells(self) -> list[Cell]:
+        """Everything this run measures.
+
+        Returns:
+            The cells, short windows first.
+        """
+        if self.quick:
+            return cells(
+                (8, 16), self.methods, ("one head",), ("frobenius",), self.dtype
+            )
+        chosen = cells(self.T, self.methods, self.layers, self.norms, self.dtype)
+        if self.long:
+            chosen += cells(
+                (16384, 65536),
+                ("profile",),
+                ("eight heads",),
+                ("frobenius",),
+                "float32",
+            )
+        return list(dict.fromkeys(chosen))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m analysis.benchmark``.
+
+    Args:
+        argv: Arguments, by default the command line's.
+
+    Returns:
+        0, also where a target is missed; 1 where no file can be written, 130
+        after an interrupt: the rows measured by then stay.
+
+    Raises:
+        SystemExit: With 2, naming the argument, where one is wrong.
+    """
+    # It ends with 2 where an argument, or a check of the options, is wrong.
+    options = tyro.cli(BenchmarkOptions, args=argv, prog="python -m analysis.benchmark")
+    try:
+        return run(options)
+    except OSError as error:
+        return _fail(f"{error.strerror or error} ({error.filename or options.out}).", 1)
+    except KeyboardInterrupt:
+        return _fail(f"interrupted; what was measured stays in {options.out}.", 130)
+
+
+def run(options: BenchmarkOptions) -> int:
+    """Measure, judge, draw and write.
+
+    Args:
+        options: What to do.
+
+    Returns:
+        0.
+    """
+    from rich.console import Console
+
+    from analysis.benchmark.environment import environment
+    from analysis.benchmark.printing import cost_table, target_table
+    from analysis.benchmark.targets import targets
+    from analysis.plots import cost_against_length
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 120
+    options.out.mkdir(parents=True, exist_ok=True)
+    table = _measure_all(options, console)
+    judged = targets(table)
+    console.print(cost_table(table))
+    console.print(target_table(judged))
+    arguments = dataclasses.asdict(options) | {"out": options.out.name}
+    record = environment() | {
+        "dtype": options.dtype,
+        "arguments": arguments,
+        "d_model": D_MODEL,
+        "seed": SEED,
+        "methods": MEANINGS,
+        "longest_window": longest_windows(),
+        "targets": [target._asdict() for target in judged],
+    }
+    text = json.dumps(record, indent=2)
+    (options.out / "benchmark.json").write_text(text + "\n", encoding="utf-8")
+    figure = cost_against_length(table)
+    for suffix in ("png", "pdf"):
+        figure.savefig(options.out / f"cost-against-length.{suffix}", dpi=150)
+    console.print(
+        f"wrote benchmark.csv, benchmark.json, cost-against-length.png and .pdf to "
+        f"{options.out}",
+        soft_wrap=True,
+    )
+    return 0
+
+
+def tidy(rows: list[dict[str, Any]]) -> "pd.DataFrame":
+    """One row per cell, with its cost in forward passes of the same layer and length.
+
+    Args:
+        rows: A cell and its measurement each.
+
+    Returns:
+        The rows of ``benchmark.csv``.
+    """
+    import pandas as pd
+
+    table = pd.DataFrame(rows)
+    key = ["layer", "T", "dtype"]
+    unit = table[table["method"] == "forward"].set_index(key)["seconds"]
+    passes = table["seconds"].to_numpy() / unit.reindex(
+        pd.MultiIndex.from_frame(table[key])
+    ).to_numpy(float)
+    table["forward_passes"] = passes
+    last = ["repeats", "status"]
+    return table[[*table.columns.drop(last), *last]]
+
+
+def _measure_all(options: BenchmarkOptions, console: "Console") -> "pd.DataFrame":
+    import pandas as pd
+
+    from analysis.benchmark.measure import measure_apart
+    from analysis.benchmark.printing import cost_line
+
+    chosen = options.cells()
+    if importlib.util.find_spec("torch") is None and "torch" in options.methods:
+        console.print("torch is not installed: torch.func.jacrev is left out")
+        chosen = [cell for cell in chosen if cell.method != "torch"]
+    if not options.quick:
+        console.print(_left_out(options), style="dim")
+    rows: list[dict[str, Any]] = []
+    table = pd.DataFrame()
+    for number, cell in enumerate(chosen, 1):
+        name = f"{cell.method}, {cell.layer}, {cell.norm}, T={cell.T}"
+        with console.status(f"{number} of {len(chosen)}: {name}"):
+            measured = measure_apart(cell, options.time_limit)
+        console.print(
+            f"[{number}/{len(chosen)}] {name}: {cost_line(measured)}", markup=False
+        )
+        rows.append(dataclasses.asdict(cell) | measured._asdict())
+        table = tidy(rows)
+        table.to_csv(options.out / "benchmark.csv", index=False)
+    return table
+
+
+def _left_out(options: BenchmarkOptions) -> str:
+    stops = [
+        f"{row['method']} {row['norm']} {row['one head']} / {row['eight heads']}"
+        for row in longest_windows()
+        if row["method"] in (*options.methods, "forward")
+        and row["norm"] in (*options.norms, "none")
+    ]
+    return f"Longest T measured, one head / eight heads: {'; '.join(stops)}."
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code

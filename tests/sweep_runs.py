@@ -1,0 +1,68 @@
+"""Small sweeps to look at, and what the command said."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import tyro
+
+from sensitivity.sweep import main
+from sensitivity.sweep.options import SweepOptions
+
+SMALL = ("--d-model", "4", "--seeds", "2", "--samples", "2", "--T", "4", "8", "12")
+
+SWEEP_COLUMNS = [
+    *("T", "source", "position", "regularizer", "norm", "dtype", "seed", "sample"),
+    *("head", "statement", "exact", "bound", "ratio", "median_ratio", "rows"),
+    "rows_holding",
+]
+VERDICT_COLUMNS = [
+    *("statement", "level", "rows", "rows_holding", "holds_share", "worst_ratio"),
+    *("median_ratio", "exponent", "exponent_low", "exponent_high"),
+]
+STATEMENTS = [
+    *("eq5", "eq6_middle", "eq6", "eq7", "eq8_off_diagonal"),
+    *("eq8_off_diagonal_conditional", "eq8_diagonal_as_printed"),
+    *("eq8_diagonal_as_printed_per_row", "eq8_diagonal_corrected"),
+    *("query_max", "query_weighted", "query_centred", "query_covariance"),
+]
+
+
+def sweep(out: Path, *arguments: str) -> int:
+    """Run the command on a small layer; what is given wins over what is small."""
+    try:
+        return main([*SMALL, *arguments, "--out", str(out)])
+    except SystemExit as stop:  # from the reader of the command line
+        return int(str(stop.code))
+
+
+def refusal(capsys: pytest.CaptureFixture, out: Path, *arguments: str):
+    """Status of a command that fails, and what it says on stderr, as one line."""
+    capsys.readouterr()
+    status = sweep(out, *arguments)
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return status, " ".join(said.replace("│", " ").split())
+
+
+def options(*arguments: str) -> SweepOptions:
+    """What the command makes of its arguments."""
+    config = (tyro.conf.OmitArgPrefixes,)
+    return tyro.cli(SweepOptions, args=[*SMALL, *arguments], config=config)
+
+
+def table(out: Path) -> Any:
+    """The rows of ``sweep.csv``."""
+    return pd.read_csv(out / "sweep.csv", dtype={"head": str})
+
+
+def verdict_table(out: Path) -> Any:
+    """The rows of ``verdicts.csv``."""
+    return pd.read_csv(out / "verdicts.csv")
+
+
+def points(out: Path) -> dict[str, int]:
+    """Finished points and when they were written."""
+    files = (out / "points").glob("*.csv")
+    return {file.name: file.stat().st_mtime_ns for file in files}

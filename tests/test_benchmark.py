@@ -1,0 +1,252 @@
+"""The benchmark's command, its measuring and judging, and its picture."""
+
+import json
+import math
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.benchmark.command import BenchmarkOptions, main, tidy
+from analysis.benchmark.measure import CompileClock, Measurement, measure, measure_apart
+from analysis.benchmark.methods import HEADS, Cell, cells, longest_windows, prepare
+from analysis.benchmark.targets import targets
+from analysis.plots import cost_against_length
+
+COLUMNS = [
+    "method",
+    "layer",
+    "norm",
+    "T",
+    "dtype",
+    "seconds",
+    "compile_seconds",
+    "peak_mib",
+    "above_start_mib",
+    "forward_passes",
+    "repeats",
+    "status",
+]
+
+
+def measured(method, layer, norm, T, seconds, peak=300.0):
+    cell = {"method": method, "layer": layer, "norm": norm, "T": T, "dtype": "float32"}
+    cost = Measurement(seconds, 0.5, peak, peak - 200, 3)
+    return cell | cost._asdict()
+
+
+def made_up(passes=5.0):
+    """Rows that reach every target but the longest, which is not there."""
+    rows = []
+    for layer in HEADS:
+        for T in (128, 1024, 2048, 16384):
+            rows.append(measured("forward", layer, "none", T, 1e-8 * T**2))
+            for norm in ("frobenius", "spectral"):
+                seconds = passes * 1e-8 * T**2
+                rows.append(measured("profile", layer, norm, T, seconds))
+                rows.append(measured("path_norms", layer, norm, T, seconds))
+                rows.append(measured("jacrev", layer, norm, T, seconds * 600))
+                rows.append(measured("autodiff", layer, norm, T, 30.0, 900.0))
+    return rows
+
+
+def test_a_short_run_writes_a_tidy_table_the_environment_and_the_picture(
+    tmp_path, capsys
+):
+    out = tmp_path / "run"
+    arguments = ["--T", "8", "--methods", "path_norms", "--norms", "frobenius"]
+    assert main([*arguments, "--layers", "one head", "--out", str(out)]) == 0
+    table = pd.read_csv(out / "benchmark.csv", keep_default_na=False)
+    assert list(table.columns) == COLUMNS
+    assert list(table["method"]) == ["forward", "path_norms"]
+    assert list(table["status"]) == ["ok", "ok"]
+    numbers = table[COLUMNS[5:10]].astype(float)
+    assert (numbers[["seconds", "peak_mib", "forward_passes"]] > 0).all(axis=None)
+    assert table["forward_passes"][0] == 1
+    record = json.loads((out / "benchmark.json").read_text())
+    assert set(record["versions"]) == {"jax", "jaxlib", "numpy", "torch"}
+    assert record["arguments"]["T"] == [8]
+    assert record["cores"] >= 1
+    assert {t["reached"] for t in record["targets"]} == {"not measured"}
+    assert {path.name for path in out.iterdir()} == {
+        "benchmark.csv",
+        "benchmark.json",
+        "cost-against-length.png",
+        "cost-against-length.pdf",
+    }
+    printed = capsys.readouterr().out.strip().splitlines()
+    assert "not measured" in "".join(printed)
+    assert "wrote benchmark.csv, benchmark.json" in printed[-1]
+
+
+@pytest.mark.slow
+def test_a_quick_run_measures_every_method(tmp_path):
+    assert main(["--quick", "--out", str(tmp_path)]) == 0
+    table = pd.read_csv(tmp_path / "benchmark.csv", keep_default_na=False)
+    assert set(table["status"]) == {"ok"}
+    methods = {"forward", "path_norms", "profile", "autodiff", "jacrev"}
+    assert methods <= set(table["method"])
+    assert set(table["T"].astype(int)) == {8, 16}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--T"], "T"),
+        (["--T", "0"], "--T must be at least 1"),
+        (["--T", "eight"], "T"),
+        (["--T", "100000"], "--T: no method"),
+        (["--norms", "nuclear"], "norms"),
+        (["--methods", "magic"], "methods"),
+        (["--layers"], "layers"),
+        (["--dtype", "bfloat16"], "dtype"),
+        (["--time-limit", "0"], "--time-limit"),
+        (["--quick", "--long"], "--quick and --long"),
+    ],
+)
+def test_bad_arguments_exit_with_2_and_are_named(arguments, named, capsys, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, "--out", str(tmp_path / "never")])
+    assert stop.value.code == 2
+    assert named in capsys.readouterr().err
+    assert not (tmp_path / "never").exists()
+
+
+def test_an_out_that_is_a_file_is_refused(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(SystemExit) as stop:
+        main(["--out", str(tmp_path / "file")])
+    assert stop.value.code == 2
+    assert "--out must be a folder" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_every_method_stops_at_its_longest_window():
+    chosen = BenchmarkOptions(long=True).cells()
+    assert len(chosen) == len(set(chosen))
+    for row in longest_windows():
+        for layer in HEADS:
+            lengths = [
+                cell.T
+                for cell in chosen
+                if (cell.method, cell.norm) == (row["method"], row["norm"])
+                and cell.layer == layer
+            ]
+            assert max(lengths) <= row[layer]
+    assert [cell.T for cell in chosen if cell.T > 16384] == [65536]
+    assert BenchmarkOptions().cells()[-1].T == 16384
+
+
+def test_the_forward_pass_comes_along_unasked():
+    chosen = cells((8,), ("profile",), ("one head",), ("spectral",), "float32")
+    assert [cell.method for cell in chosen] == ["forward", "profile"]
+
+
+def test_what_is_not_done_in_time_is_recorded():
+    cell = Cell(method="forward", layer="one head", norm="none", T=8)
+    cost = measure_apart(cell, 0.01)
+    assert cost.status == "not done after 0.01 s"
+    assert math.isnan(cost.seconds)
+
+
+def test_what_fails_is_recorded_with_its_reason():
+    cell = Cell(method="magic", layer="one head", norm="none", T=8)
+    assert "method must be one of" in measure_apart(cell, 100).status
+
+
+def test_compiling_counts_nested_and_repeated_events_once(monkeypatch):
+    clock = CompileClock()
+    for now, duration in ((2.0, 1.0), (3.0, 2.5), (10.0, 1.0)):
+        monkeypatch.setattr(time, "perf_counter", lambda now=now: now)
+        clock.record("/jax/core/compile/some", duration)
+        clock.record("/jax/other", 100.0)
+    assert clock.seconds() == 3.5
+
+
+def test_a_fast_call_is_repeated_and_a_slow_one_is_not(monkeypatch):
+    clock = {"now": 0.0, "calls": 0}
+    monkeypatch.setattr(time, "perf_counter", lambda: clock["now"])
+
+    def call(seconds):
+        clock["now"] += seconds
+        clock["calls"] += 1
+
+    assert measure(lambda: call(30.0), lambda: 0.0).repeats == 1
+    assert clock["calls"] == 1
+    fast = measure(lambda: call(0.125), lambda: 0.0)
+    assert (fast.repeats, fast.seconds) == (4, 0.125)
+
+
+@pytest.mark.parametrize(
+    ("layer", "norm"),
+    [
+        ("eight heads", "frobenius"),
+        pytest.param("one head", "spectral", marks=pytest.mark.slow),
+    ],
+)
+def test_all_methods_measure_the_same_norms(layer, norm):
+    def norms(method):
+        cell = Cell(method=method, layer=layer, norm=norm, T=5, dtype="float64")
+        return prepare(cell)()
+
+    expected = norms("path_norms")
+    query, key, value, total = np.asarray(norms("jacrev"))
+    for name, table in zip(expected._fields, (value, key, query, total), strict=True):
+        np.testing.assert_allclose(
+            table, getattr(expected, name), rtol=1e-9, atol=1e-13
+        )
+    pytest.importorskip("torch")
+    others = norms("torch").numpy()
+    np.testing.assert_allclose(others, norms("jacrev"), rtol=1e-9, atol=1e-13)
+
+
+def test_targets_are_judged_and_those_not_measured_say_so():
+    judged = targets(tidy(made_up()))
+    reached = [row.reached for row in judged if "65536" not in row.target]
+    assert reached == ["yes"] * len(reached)
+    assert [row.reached for row in judged if "65536" in row.target] == ["not measured"]
+    slow = targets(tidy(made_up(passes=50.0)))
+    missed = [row.target for row in slow if row.reached == "no"]
+    assert [name.split(",")[0] for name in missed] == ["profile", "profile"]
+    exponent = next(row for row in judged if "exponent" in row.target)
+    assert exponent.measured == pytest.approx(2)
+    double = tidy(made_up()).assign(dtype="float64")
+    assert {row.reached for row in targets(double)} == {"not measured"}
+
+
+def test_a_cell_without_a_number_reaches_no_target():
+    rows = made_up()
+    for row in rows:
+        if row["method"] == "jacrev":
+            row.update(seconds=math.nan, status="killed by signal 9")
+    judged = targets(tidy(rows))
+    assert [row.reached for row in judged[:2]] == ["not measured"] * 2
+
+
+def test_the_picture_has_a_panel_per_layer_and_norm_and_a_line_per_method():
+    table = tidy(made_up())
+    figure = cost_against_length(table)
+    assert len(figure.axes) == 4
+    titles = [ax.get_title() for ax in figure.axes]
+    assert "Frobenius" in titles[0]
+    assert "spectral" in titles[-1]
+    for ax in figure.axes:
+        assert ax.get_xscale() == ax.get_yscale() == "log"
+        drawn = [line for line in ax.lines if np.size(line.get_xdata())]
+        assert len(drawn) == 6  # five methods and the slope
+    assert figure.axes[0].get_ylabel() == "time of one call (s)"
+    assert figure.axes[-1].get_xlabel() == "window length T (time steps)"
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(words) == 5
+    assert "one forward pass" in words
+    assert "float32" in figure.get_suptitle()
+
+
+def test_the_picture_leaves_out_what_was_not_measured():
+    table = tidy([measured("forward", "one head", "none", 8, 1e-4)])
+    figure = cost_against_length(table)
+    assert len(figure.axes) == 1
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "one forward pass"
+    ]

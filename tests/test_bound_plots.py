@@ -1,0 +1,146 @@
+"""The picture of a sweep says with words what its numbers say."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.bound_plots import bound_against_length
+
+PANELS = {
+    "eq8_off_diagonal": lambda T: (1 / T, 3 / T),
+    "eq8_diagonal_corrected": lambda T: (2 + 0 * T, 9 + 0 * T),
+    "eq8_diagonal_as_printed": lambda T: (2 + 0 * T, 16 / T),
+}
+
+
+def rows(lengths: tuple[int, ...] = (4, 8, 16, 32), seeds=3) -> pd.DataFrame:
+    """A made-up sweep: 1 / T off the diagonal, and a printed line that fails late."""
+    table = []
+    for T in lengths:
+        for seed in range(seeds):
+            for statement, sides in PANELS.items():
+                exact, bound = (
+                    side * (1 + 0.1 * seed) for side in sides(np.float64(T))
+                )
+                for head in ("0", "layer"):
+                    factor = 1 if head == "layer" else 50  # what must not be drawn
+                    table.append(
+                        {
+                            "T": T,
+                            "source": "gaussian",
+                            "position": "none",
+                            "regularizer": "none",
+                            "norm": "spectral",
+                            "seed": seed,
+                            "head": head,
+                            "statement": statement,
+                            "exact": factor * exact,
+                            "bound": factor * bound,
+                            "rows": T,
+                            "rows_holding": T if exact <= bound else T - 1,
+                        }
+                    )
+    return pd.DataFrame(table)
+
+
+def axes_of(table) -> Any:
+    """The two panels, drawn for real."""
+    figure = bound_against_length(table)
+    figure.savefig(io.BytesIO(), format="png", dpi=40)
+    assert len(figure.axes) == 2
+    return figure.axes
+
+
+def legend(ax):
+    """The words of a panel's legend."""
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def dashed(ax):
+    """The bounds of a panel."""
+    return [line for line in ax.lines if line.get_linestyle() == "--"]
+
+
+def crosses(ax):
+    """The marks of a panel at lengths where a bound is exceeded."""
+    return [line for line in ax.lines if line.get_marker() in ("X", "x")]
+
+
+def test_axes_are_logarithmic_and_labelled_in_words():
+    table = rows()
+    left, right = axes_of(table)
+    for ax in (left, right):
+        assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+        assert "time steps" in ax.get_xlabel()
+        ticks = [label.get_text() for label in ax.get_xticklabels()]
+        assert ticks == ["4", "8", "16", "32"]
+    assert "norm" in left.get_ylabel()
+    title = left.figure.get_suptitle()
+    assert all(word in title for word in ("gaussian", "spectral", "3 layers"))
+
+
+def test_titles_tell_the_finding():
+    left, right = axes_of(rows())
+    assert left.get_title().startswith("Off the diagonal")
+    assert "falls" in left.get_title()
+    assert "holds" in left.get_title()
+    assert "fails" not in left.get_title()
+    assert right.get_title().startswith("On the diagonal")
+    assert "Eq. 8 as printed fails" in right.get_title()
+    assert "falls" not in right.get_title()
+
+
+def test_legends_name_the_bounds_and_their_exponents():
+    left, right = axes_of(rows())
+    assert any("exact" in words and "-1.00" in words for words in legend(left))
+    assert any("Eq. 8" in words and "-1.00" in words for words in legend(left))
+    assert any("Eq. 8 as printed" in words for words in legend(right))
+    assert any("corrected" in words for words in legend(right))
+    assert any("exceeded" in words for words in legend(right))
+    assert not any("exceeded" in words for words in legend(left))
+
+
+def test_lines_are_means_of_the_layer_over_seeds_and_bounds_are_dashed():
+    left, right = axes_of(rows())
+    T = np.array([4, 8, 16, 32])
+    solid = [line for line in left.lines if line.get_linestyle() == "-"]
+    assert len(solid) == 1
+    np.testing.assert_allclose(solid[0].get_xdata(), T)
+    np.testing.assert_allclose(solid[0].get_ydata(), 1.1 / T)
+    (bound,) = dashed(left)
+    np.testing.assert_allclose(bound.get_ydata(), 3.3 / T)
+    heights = [np.asarray(line.get_ydata(), float)[0] for line in dashed(right)]
+    np.testing.assert_allclose(sorted(heights), [4.4, 9.9])
+    band = left.collections[0].get_paths()[0].vertices[:, 1]  # lowest to highest seed
+    np.testing.assert_allclose([band.min(), band.max()], [1 / 32, 1.2 / 4])
+
+
+def test_crosses_stand_at_the_violated_lengths_only():
+    left, right = axes_of(rows())
+    assert crosses(left) == []
+    (marks,) = crosses(right)
+    assert list(marks.get_xdata()) == [16, 32]
+    printed = next(line for line in dashed(right) if "printed" in str(line.get_label()))
+    assert marks.get_color() == printed.get_color()
+    assert [text.get_text() for text in right.texts] == ["100 %", "100 %"]
+
+
+@pytest.mark.parametrize("lengths", [(8,), (8, 16)])
+def test_few_lengths_are_drawn_without_an_exponent(lengths):
+    for ax in axes_of(rows(lengths, seeds=1)):
+        assert not any("T^" in words for words in legend(ax))
+        assert [t.get_text() for t in ax.get_xticklabels()] == [str(T) for T in lengths]
+
+
+def test_a_single_step_has_nothing_off_the_diagonal_and_is_drawn():
+    table = rows((1,))
+    off = table["statement"] == "eq8_off_diagonal"
+    table.loc[off, ["exact", "bound"]] = np.nan
+    table.loc[off, ["rows", "rows_holding"]] = 0
+    left, right = axes_of(table)
+    assert "no influence" in left.get_title()
+    assert "holds" not in left.get_title()
+    assert right.get_title()

@@ -1,0 +1,228 @@
+"""Weights from elsewhere give the numbers of the layer they come from."""
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from sensitivity import AttentionWeights, path_jacobians
+from sensitivity.attention import attend
+from tests import reference
+from tests.layers import assert_close
+
+pytestmark = pytest.mark.usefixtures("strict_promotion")
+
+X = np.random.default_rng(0).normal(size=(5, 8))
+
+
+def flax_layer(**options: Any) -> nnx.MultiHeadAttention:
+    """A layer of width 8 with biases that are not all zero."""
+    arguments: dict[str, Any] = {
+        "num_heads": 4,
+        "in_features": 8,
+        "decode": False,
+        "param_dtype": jnp.float64,
+        "bias_init": nnx.initializers.normal(1.0),
+        "out_bias_init": nnx.initializers.normal(1.0),
+        "rngs": nnx.Rngs(0),
+    }
+    return nnx.MultiHeadAttention(**(arguments | options))
+
+
+def torch_state(rng, width=8, bias=True, separate=False) -> dict[str, np.ndarray]:
+    """A state dict as ``torch.nn.MultiheadAttention`` would write it."""
+    kernels = rng.normal(size=(3, width, width))
+    state = {"out_proj.weight": rng.normal(size=(width, width))}
+    if separate:
+        names = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
+        state |= dict(zip(names, kernels, strict=True))
+    else:
+        state["in_proj_weight"] = kernels.reshape(3 * width, width)
+    if bias:
+        state["in_proj_bias"] = rng.normal(size=3 * width)
+        state["out_proj.bias"] = rng.normal(size=width)
+    return state
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"num_kv_heads": 2},
+        {"num_kv_heads": 1},
+        {"use_bias": False},
+        {"qkv_features": 16},
+        {"out_features": 3},
+    ],
+)
+def test_a_flax_layer_keeps_its_output(options):
+    layer = flax_layer(**options)
+    weights = AttentionWeights.from_flax(layer)
+    output = attend(X, X, X, weights)
+    # Flax takes its softmax in float32, whatever the inputs.
+    assert_close(output, flax_output(layer, X), 1e-5, 1e-5)
+    oracle = reference.attention(X, weights, reference.score_bias(5, 4))
+    assert_close(output, oracle, 1e-12, 1e-13)
+
+
+def flax_output(layer, x):
+    """Flax itself mixes ranks and dtypes: its own call is let off the strict rules."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        return layer(jnp.asarray(x), deterministic=True)
+
+
+def test_grouped_heads_are_repeated_beside_each_other():
+    weights = AttentionWeights.from_flax(flax_layer(num_kv_heads=2))
+    assert weights.key.shape == (8, 4, 2)
+    for array in (weights.key, weights.value):
+        np.testing.assert_array_equal(array[:, 0], array[:, 1])
+        np.testing.assert_array_equal(array[:, 2], array[:, 3])
+        assert (array[:, 1] != array[:, 2]).all()
+    np.testing.assert_array_equal(weights.key_bias[0], weights.key_bias[1])
+    assert (weights.query[:, 0] != weights.query[:, 1]).all()
+
+
+def test_a_flax_layer_without_biases_has_none():
+    weights = AttentionWeights.from_flax(flax_layer(use_bias=False))
+    for name in ("query_bias", "key_bias", "value_bias", "out_bias"):
+        assert getattr(weights, name) is None
+
+
+def attention_of_ones_own(*arguments, **options):
+    """Stands for any attention that is not the plain one."""
+    return nnx.dot_product_attention(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"normalize_qk": True}, "normalize_qk must be False"),
+        ({"attention_fn": attention_of_ones_own}, "attention_fn must be"),
+        ({"in_kv_features": 6}, r"in_kv_features \(6\) must equal in_features \(8\)"),
+    ],
+)
+def test_a_flax_layer_that_computes_something_else_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        AttentionWeights.from_flax(flax_layer(**options))
+
+
+@pytest.mark.parametrize("separate", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_torch_state_is_read_by_its_definition(bias, separate):
+    state = torch_state(np.random.default_rng(1), bias=bias, separate=separate)
+    weights = AttentionWeights.from_torch(state, num_heads=2)
+    kernels = (
+        [state[f"{s}_proj_weight"] for s in "qkv"]
+        if separate
+        else np.split(state["in_proj_weight"], 3)
+    )
+    offsets = np.split(state["in_proj_bias"], 3) if bias else [np.zeros(8)] * 3
+    q, k, v = (X @ W.T + b for W, b in zip(kernels, offsets, strict=True))
+    heads = []
+    for own in (slice(0, 4), slice(4, 8)):
+        scores = np.exp(q[:, own] @ k[:, own].T / 2)
+        heads.append(scores / scores.sum(1, keepdims=True) @ v[:, own])
+    expected = np.concatenate(heads, 1) @ state["out_proj.weight"].T
+    expected += state["out_proj.bias"] if bias else 0
+    assert_close(attend(X, X, X, weights), expected, 1e-12, 1e-13)
+    assert (weights.query_bias is None) == (not bias)
+    assert isinstance(weights.query, np.ndarray)
+
+
+@pytest.mark.parametrize("prefix", ["encoder.layers.0.self_attn", "encoder.attn."])
+def test_a_prefix_picks_a_layer_out_of_a_model(prefix):
+    state = torch_state(np.random.default_rng(1))
+    dot = prefix if prefix.endswith(".") else prefix + "."
+    model = {dot + name: array for name, array in state.items()}
+    model |= torch_state(np.random.default_rng(2))
+    inner = AttentionWeights.from_torch(model, num_heads=2, prefix=prefix)
+    outer = AttentionWeights.from_torch(state, num_heads=2)
+    np.testing.assert_array_equal(inner.query, outer.query)
+    np.testing.assert_array_equal(inner.out_bias, outer.out_bias)
+
+
+@pytest.mark.parametrize("heads", [0, -2, 3, 16])
+def test_heads_that_do_not_divide_the_width_are_refused(heads):
+    state = torch_state(np.random.default_rng(1))
+    with pytest.raises(
+        ValueError, match=rf"num_heads \({heads}\) must divide .* \(8\)"
+    ):
+        AttentionWeights.from_torch(state, num_heads=heads)
+
+
+@pytest.mark.parametrize("name", ["bias_k", "bias_v"])
+def test_a_further_token_is_refused(name):
+    state = torch_state(np.random.default_rng(1)) | {name: np.zeros((1, 1, 8))}
+    with pytest.raises(ValueError, match=rf"{name} must be absent"):
+        AttentionWeights.from_torch(state, num_heads=2)
+
+
+def test_keys_of_another_width_are_refused():
+    state = torch_state(np.random.default_rng(1), separate=True)
+    state["k_proj_weight"] = np.zeros((8, 5))
+    with pytest.raises(ValueError, match=r"one shape: .*\(8, 5\)"):
+        AttentionWeights.from_torch(state, num_heads=2)
+
+
+@pytest.mark.parametrize("shape", [(24,), (16, 8), (24, 7)])
+def test_a_stacked_kernel_that_is_not_three_squares_is_refused(shape):
+    state = torch_state(np.random.default_rng(1)) | {"in_proj_weight": np.zeros(shape)}
+    with pytest.raises(ValueError, match=re.escape(f"(3 D, D), got {shape}")):
+        AttentionWeights.from_torch(state, num_heads=2)
+
+
+@pytest.mark.parametrize(
+    ("missing", "named"),
+    [
+        ("out_proj.weight", "out_proj.weight"),
+        ("in_proj_weight", "q_proj_weight"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "attn"])
+def test_a_missing_array_is_named(prefix, missing, named):
+    state = torch_state(np.random.default_rng(1))
+    del state[missing]
+    dot = f"{prefix}." if prefix else ""
+    model = {dot + name: array for name, array in state.items()}
+    with pytest.raises(ValueError, match=f"state_dict must hold '{dot}{named}'"):
+        AttentionWeights.from_torch(model, num_heads=2, prefix=prefix)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_torchs_own_layer_keeps_its_output_and_its_jacobian(bias):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    layer = torch.nn.MultiheadAttention(
+        8, 2, bias=bias, batch_first=True, dtype=torch.float64
+    ).eval()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.normal_()
+    state = {name: array.numpy() for name, array in layer.state_dict().items()}
+    weights = AttentionWeights.from_torch(state, num_heads=2)
+
+    def output(x):
+        return layer(x[None], x[None], x[None], need_weights=True)[0][0]
+
+    x = torch.tensor(X)
+    assert_close(attend(X, X, X, weights), output(x).detach().numpy(), 1e-12, 1e-12)
+    jacobian = torch.autograd.functional.jacobian(output, x).numpy()  # (T, O, T, D)
+    total = path_jacobians(X, weights).total
+    assert_close(total, jacobian.swapaxes(1, 2), 1e-12, 1e-11)
+
+
+def test_torchs_own_refusals_are_ours():
+    torch = pytest.importorskip("torch")
+    for options, message in (
+        ({"add_bias_kv": True}, "bias_k must be absent"),
+        ({"kdim": 5, "vdim": 8}, "one shape"),
+    ):
+        layer = torch.nn.MultiheadAttention(8, 2, **options)
+        with pytest.raises(ValueError, match=message):
+            AttentionWeights.from_torch(
+                {name: a.numpy() for name, a in layer.state_dict().items()}, num_heads=2
+            )

@@ -1,0 +1,134 @@
+"""Row statistics are the oracle's, and those of the full tables of norms."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from sensitivity import Profile, ScoreBias, path_norms, profile
+from sensitivity.closed_form import plan_heads
+from sensitivity.profiles import Means, layer_means, means_of
+from tests import reference
+from tests.layers import (
+    FOLDED,
+    NORMS,
+    PAPER,
+    SHAPES,
+    assert_close,
+    diagonals,
+    full_bias,
+    kinds,
+    make_array,
+    make_layer,
+    residual_allowed,
+    rounding_scale,
+    scales,
+    seeds,
+)
+
+pytestmark = pytest.mark.usefixtures("strict_promotion")
+
+ROUNDING = 16 * np.finfo(float).eps
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", ["paper", "folded", "narrow"])
+@given(seed=seeds, scale=scales, diagonal=diagonals, kind=kinds)
+@settings(max_examples=25)
+def test_every_field_is_the_oracles(name, norm, seed, scale, diagonal, kind):
+    shape = SHAPES[name]
+    x, w = make_layer(seed, shape, scale)
+    score_bias = ScoreBias(diagonal, array=make_array(seed, shape, kind))
+    bias = full_bias(shape, score_bias)
+    residual = residual_allowed(w, per_head=True)
+    expected = reference.profile(x, w, bias, norm, residual)
+    actual = profile(x, w, score_bias=score_bias, norm=norm)
+    scale_i = rounding_scale(x, w, norm)
+    assert_close(expected["rounding"], scale_i, 1e-12)
+    expected["rounding_scale"] = expected["rounding"]
+    allowed = (bias > -np.inf) & ~np.eye(shape.T, dtype=bool)
+    np.testing.assert_array_equal(actual.other_steps, allowed.sum(-1))
+    # Constants are not divided by sqrt(K); distances of all steps round alike.
+    s = ROUNDING * scale_i * shape.K**0.5
+    # C_Q is relative to what the values of a step weigh, its roundings to all steps'.
+    covariance = "query_covariance"
+    for field in Profile._fields:
+        if field in ("other_steps", covariance):
+            continue
+        assert_close(getattr(actual, field), expected[field], 1e-12, s)
+    # A square root: cancellation in a covariance costs half the digits where it is 0.
+    difference = np.asarray(actual.query_covariance) - expected[covariance]
+    assert (difference >= -1e-12 * expected[covariance] - s).all()
+    assert (difference <= 1e-9 * expected[covariance] + 1e-7 * scale_i).all()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_means_of_the_layer_are_those_of_its_tables(norm):
+    x, w = make_layer(1, FOLDED)
+    score_bias = ScoreBias(array=make_array(1, FOLDED, "forbidding"))
+    options: Any = {"score_bias": score_bias, "norm": norm}
+    streamed = layer_means(x, w, **options)
+    table = means_of(path_norms(x, w, residual=True, **options))
+    for field in Means._fields:
+        assert_close(getattr(streamed, field), getattr(table, field), 1e-9, 1e-13)
+
+
+def test_means_of_one_head_are_the_layers():
+    x, w = make_layer(1, PAPER)
+    score_bias = ScoreBias(array=make_array(1, PAPER, "normal"))
+    layer = layer_means(x, w, score_bias=score_bias)
+    head = profile(x, w, score_bias=score_bias)
+    for field in Means._fields:
+        np.testing.assert_array_equal(getattr(layer, field), getattr(head, field)[0])
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_streaming_rows_under_a_budget_changes_nothing(norm):
+    x, w = make_layer(2, FOLDED)
+    score_bias = ScoreBias(array=make_array(2, FOLDED, "normal"))
+    budget = next(b for b in range(1000, 10**6, 250) if rows(x, w, norm, b) == 4)
+    tight, easy = (
+        profile(x, w, score_bias=score_bias, norm=norm, max_memory=memory)
+        for memory in (budget, "1GiB")
+    )
+    for one, other in zip(tight, easy, strict=True):
+        assert_close(one, other, 1e-12, 1e-14)
+
+
+def rows(x, w, norm, budget):
+    try:
+        return plan_heads(x, w, norm, budget).rows
+    except ValueError:
+        return 0
+
+
+def test_batch_axes_are_samples():
+    rng = np.random.default_rng(3)
+    _, w = make_layer(3, FOLDED)
+    x, array = rng.normal(size=(2, 2, 6, 6)), rng.normal(size=(2, 1, 3, 6, 6))
+    options: Any = {"norm": "frobenius"}
+    batch = profile(x, w, score_bias=ScoreBias(array=array), **options)
+    for place in np.ndindex(2, 2):
+        own = ScoreBias(array=array[place[0], 0])
+        one = profile(x[place], w, score_bias=own, **options)
+        for many, single in zip(batch, one, strict=True):
+            assert_close(many[place], single, 1e-12, 1e-14)
+
+
+def test_jit_gives_the_same_numbers():
+    x, w = make_layer(4, FOLDED)
+    score_bias = ScoreBias(array=make_array(4, FOLDED, "normal"))
+
+    def statistics(x):
+        return profile(x, w, score_bias=score_bias, norm="frobenius")
+
+    for one, other in zip(jax.jit(statistics)(x), statistics(x), strict=True):
+        assert_close(one, other, 1e-12, 1e-14)
+
+
+def test_every_field_has_a_number_per_head_and_row():
+    x, w = make_layer(4, FOLDED)
+    for field in profile(x, w, norm="frobenius"):
+        assert field.shape == (3, 6)
