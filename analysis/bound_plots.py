@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from sensitivity.power_law import fit_power_law
+
 # Okabe and Ito's colours, told apart by the colour-blind too.
 BLUE, ORANGE, GREEN, RED, BLACK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#000000"
 
@@ -102,14 +104,14 @@ def _finding(table: pd.DataFrame, seeds: pd.DataFrame, bounds: tuple) -> str:
     if not (seeds > 0).any(axis=None):
         return "no influence to show"
     slope = _fit(seeds)
-    course = "" if slope is None else ("falls" if slope < -0.5 else "does not fall")
+    course = "falls" if slope < -0.5 else "does not fall"
     failing = []
     for name, _, _, label in bounds:
         rows = table[table["statement"] == name]
         if (rows["rows_holding"] < rows["rows"]).any():
             failing.append(f"{label} fails")
     words = " and ".join(failing) or "the bound holds"
-    return f"influence {course}, {words}" if course else words
+    return words if np.isnan(slope) else f"influence {course}, {words}"
 
 
 def _mark_violations(
@@ -144,17 +146,15 @@ def _mark_violations(
         )
 
 
-def _fit(seeds: pd.DataFrame) -> float | None:
-    """Fitted exponent of T, where there are three lengths or more."""
-    exact = seeds.to_numpy(float)
-    lengths = np.broadcast_to(seeds.index.to_numpy(float)[:, None], exact.shape)
-    kept = exact > 0
-    if len(np.unique(lengths[kept])) < 3:
-        return None
-    return float(np.polyfit(np.log(lengths[kept]), np.log(exact[kept]), 1)[0])
+def _fit(seeds: pd.DataFrame) -> float:
+    """Fitted exponent of T; NaN below three lengths."""
+    values = seeds.to_numpy(float)
+    lengths = np.broadcast_to(seeds.index.to_numpy(float)[:, None], values.shape)
+    eps = float(np.finfo(np.float64).eps)
+    return fit_power_law(lengths.ravel(), values.ravel(), eps).exponent
 
 
 def _slope(seeds: pd.DataFrame) -> str:
     """The exponent as a legend shows it."""
     slope = _fit(seeds)
-    return "" if slope is None else rf" $\propto T^{{{slope:.2f}}}$"
+    return "" if np.isnan(slope) else rf" $\propto T^{{{slope:.2f}}}$"

@@ -74,7 +74,7 @@ class TrafficSeries:
         if self.time.hasnans or (np.diff(stamps) <= 0).any():
             late = 1 + int(np.argmax(np.diff(stamps) <= 0)) if len(stamps) > 1 else 0
             raise ValueError(
-                "time must be strictly increasing and without gaps in its stamps, got "
+                "time must be strictly increasing, got "
                 f"{self.time[late]} at step {late}."
             )
 

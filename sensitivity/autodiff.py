@@ -5,8 +5,9 @@ through its query and on all of x through keys and values, so its Jacobian costs
 O(O T D) numbers, and T rows cost T^2 work where the whole layer's would cost T^3.
 """
 
+import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from sensitivity.attention import attend_rows
 from sensitivity.inputs import run
 from sensitivity.layer import AttentionWeights, ScoreBias
-from sensitivity.memory import blocks_within
+from sensitivity.memory import Plan, blocks_within
 from sensitivity.norms import Norm, PathNorms, frobenius
 from sensitivity.streaming import over_rows, over_samples
 
@@ -129,35 +130,72 @@ def autodiff_path_norms(
     Raises:
         ValueError: If one row does not fit ``max_memory``.
     """
-    T = x.shape[-2]
-    block = blocks_within(
+    plan = plan_autodiff(x, weights, per_head, max_memory)
+    return _path_norms(x, weights, score_bias, norm, residual, per_head, plan.rows)
+
+
+def plan_autodiff(
+    x: Float[Array, "*batch T D"] | jax.ShapeDtypeStruct,
+    weights: AttentionWeights,
+    per_head: bool,
+    max_memory: str | int,
+) -> Plan:
+    """Choose how many rows of Jacobians exist at once.
+
+    Args:
+        x: Inputs, shape (..., T, D).
+        weights: The layer.
+        per_head: Whether the heads are kept apart.
+        max_memory: The budget.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: If not even one row fits.
+    """
+    per_row = _row_bytes(x, weights, per_head)
+    rows = blocks_within(
         max_memory,
         fixed=0,
-        per_item=_row_bytes(x, weights, per_head),
-        wanted=min(T, 16),
+        per_item=per_row,
+        wanted=min(x.shape[-2], 16),
         what="one row of Jacobians",
     )
-    return _path_norms(x, weights, score_bias, norm, residual, per_head, block)
+    return Plan(rows=rows, heads=weights.heads, size=rows * per_row)
 
 
 def _row(
     x: Float[Array, "T D"],
+    sources: Float[Array, "T D"],
     weights: AttentionWeights,
     score_bias: ScoreBias,
     per_head: bool,
     i: Int[Array, ""],
 ) -> PathJacobians:
-    """Jacobians of one query row: value and key ([H,] T, O, D), query ([H,] O, D)."""
+    """Jacobians of one query row.
+
+    Args:
+        x: Inputs of the queries.
+        sources: Inputs of keys and values: x, or x less a common offset.
+        weights: The layer.
+        score_bias: What is added to the scores.
+        per_head: Whether to keep the heads apart.
+        i: The row.
+
+    Returns:
+        Value and key of shape ([H,] T, O, D), query of shape ([H,] O, D).
+    """
 
     def output(x_q: Array, x_k: Array, x_v: Array) -> Array:
         rows = attend_rows(x_q[None], x_k, x_v, weights, score_bias, i[None], per_head)
         return rows[..., 0, :]
 
-    query, key, value = jax.jacrev(output, argnums=(0, 1, 2))(x[i], x, x)
+    query, key, value = jax.jacrev(output, argnums=(0, 1, 2))(x[i], sources, sources)
     return PathJacobians(jnp.moveaxis(value, -2, -3), jnp.moveaxis(key, -2, -3), query)
 
 
-def _row_bytes(x: Array, weights: AttentionWeights, per_head: bool) -> int:
+def _row_bytes(x: Any, weights: AttentionWeights, per_head: bool) -> int:
     """Bytes one row takes: two paths, their cotangents, the sum and its norm."""
     T, D = x.shape[-2:]
     width = weights.head_output_width if per_head else weights.output_width
@@ -173,7 +211,7 @@ def _path_jacobians(
     T = x.shape[-2]
 
     def sample(x: Array, bias: ScoreBias) -> PathJacobians:
-        rows = jax.vmap(functools.partial(_row, x, weights, bias, per_head))
+        rows = jax.vmap(functools.partial(_row, x, x, weights, bias, per_head))
         value, key, query = over_rows(rows, T, min(T, 16))
         same = jnp.eye(T, dtype=x.dtype)[..., None, None]
         if per_head:
@@ -195,6 +233,9 @@ def _path_norms(
     block: int,
 ) -> PathNorms:
     T, D = x.shape[-2:]
+    # A common offset of keys, or of values, changes no path: without it a large one
+    # costs no digits, here as in the closed form.
+    free = dataclasses.replace(weights, key_bias=None, value_bias=None)
 
     def measure(blocks: Array) -> Array:
         if norm == "frobenius":
@@ -202,8 +243,10 @@ def _path_norms(
         return jnp.linalg.svd(blocks, compute_uv=False)[..., 0]
 
     def sample(x: Array, bias: ScoreBias) -> PathNorms:
+        centred = x - x.mean(0)
+
         def row(i: Array) -> PathNorms:
-            value, key, query = _row(x, weights, bias, per_head, i)
+            value, key, query = _row(x, centred, free, bias, per_head, i)
             here = query + jnp.eye(D, dtype=x.dtype) if residual else query
             total = (value + key).at[..., i, :, :].add(here)
             zeros = jnp.zeros_like(value[..., 0, 0])

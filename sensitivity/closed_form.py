@@ -4,7 +4,6 @@ Blocks of query rows pass one at a time, of one head (`over_heads`) or of the wh
 layer where its heads mix (`over_layer`).
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +22,7 @@ from sensitivity.heads import (
     heads_of,
 )
 from sensitivity.layer import AttentionWeights, ScoreBias
-from sensitivity.memory import blocks_within
+from sensitivity.memory import Plan, blocks_within
 from sensitivity.mixed_heads import layer_rows, project_layer
 from sensitivity.norms import Norm, PathNorms, PathRows
 from sensitivity.streaming import head_bias, over_rows, over_samples
@@ -31,21 +30,6 @@ from sensitivity.streaming import head_bias, over_rows, over_samples
 # Cells (rows x T) of a block that stay in cache: measured on two cores.
 _HEAD_CELLS = {"frobenius": 2**18, "spectral": 2**16}
 _LAYER_CELLS = 2**13
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """How a computation is cut up.
-
-    Attributes:
-        rows: Query rows at once.
-        heads: Heads at once.
-        size: Bytes of work arrays it is estimated to take, the result not counted.
-    """
-
-    rows: int
-    heads: int
-    size: int
 
 
 def plan_heads(

@@ -30,6 +30,11 @@ def from_flax(module: "nnx.MultiHeadAttention") -> AttentionWeights:
     """
     from flax import nnx
 
+    if not isinstance(module, nnx.MultiHeadAttention):
+        raise ValueError(
+            f"module must be a flax.nnx.MultiHeadAttention, got "
+            f"{type(module).__name__}."
+        )
     if module.normalize_qk:
         raise ValueError(
             "normalize_qk must be False: the Jacobian of normalised queries and "
@@ -116,18 +121,32 @@ def from_torch(
         kernels = np.split(stacked, 3)
     else:
         kernels = [need(f"{name}_proj_weight") for name in "qkv"]
-        if len({kernel.shape for kernel in kernels}) > 1:
+        shapes = [kernel.shape for kernel in kernels]
+        if len(set(shapes)) > 1 or len(shapes[0]) != 2 or len(set(shapes[0])) > 1:
             raise ValueError(
-                f"{prefix}q_proj_weight, k_proj_weight and v_proj_weight must have "
-                "one shape: self-attention has one input; got "
-                f"{[kernel.shape for kernel in kernels]}."
+                f"{prefix}q_proj_weight, k_proj_weight and v_proj_weight must all have "
+                f"shape (D, D): self-attention has one input; got {shapes}."
             )
     width = kernels[0].shape[0]
-    if num_heads < 1 or width % num_heads:
+    if not isinstance(num_heads, int) or num_heads < 1 or width % num_heads:
         raise ValueError(
-            f"num_heads ({num_heads}) must divide the layer's width ({width})."
+            f"num_heads ({num_heads}) must be an integer that divides the width "
+            f"of the layer ({width})."
         )
-    in_bias = get("in_proj_bias")
+    out, in_bias, out_bias = (
+        need("out_proj.weight"),
+        get("in_proj_bias"),
+        get("out_proj.bias"),
+    )
+    for name, array, shape in (
+        ("out_proj.weight", out, (width, width)),
+        ("in_proj_bias", in_bias, (3 * width,)),
+        ("out_proj.bias", out_bias, (width,)),
+    ):
+        if array is not None and array.shape != shape:
+            raise ValueError(
+                f"{prefix}{name} must have shape {shape}, got {array.shape}."
+            )
     biases = [None] * 3 if in_bias is None else np.split(in_bias, 3)
     query, key, value = (
         k.T.reshape(-1, num_heads, width // num_heads) for k in kernels
@@ -139,9 +158,9 @@ def from_torch(
         query=query,
         key=key,
         value=value,
-        out=need("out_proj.weight").T.reshape(num_heads, width // num_heads, -1),
+        out=out.T.reshape(num_heads, width // num_heads, -1),
         query_bias=query_bias,
         key_bias=key_bias,
         value_bias=value_bias,
-        out_bias=get("out_proj.bias"),
+        out_bias=out_bias,
     )

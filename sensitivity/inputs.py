@@ -38,28 +38,65 @@ def run(
         What the function returns.
 
     Raises:
-        ValueError: If shapes do not fit, a value is NaN or infinite, or a row has
-            nothing to attend to.
+        ValueError: If shapes or types do not fit, a value is NaN or infinite, a row has
+            nothing to attend to, or the result overflows.
     """
     score_bias = ScoreBias() if score_bias is None else score_bias
+    if not isinstance(score_bias, ScoreBias):
+        raise ValueError(
+            f"score_bias must be a ScoreBias, got {type(score_bias).__name__}; an "
+            "array goes into ScoreBias(array=...)."
+        )
+    x = x if hasattr(x, "dtype") else np.asarray(x)
     check_shapes(x, weights, score_bias)
-    leaves = jax.tree.leaves((x, weights, score_bias))
-    traced = any(isinstance(leaf, Tracer) for leaf in leaves)
-    if not traced:
-        check_values(x, weights, score_bias)
-    dtype = np.result_type(
-        np.float32, *(leaf.dtype for leaf in jax.tree.leaves((x, weights)))
-    )
+    dtype = _working_dtype(x, weights)
+    given = (x, weights, score_bias)
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(given))
     double = dtype == np.float64 and not jax.config.read("jax_enable_x64")
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.default_matmul_precision("highest"))
-        if double and not traced:
-            stack.enter_context(jax.enable_x64(True))
-        x, weights, score_bias = jax.tree.map(
-            lambda leaf: jnp.asarray(leaf, dtype), (x, weights, score_bias)
+        if not traced:
+            with np.errstate(over="ignore"):  # checked below, in the dtype it has then
+                given = jax.tree.map(lambda a: np.asarray(a).astype(dtype), given)
+            check_values(*given)
+            if double:
+                stack.enter_context(jax.enable_x64(True))
+        result = function(*jax.tree.map(lambda a: jnp.asarray(a, dtype), given))
+    if traced:
+        return result
+    for field in jax.tree.leaves(result):
+        if not np.isfinite(np.asarray(field)).all():
+            raise ValueError(
+                f"x and weights must be small enough for their norms to be finite in "
+                f"{dtype.name}; some overflow."
+            )
+    return jax.tree.map(np.asarray, result) if double else result
+
+
+def _working_dtype(x: Any, weights: AttentionWeights) -> np.dtype:
+    """The widest dtype of the arrays, at least float32.
+
+    Args:
+        x: Inputs.
+        weights: The layer.
+
+    Returns:
+        float32 or float64.
+
+    Raises:
+        ValueError: If that is neither float32 nor float64.
+    """
+    dtypes = [leaf.dtype for leaf in jax.tree.leaves((x, weights))]
+    try:
+        dtype = np.result_type(np.float32, *dtypes)
+    except TypeError:
+        dtype = np.dtype(object)
+    if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(
+            "x and weights must hold real numbers of at most float64, got "
+            f"{sorted({str(name) for name in dtypes})}."
         )
-        result = function(x, weights, score_bias)
-    return jax.tree.map(np.asarray, result) if double and not traced else result
+    return dtype
 
 
 def check_shapes(x: Any, weights: AttentionWeights, score_bias: ScoreBias) -> None:

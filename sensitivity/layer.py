@@ -94,6 +94,10 @@ class AttentionWeights:
             ValueError: If the shapes do not fit together, or ``out_bias`` is given
                 without ``out``.
         """
+        for field in dataclasses.fields(self):
+            array = getattr(self, field.name)
+            if array is not None and not hasattr(array, "dtype"):
+                object.__setattr__(self, field.name, np.asarray(array))
         for name in ("query", "key", "value"):
             shape = np.shape(getattr(self, name))
             if len(shape) != 3 or 0 in shape:
@@ -204,12 +208,13 @@ class ScoreBias:
             ValueError: If ``diagonal`` is NaN or positive infinity, or ``causal`` is
                 not a bool.
         """
-        if not isinstance(self.causal, bool):
+        if not isinstance(self.causal, bool | np.bool_):
             raise ValueError(f"causal must be True or False, got {self.causal!r}.")
-        if np.ndim(self.diagonal) != 0:
+        object.__setattr__(self, "causal", bool(self.causal))
+        if isinstance(self.diagonal, str) or np.ndim(self.diagonal) != 0:
             raise ValueError(
-                f"diagonal must be one number, got shape {np.shape(self.diagonal)}; "
-                "use array for more."
+                f"diagonal must be one number, got {self.diagonal!r}; use array for "
+                "more."
             )
         if not isinstance(self.diagonal, Tracer) and not (
             float(self.diagonal) < np.inf

@@ -1,9 +1,25 @@
 """Memory is planned, not discovered: budgets in words, and blocks that fit them."""
 
+import dataclasses
 import re
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How a computation is cut up.
+
+    Attributes:
+        rows: Query rows at once.
+        heads: Heads at once.
+        size: Bytes of work arrays it is estimated to take, the result not counted.
+    """
+
+    rows: int
+    heads: int
+    size: int
 
 
 def parse_memory(text: str | int) -> int:

@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from sensitivity.closed_form import (
-    Plan,
     over_heads,
     over_layer,
     plan_heads,
@@ -18,6 +17,7 @@ from sensitivity.closed_form import (
 from sensitivity.heads import Head, HeadRows, distances
 from sensitivity.inputs import run
 from sensitivity.layer import AttentionWeights, ScoreBias
+from sensitivity.memory import Plan
 from sensitivity.norms import Norm, PathNorms, PathRows, check_choice
 
 

@@ -2,7 +2,10 @@
 
 import sys
 
-from sensitivity.sweep.command import main
-
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        from sensitivity.sweep.command import main
+
+        sys.exit(main())
+    except KeyboardInterrupt:  # while the packages load
+        sys.exit(130)

@@ -41,9 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from sensitivity.sweep.store import SweepFolder
 
-        series = _load(options)
+        series, size = _load(options), _plan(options)
         folder = SweepFolder(options)
-        return run_sweep(options, series, folder)
+        return run_sweep(options, series, folder, size)
     except ValueError as error:
         return _fail(str(error).replace("max_memory", "--max-memory"), 2)
     except OSError as error:
@@ -92,7 +92,10 @@ def _load(options: SweepOptions) -> "TrafficSeries | None":
 
 
 def run_sweep(
-    options: SweepOptions, series: "TrafficSeries | None", folder: "SweepFolder"
+    options: SweepOptions,
+    series: "TrafficSeries | None",
+    folder: "SweepFolder",
+    size: int,
 ) -> int:
     """Measure what is not finished, then write and show the results.
 
@@ -100,6 +103,7 @@ def run_sweep(
         options: The sweep.
         series: Real traffic, for the source that needs it.
         folder: Where finished points are kept.
+        size: Bytes that the work arrays are estimated to take.
 
     Returns:
         0.
@@ -111,7 +115,7 @@ def run_sweep(
     from sensitivity.sweep.table import point_table
 
     console = Console(width=None if sys.stdout.isatty() else 130)
-    _announce(console, options, folder)
+    _announce(console, options, folder, size)
     points = [(T, seed) for T in options.T for seed in range(options.seeds)]
     with _progress(console, len(points)) as done:
         for T, seed in points:
@@ -138,17 +142,17 @@ def run_sweep(
     return _finish(console, options, folder)
 
 
-def _announce(console: "Console", options: SweepOptions, folder: "SweepFolder") -> None:
-    """Say what will be done, on what, and with how much memory; keep it in run.json."""
-    import platform
-    from importlib.metadata import version
+def _plan(options: SweepOptions) -> int:
+    """Check that the layers can be drawn and the longest length fits the budget.
 
+    Returns:
+        Bytes that the work arrays are estimated to take.
+    """
     import jax
     import numpy as np
 
-    from sensitivity.bounds import identity_note
+    from sensitivity.autodiff import plan_autodiff
     from sensitivity.closed_form import plan_heads, plan_layer
-    from sensitivity.memory import format_memory
     from sensitivity.sweep.sources import draw_weights
 
     layer, measure = options.layer, options.measure
@@ -156,17 +160,35 @@ def _announce(console: "Console", options: SweepOptions, folder: "SweepFolder") 
     shape = jax.ShapeDtypeStruct(
         (options.samples, max(options.T), layer.d_model), np.dtype(measure.dtype)
     )
+    plans = [plan_heads(shape, weights, measure.norm, measure.max_memory)]
+    if measure.engine == "autodiff":
+        plans.append(plan_autodiff(shape, weights, True, measure.max_memory))
+    elif layer.heads > 1:
+        plans.append(plan_layer(shape, weights, measure.norm, measure.max_memory))
+    return max(plan.size for plan in plans)
+
+
+def _announce(
+    console: "Console", options: SweepOptions, folder: "SweepFolder", size: int
+) -> None:
+    """Say what will be done, on what, and with how much memory; keep it in run.json."""
+    import platform
+    from importlib.metadata import version
+
+    import jax
+
+    from sensitivity.bounds import identity_note
+    from sensitivity.memory import format_memory
+    from sensitivity.sweep.sources import draw_weights
+
+    layer, measure = options.layer, options.measure
     console.print(
         f"{len(options.T)} lengths, {options.seeds} seeds, {options.samples} samples; "
         f"source {options.source}, {layer.heads} head(s) at D = {layer.d_model}, "
         f"regularizer {layer.regularizer}, {measure.norm} norm, {measure.dtype}"
     )
-    if measure.engine == "closed_form":
-        plans = [plan_heads(shape, weights, measure.norm, measure.max_memory)]
-        if layer.heads > 1:
-            plans.append(plan_layer(shape, weights, measure.norm, measure.max_memory))
-        size = max(plan.size for plan in plans)
-        console.print(f"work arrays: at most about {format_memory(size)}")
+    console.print(f"work arrays: at most about {format_memory(size)}")
+    weights = draw_weights(layer, 0, measure.dtype)
     notes = sorted({identity_note(weights, level) for level in ("head", "layer")})
     for note in notes:
         console.print(note)
@@ -254,6 +276,9 @@ def show_verdicts(console: "Console", verdict: "pd.DataFrame", heads: int) -> No
         table.add_column(name, justify="right", no_wrap=True)
     for row in verdict.to_dict("records"):
         rows, holding, slope = row["rows"], row["rows_holding"], row["exponent"]
+        if not rows:
+            table.add_row(row["statement"], row["level"], "speaks of no row")
+            continue
         fitted = slope == slope  # NaN below three lengths
         table.add_row(
             row["statement"],

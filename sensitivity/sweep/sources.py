@@ -42,7 +42,7 @@ def draw_point(
         The point, in the dtype of the sweep.
     """
     layer, dtype = options.layer, options.measure.dtype
-    rng = np.random.default_rng([seed, T])
+    rng = np.random.default_rng([seed, T, 3])
     shape = (options.samples, T, layer.d_model)
     filled_share = 0.0
     if series is None:
@@ -50,7 +50,7 @@ def draw_point(
     else:
         windows = draw_windows(series, T, options.samples, rng)
         # One speed becomes D numbers by a map of the seed, the same at every length.
-        lift = np.random.default_rng([seed, 1, 0]).normal(size=layer.d_model)
+        lift = np.random.default_rng([seed, 0, 2]).normal(size=layer.d_model)
         x = windows.values[..., None] * lift
         filled_share = windows.filled_share
     x = x + position_encoding(layer.position, T, layer.d_model)
@@ -76,7 +76,7 @@ def draw_weights(layer: LayerOptions, seed: int, dtype: str) -> AttentionWeights
     Raises:
         ValueError: If the scale is too large for the dtype.
     """
-    rng = np.random.default_rng([seed, 0, 0])
+    rng = np.random.default_rng([seed, 0, 1])
     D, H = layer.d_model, layer.heads
     kernels = rng.normal(size=(3, D, H, D // H))
     out = rng.normal(size=(H, D // H, D)) if H > 1 else None

@@ -55,7 +55,7 @@ class SweepFolder:
             differences = _differences(old["arguments"], identity)
             if not differences:
                 self.record |= old | {"complete": False}
-            elif options.overwrite:
+            elif options.overwrite or not any(self._points.glob("*.csv")):
                 self._clear()
             else:
                 raise ValueError(

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from sensitivity.bounds import Level, Measured, judge
+from sensitivity.power_law import fit_power_law
 from sensitivity.statements import STATEMENTS
 from sensitivity.sweep.options import SweepOptions
 
@@ -93,7 +93,7 @@ def verdicts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def exponent(table: pd.DataFrame) -> dict[str, float]:
-    """Least-squares exponent of ``exact`` in T, one point per (T, seed).
+    """Exponent of ``exact`` in T, one point per (T, seed).
 
     Args:
         table: Rows of one statement.
@@ -101,14 +101,12 @@ def exponent(table: pd.DataFrame) -> dict[str, float]:
     Returns:
         ``exponent`` and its 95 % t interval; NaN below three lengths.
     """
-    names = ("exponent", "exponent_low", "exponent_high")
-    points = table.groupby(["T", "seed"])["exact"].mean()
-    points = points[points > 0]
+    points = table.groupby(["T", "seed"])["exact"].mean().dropna()
     lengths = points.index.get_level_values("T").to_numpy(float)
-    if len(np.unique(lengths)) < 3:
-        return dict.fromkeys(names, np.nan)
-    fit = stats.linregress(np.log(lengths), np.log(points.to_numpy()))
-    reach = stats.t.ppf(0.975, len(points) - 2) * fit.stderr
-    return dict(
-        zip(names, (fit.slope, fit.slope - reach, fit.slope + reach), strict=True)
-    )
+    eps = float(np.finfo(str(table["dtype"].iloc[0])).eps)
+    fit = fit_power_law(lengths, points.to_numpy(float), eps)
+    return {
+        "exponent": fit.exponent,
+        "exponent_low": fit.low,
+        "exponent_high": fit.high,
+    }
