@@ -55,7 +55,7 @@ def plan_heads(
     T, D = x.shape[-2:]
     V = min(weights.value_width, weights.head_output_width)
     K = min(weights.key_width, D)
-    products = 2 * sum(min(n, PRODUCTS) for n in (V * K, V * V, K * K))
+    products = 2 * min(V * K + V * V + K * K, PRODUCTS)
     projected = 2 * weights.heads * (2 * weights.key_width + V + K + 1)
     fixed = T * (2 * D + projected)
     tables = 10 + (2 * V + 4 if norm == "spectral" else 0)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from sensitivity.attention import attention_weights, project
-from sensitivity.covariances import covariance_under
+from sensitivity.covariances import covariances_under
 from sensitivity.lapack import after
 from sensitivity.layer import AttentionWeights, ScoreBias
 from sensitivity.norms import Norm, block_norm
@@ -169,21 +169,9 @@ def distances(
     return jnp.sqrt(sum((p[:, None] - q) ** 2 for p, q in columns))
 
 
-class HeadCovariances(NamedTuple):
-    """Functions from weights (R, T) to covariances under them.
-
-    Attributes:
-        cross: Of values and keys, shape (R, V', K').
-        value: Of the values, shape (R, V', V'); None where no bound needs it.
-        key: Of the keys, shape (R, K', K'); None where no bound needs it.
-    """
-
-    cross: Callable[[Array], Array]
-    value: Callable[[Array], Array] | None
-    key: Callable[[Array], Array] | None
-
-
-def head_covariances(head: Head, for_bounds: bool) -> HeadCovariances:
+def head_covariances(
+    head: Head, for_bounds: bool
+) -> Callable[[Float[Array, "R T"]], list[Array]]:
     """Prepare the covariances of a head, once for all its rows.
 
     Args:
@@ -191,18 +179,17 @@ def head_covariances(head: Head, for_bounds: bool) -> HeadCovariances:
         for_bounds: Whether also those that only bounds need.
 
     Returns:
-        The functions.
+        A function from weights (R, T) to the covariances of values and keys, shape
+        (R, V', K'), and for bounds of the values and of the keys with themselves.
     """
-    return HeadCovariances(
-        cross=covariance_under(head.v, head.keys),
-        value=covariance_under(head.v, head.v) if for_bounds else None,
-        key=covariance_under(head.keys, head.keys) if for_bounds else None,
-    )
+    v, keys = head.v, head.keys
+    spreads = [(v, v), (keys, keys)] if for_bounds else []
+    return covariances_under([(v, keys), *spreads])
 
 
 def head_rows(
     head: Head,
-    covariances: HeadCovariances,
+    covariances: Callable[[Float[Array, "R T"]], list[Array]],
     score_bias: ScoreBias,
     norm: Norm,
     residual: bool,
@@ -212,7 +199,7 @@ def head_rows(
 
     Args:
         head: The head.
-        covariances: Its covariances.
+        covariances: Its covariances, of `head_covariances`.
         score_bias: Its score bias, without batch and head axes.
         norm: Which norm.
         residual: Whether the identity is added where i = j.
@@ -234,15 +221,16 @@ def head_rows(
 
     diagonal_weight = jnp.take_along_axis(alpha, rows[:, None], axis=1)
     here = A + (head.v[rows] - h)[:, :, None] * w[:, None, :]
-    query = covariances.cross(alpha) * scale
+    cross, *spreads = covariances(alpha)
+    query = cross * scale
     matrices = RowMatrices(
         across=A - along[:, :, None] * direction[:, None, :],
         shift=along - gain[:, None] * h,
         gain=gain,
         diagonal=diagonal_weight[:, :, None] * here + query @ factors.query_basis.T,
         query=query,
-        value_covariance=covariances.value and covariances.value(alpha),
-        key_covariance=covariances.key and covariances.key(alpha) * scale**2,
+        value_covariance=spreads[0] if spreads else None,
+        key_covariance=spreads[1] * scale**2 if spreads else None,
     )
     basis = factors.output_basis if residual else None
     return HeadRows(
