@@ -29,6 +29,8 @@ from sensitivity.streaming import head_bias, over_rows, over_samples
 
 # Cells (rows x T) of a block that stay in cache: measured on two cores.
 _HEAD_CELLS = {"frobenius": 2**18, "spectral": 2**16}
+# Rows below which the products of all T steps are read too often.
+_LEAST_ROWS = {"frobenius": 128, "spectral": 16}
 _LAYER_CELLS = 2**13
 
 
@@ -60,7 +62,7 @@ def plan_heads(
     fixed = T * (2 * D + projected)
     tables = 10 + (2 * V + 4 if norm == "spectral" else 0)
     per_row = tables * T + 6 * (V + K) ** 2 + 4 * V * D
-    wanted = max(_HEAD_CELLS[norm] // T, 16)
+    wanted = max(_HEAD_CELLS[norm] // T, _LEAST_ROWS[norm])
     rows = blocks_within(
         max_memory,
         fixed=(fixed + T * products) * x.dtype.itemsize,

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sensitivity.lanczos import top_eigenvalue
 from sensitivity.lapack import after, eigh_together
 from sensitivity.norms import Norm, frobenius, gram, root
 from sensitivity.rank_one import secular_root
@@ -97,27 +98,56 @@ def _spectral(
     rows: RowMatrices, v: Float[Array, "T V"], basis: Float[Array, "D V"] | None
 ) -> RowNorms:
     query, query_scale = gram(rows.query)
+    covariances = []
+    if rows.value_covariance is not None and rows.key_covariance is not None:
+        covariances = [rows.value_covariance, rows.key_covariance]
     top = rows.diagonal if basis is None else basis.T + rows.diagonal
     if basis is not None and basis.shape[0] > basis.shape[1]:
         rest = top - (top @ basis) @ basis.T
-        here, here_scale = rest @ rest.mT, None
-    else:
-        here, here_scale = gram(top)
-    matrices = [rows.across @ rows.across.mT, query, here]
-    if rows.value_covariance is not None and rows.key_covariance is not None:
-        matrices += [rows.value_covariance, rows.key_covariance]
-    level, query, here, *spreads = eigh_together(*matrices)
-    tops = [root(levels[:, -1]) for levels, _ in spreads]
-    if here_scale is None:
+        whole = [rows.across @ rows.across.mT, rest @ rest.mT]
+        (level, here), (query_top, *tops) = _eigenvalues(whole, [query, *covariances])
         diagonal = _bordered(top, *here)
     else:
-        diagonal = here_scale * root(here[0][:, -1])
+        here, here_scale = gram(top)
+        (level,), (query_top, here_top, *tops) = _eigenvalues(
+            [rows.across @ rows.across.mT], [query, here, *covariances]
+        )
+        diagonal = here_scale * here_top
     return RowNorms(
         off_diagonal=_rank_one(rows, v, *level),
         diagonal=diagonal,
-        query=query_scale * root(query[0][:, -1]),
+        query=query_scale * query_top,
         query_covariance=tops[0] * tops[1] if tops else None,
     )
+
+
+_SMALL = 16  # up to this order LAPACK is as fast as Lanczos
+
+
+def _eigenvalues(
+    whole: list[Array], tops: list[Array]
+) -> tuple[list[tuple[Array, Array]], list[Array]]:
+    """Eigenvalues of stacks of positive semidefinite matrices.
+
+    Args:
+        whole: Stacks of which all eigenvalues and vectors are wanted.
+        tops: Stacks of which the root of the largest eigenvalue is wanted.
+
+    Returns:
+        Eigenvalues and vectors of ``whole``, and the roots for ``tops``.
+    """
+    if max(matrix.shape[-1] for matrix in tops) <= _SMALL:
+        solved = eigh_together(*whole, *tops)
+        roots = [root(levels[:, -1]) for levels, _ in solved[len(whole) :]]
+        return solved[: len(whole)], roots
+
+    def top(matrix: Array) -> Array:
+        def apply(x: Array) -> Array:
+            return (matrix @ x[..., None])[..., 0]
+
+        return root(top_eigenvalue(apply, matrix.shape[:-1], matrix.dtype))
+
+    return eigh_together(*whole), [top(matrix) for matrix in tops]
 
 
 def _moving(rows: RowMatrices, v: Float[Array, "T V"]) -> list[tuple[Array, Array]]:
