@@ -19,7 +19,6 @@ from tests.layers import (
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
 TWO = Shape(6, 5, 2, 3, 4, 5, biases=True)
-ROUNDING = 16 * np.finfo(float).eps
 
 
 @given(seed=seeds, scale=scales)

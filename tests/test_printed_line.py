@@ -19,9 +19,6 @@ from tests.verdicts import (
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
-COLUMNS = ["statement", "rows", "rows_holding", "worst_ratio", "median_ratio"]
-ROUNDING = 16 * np.finfo(float).eps
-
 
 def test_the_printed_diagonal_line_fails_on_a_named_seed_and_the_corrected_holds():
     x, w = paper_layer(0, T=96)
