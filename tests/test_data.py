@@ -155,7 +155,7 @@ DAY = pd.Timestamp("2012-03-01")
         ({"missing": np.zeros((4, 2))}, "missing must be .* bool array"),
         ({"missing": np.zeros((4, 3), bool)}, r"\(4, 2\) and \(4, 3\)"),
         ({"sensor_ids": ("a", "a")}, "'a' occurs twice"),
-        ({"time": pd.DatetimeIndex([DAY] * 4)}, "strictly increasing .* at step 1"),
+        ({"time": pd.DatetimeIndex([DAY] * 4)}, "strictly increasing, .* at step 1"),
         ({"adjacency": np.eye(3)}, r"adjacency must have shape \(2, 2\)"),
         ({"adjacency": -np.eye(2)}, "not negative, got -1.0"),
     ],
