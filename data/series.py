@@ -1,10 +1,11 @@
 """A traffic series: readings of N sensors at T time steps, checked when it is made."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -101,17 +102,40 @@ class TrafficSeries:
         Raises:
             ValueError: If a sensor is missing throughout.
         """
-        observed = ~self.missing
-        if not observed.any(axis=0).all():
-            silent = self.sensor_ids[int(np.argmin(observed.any(axis=0)))]
-            raise ValueError(
-                f"each sensor needs an observed reading, but {silent!r} is missing at "
-                f"all {len(self.time)} steps."
-            )
-        step = np.where(observed, np.arange(len(self.time))[:, None], 0)
-        last = np.maximum.accumulate(step, axis=0)
-        source = np.maximum(last, np.argmax(observed, axis=0))
+        check_observed(self.missing, self.sensor_ids)
+        source = np.maximum(self.last_observed(), np.argmin(self.missing, axis=0))
         return np.take_along_axis(self.values, source, axis=0)
+
+    def last_observed(self) -> Int[np.ndarray, "T N"]:
+        """The step of each sensor's newest observed reading, looking back only.
+
+        Returns:
+            Steps, shape (T, N): the step itself where its reading is observed, -1
+            where the sensor has not been observed yet.
+        """
+        steps = np.arange(len(self.time))[:, None]
+        return np.maximum.accumulate(np.where(self.missing, -1, steps), axis=0)
+
+
+def check_observed(
+    missing: Bool[np.ndarray, "T N"], sensor_ids: Sequence[str] | None = None
+) -> None:
+    """Refuse readings among which a sensor has none.
+
+    Args:
+        missing: Where a reading is missing, shape (T, N).
+        sensor_ids: Names of the N sensors, for the message; else their columns count.
+
+    Raises:
+        ValueError: Naming the first sensor that is missing throughout.
+    """
+    if missing.all(axis=0).any():
+        column = int(np.argmax(missing.all(axis=0)))
+        silent = column if sensor_ids is None else sensor_ids[column]
+        raise ValueError(
+            f"each sensor needs an observed reading, but {silent!r} is missing at "
+            f"all {len(missing)} steps."
+        )
 
 
 def _check_array(name: str, array: np.ndarray, dtype: np.dtype) -> None:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int
 
+from data.scaler import Scaler
 from data.series import TrafficSeries
 
 
@@ -70,7 +71,10 @@ def draw_windows(
             f"length ({length}) must not exceed the {steps} steps of {series.name!r}."
         )
     filled = series.forward_fill()
-    mean, deviation = _observed_moments(series)
+    scaler = Scaler.fit(
+        series.values, series.missing, per_sensor=True, sensor_ids=series.sensor_ids
+    )
+    mean, deviation = scaler.mean, scaler.deviation
     sensor = rng.integers(nodes, size=count)
     start = rng.integers(steps - length + 1, size=count)
     rows = start[:, None] + np.arange(length)
@@ -81,18 +85,3 @@ def draw_windows(
         start=start,
         filled_share=float(series.missing[rows, columns].mean()),
     )
-
-
-def _observed_moments(series: TrafficSeries) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each sensor, over its observed readings."""
-    observed = ~series.missing
-    low = np.where(observed, series.values, np.inf).min(axis=0)
-    high = np.where(observed, series.values, -np.inf).max(axis=0)
-    if (low == high).any():
-        flat = int(np.argmax(low == high))
-        raise ValueError(
-            "each sensor must vary to be standardised, but "
-            f"{series.sensor_ids[flat]!r} always reads {low[flat]} mph."
-        )
-    mean = series.values.mean(axis=0, where=observed)
-    return mean, series.values.std(axis=0, where=observed)

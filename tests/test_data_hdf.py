@@ -175,8 +175,9 @@ def test_a_frame_of_another_kind_is_refused(tmp_path, table, rule):
 
 def test_a_frame_under_another_key_is_refused(tmp_path):
     path = tmp_path / "metr-la.h5"
-    frame().to_hdf(path, key="speed", mode="w")
-    with pytest.raises(ValueError, match=r"metr-la\.h5.*key 'df' .* \['speed'\]"):
+    frame().to_hdf(path, key="flow", mode="w")
+    rule = r"metr-la\.h5.*key 'df' or 'speed', got \['flow'\]"
+    with pytest.raises(ValueError, match=rule):
         load_metr_la(path)
 
 

@@ -1,0 +1,30 @@
+"""Files that are there as a whole or not at all, whatever interrupts the writing."""
+
+import os
+from pathlib import Path
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file in one step.
+
+    Args:
+        path: The file; what was there stays until all of the new content is written.
+        content: What it is to hold.
+
+    Raises:
+        OSError: If it cannot be written, for example because the disk is full.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "run.json"
+        ...     write_whole(path, "{}")
+        ...     path.read_text()
+        '{}'
+    """
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(content if isinstance(content, bytes) else content.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
