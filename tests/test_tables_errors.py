@@ -1,0 +1,200 @@
+"""What the table command refuses: in a sentence that names the argument, status 2."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.runs import read_run
+from tests.table_runs import markdown_rows, refusal, tables, write_run
+
+
+def rewrite(path, change):
+    """Change what a JSON file holds."""
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+
+
+# --- arguments ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "RUNS must name at least one folder, got none"),
+        (("RUN", "--horizons"), "--horizons must name at least one step, got none"),
+        (("RUN", "--horizons", "0"), "--horizons must be at least 1, got 0"),
+        (("RUN", "--horizons", "3", "-2"), "--horizons must be at least 1, got -2"),
+        (("RUN", "--horizons", "3", "24"), "--horizons (24) must not exceed the 12"),
+        (("RUN", "--horizons", "soon"), "--horizons"),
+        (("RUN", "--colour", "red"), "--colour"),
+        (("RUN", "RUN"), "RUNS must name each folder once, got"),
+    ],
+)
+def test_a_bad_argument_is_named(capsys, tmp_path, arguments, words):
+    run = write_run(tmp_path / "run", [3.0])
+    arguments = [run if one == "RUN" else one for one in arguments]
+    status, said = refusal(capsys, tmp_path / "out", *arguments)
+    assert status == 2
+    assert words in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_out_must_be_a_folder(capsys, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    run = write_run(tmp_path / "run", [3.0])
+    status, said = refusal(capsys, tmp_path / "file", run)
+    assert (status, (tmp_path / "file").read_text()) == (2, "mine")
+    assert "--out must be a folder, got the file" in said
+
+
+def test_a_folder_that_cannot_be_written_is_status_1(capsys, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    run = write_run(tmp_path / "run", [3.0])
+    status, said = refusal(capsys, tmp_path / "file" / "out", run)
+    assert status == 1
+    assert "Not a directory" in said
+
+
+def test_help_does_not_load_jax():
+    program = (
+        "import sys\nfrom analysis.tables import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "sys.exit('jax' in sys.modules or 'pandas' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--horizons" in done.stdout
+
+
+def test_pytables_is_not_shadowed():
+    assert hasattr(importlib.import_module("tables"), "open_file")
+    assert not hasattr(importlib.import_module("analysis.tables"), "open_file")
+
+
+# --- runs ---------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_no_run_is_named(capsys, tmp_path):
+    (tmp_path / "photos").mkdir()
+    status, said = refusal(capsys, tmp_path / "out", tmp_path / "photos")
+    assert status == 2
+    assert "photos is no training run: it holds no run.json" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda r: r.pop("arguments"), "must hold arguments and complete"),
+        (lambda r: r.pop("complete"), "must hold arguments and complete"),
+        (lambda r: r["arguments"].pop("graph"), "lacks graph among the arguments"),
+        (lambda r: r.pop("device"), "must hold parameters (a number), seeds"),
+        (lambda r: r.update(seeds=[]), "must hold parameters (a number), seeds"),
+        (lambda r: r.update(seeds=[0, 1]), "the seeds [0, 1] that run.json names, got"),
+        (lambda r: r["arguments"].update(horizon=3), "the steps 1 to 3 and their mean"),
+    ],
+)
+def test_a_record_that_does_not_fit_is_named(capsys, tmp_path, change, words):
+    run = write_run(tmp_path / "run", [3.0])
+    rewrite(run / "run.json", change)
+    status, said = refusal(capsys, tmp_path / "out", run)
+    assert status == 2
+    assert words in said
+    assert "run" in said
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "null", '"text"'])
+def test_a_record_that_is_none_is_refused(tmp_path, content):
+    run = write_run(tmp_path / "run", [3.0])
+    (run / "run.json").write_text(content)
+    with pytest.raises(ValueError, match=r"cannot be read|is no training run"):
+        read_run(run)
+
+
+def test_a_step_that_occurs_twice_or_not_is_named(capsys, tmp_path):
+    run = write_run(tmp_path / "run", [3.0])
+    table = pd.read_csv(run / "test.csv")
+    doubled = pd.concat([table, table[table["model"] == "ridge"].head(1)])
+    doubled.to_csv(run / "test.csv", index=False)
+    assert "once for ridge" in refusal(capsys, tmp_path / "out", run)[1]
+    table.iloc[1:].to_csv(run / "test.csv", index=False)
+    assert "once for seed 0" in refusal(capsys, tmp_path / "out", run)[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "must hold test.csv, but it is not there"),
+        ("seed,model\n0,attention\n", "must have the columns ['horizon', 'mae'"),
+        ("", "test.csv cannot be read: No columns"),
+        ("seed,model\nzero,attention\n", "test.csv cannot be read"),
+    ],
+)
+def test_a_broken_test_table_is_named(capsys, tmp_path, content, words):
+    run = write_run(tmp_path / "run", [3.0])
+    (run / "test.csv").unlink()
+    if content is not None:
+        (run / "test.csv").write_text(content)
+    status, said = refusal(capsys, tmp_path / "out", run)
+    assert status == 2
+    assert words in said
+
+
+def test_an_incomplete_run_is_named_and_left_out_only_on_request(capsys, tmp_path):
+    whole = write_run(tmp_path / "whole", [3.0])
+    half = write_run(tmp_path / "half", {7: 9.0}, record={"complete": False})
+    (half / "test.csv").unlink()  # a run that was killed has none
+    rewrite(half / "run.json", lambda record: record.pop("device"))
+    status, said = refusal(capsys, tmp_path / "out", whole, half)
+    assert status == 2
+    assert "half is not complete. Train it to its end, or leave it out with" in said
+    assert not (tmp_path / "out").exists()
+    assert tables(tmp_path / "out", whole, half, "--partial") == 0
+    path = tmp_path / "out" / "table-12-12.md"
+    assert markdown_rows(path)["(b) No regularization"]["seeds"] == "1"
+    assert "Left out, not complete: half." in path.read_text()
+
+
+def test_incomplete_runs_alone_are_no_table(capsys, tmp_path):
+    half = write_run(tmp_path / "half", [9.0], record={"complete": False})
+    status, said = refusal(capsys, tmp_path / "out", half, "--partial")
+    assert status == 2
+    assert "RUNS must hold a complete run, but none of ['half'] is" in said
+
+
+def test_the_same_seed_twice_is_refused_with_both_folders(capsys, tmp_path):
+    one = write_run(tmp_path / "one", {0: 3.0, 1: 3.0})
+    two = write_run(tmp_path / "two", {1: 3.1, 2: 3.1})
+    status, said = refusal(capsys, tmp_path / "out", one, two)
+    assert status == 2
+    assert "seed 1 of (b) No regularization is in" in said
+    assert "one and in" in said
+
+
+def test_baselines_that_differ_betray_different_data(capsys, tmp_path):
+    one = write_run(tmp_path / "one", [3.0], baselines={"ridge": 3.4})
+    near = write_run(tmp_path / "near", {1: 3.0}, baselines={"ridge": 3.40001})
+    far = write_run(tmp_path / "far", {2: 3.0}, baselines={"ridge": 3.5})
+    assert tables(tmp_path / "out", one, near) == 0
+    status, said = refusal(capsys, tmp_path / "out", one, far)
+    assert status == 2
+    assert "the baseline 'ridge' must have the same errors" in said
+
+
+def test_a_run_that_was_not_trained_has_zero_epochs(tmp_path):
+    run = write_run(tmp_path / "run", [3.0], epochs=0)
+    header = (run / "metrics.csv").read_text().splitlines()[0]
+    (run / "metrics.csv").write_text(header + "\n")
+    assert tables(tmp_path / "out", run) == 0
+    assert "Epochs: 0 of 0, 187" in (tmp_path / "out" / "table-12-12.md").read_text()
