@@ -27,7 +27,8 @@ def bound_against_length(table: pd.DataFrame) -> Figure:
 
     Exact means are lines with a band from the lowest to the highest seed, bounds are
     dashed; where a bound is exceeded a cross and the share of layers and inputs in
-    which it is.
+    which it is. The title names the position encoding where there is one, and on real
+    traffic, where it decides what a token is, always.
 
     Args:
         table: The rows of ``sweep.csv``.
@@ -43,8 +44,11 @@ def bound_against_length(table: pd.DataFrame) -> Figure:
         _panel(ax, layer, title, bounds)
     axes[0].set_ylabel("Jacobian norm, mean over query steps")
     first = table.iloc[0]
+    position = ""
+    if first["position"] != "none" or first["source"] == "metr-la":
+        position = f"position {first['position']}, "
     figure.suptitle(
-        f"Influence of one time step on another: {first['source']}, "
+        f"Influence of one time step on another: {first['source']}, {position}"
         f"regularizer {first['regularizer']}, {first['norm']} norm, "
         f"{layer['seed'].nunique()} layers",
         fontsize="medium",

@@ -1,5 +1,6 @@
 """Files that are there as a whole or not at all, whatever interrupts the writing."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -28,3 +29,17 @@ def write_whole(path: Path, content: str | bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+    if hasattr(os, "O_DIRECTORY"):  # not on Windows
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a folder's own entries to the disk, so that a new name survives too."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # it cannot do that
+            raise
+    finally:
+        os.close(handle)

@@ -1,11 +1,17 @@
 """The one definition of attention: what is analysed is what runs."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
+from sensitivity.arrays import as_array
+from sensitivity.checks import check_inputs, check_table, check_weights
+from sensitivity.inputs import as_score_bias, run_forward
 from sensitivity.layer import AttentionWeights, ScoreBias
+from sensitivity.products import inner_products, weighted_sums
 
 __all__ = [
     "AttentionWeights",
@@ -32,8 +38,11 @@ def project(
     Returns:
         Projected inputs, shape (..., H, T, K).
     """
-    projected = jnp.einsum("...td,dhk->...htk", x, kernel)
-    return projected if bias is None else projected + jnp.asarray(bias)[:, None, :]
+    x, (D, H, K) = jnp.asarray(x), np.shape(kernel)
+    projected = (x @ jnp.reshape(kernel, (D, H * K))).reshape(*x.shape[:-1], H, K)
+    if bias is not None:
+        projected += jnp.asarray(bias)
+    return jnp.swapaxes(projected, -2, -3)
 
 
 def attention_weights(
@@ -58,8 +67,13 @@ def attention_weights(
         meaningful weights: callers refuse it beforehand.
     """
     bias, allowed = score_bias.rows(rows, k.shape[-2], q.dtype)
-    scores = jnp.einsum("...ik,...jk->...ij", q * k.shape[-1] ** -0.5, k) + bias
-    return jax.nn.softmax(scores, where=allowed), allowed
+    scores = inner_products(q * k.shape[-1] ** -0.5, k)
+    if not score_bias.is_nothing:
+        scores += bias
+    # A mask costs a pass over all scores, forward and back.
+    return jax.nn.softmax(
+        scores, where=allowed if score_bias.forbids else None
+    ), allowed
 
 
 def attend_rows(
@@ -70,6 +84,7 @@ def attend_rows(
     score_bias: ScoreBias,
     rows: Int[Array, " R"],
     per_head: bool = False,
+    weight_factor: Float[Array, "..."] | None = None,
 ) -> Float[Array, "..."]:
     """Outputs of some query rows of a layer; `attend` is all of them.
 
@@ -81,6 +96,7 @@ def attend_rows(
         score_bias: What is added to the scores.
         rows: Positions i of the query rows.
         per_head: Whether to keep the heads apart.
+        weight_factor: What the attention weights are multiplied with, if anything.
 
     Returns:
         Outputs, shape (..., R, O), or (..., H, R, O) per head.
@@ -89,7 +105,9 @@ def attend_rows(
     k = project(x_k, weights.key, weights.key_bias)
     v = project(x_v, weights.value, weights.value_bias)
     alpha, _ = attention_weights(q, k, score_bias, rows)
-    heads = jnp.einsum("...hij,...hjv->...hiv", alpha, v)
+    if weight_factor is not None:
+        alpha = alpha * weight_factor
+    heads = weighted_sums(alpha, v)
     if per_head:
         if weights.out is None:
             return heads
@@ -109,6 +127,7 @@ def attend(
     score_bias: ScoreBias | None = None,
     *,
     per_head: bool = False,
+    weight_factor: Float[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "..."]:
     r"""Multi-head attention as a function of the three inputs of its projections.
 
@@ -117,18 +136,29 @@ def attend(
     With ``x_q = x_k = x_v = x`` this is self-attention; its three partial Jacobians
     there are the query, key and value paths.
 
+    Arrays of one dtype are computed in it, others in the widest, at least float32.
+    NumPy float64 is computed in float64 whatever JAX's global setting. Under a
+    transformation (jit, vmap) nothing is cast, and only shapes are checked.
+
     Args:
         x_q: Inputs that feed the queries, shape (..., T, D).
         x_k: Inputs that feed the keys, shape (..., T, D).
         x_v: Inputs that feed the values, shape (..., T, D).
         weights: The layer.
         score_bias: What is added to the scores; nothing by default. Every row must be
-            left with something to attend to, otherwise its output means nothing.
+            left with something to attend to, otherwise its output means nothing: that
+            is refused, but under a transformation it cannot be seen.
         per_head: Whether to return each head by itself, its block of ``out`` folded in
             and without ``out_bias``.
+        weight_factor: Multiplies the weights alpha, after the softmax; broadcasts to
+            (..., H, T, T). That is where training drops attention weights.
 
     Returns:
         Outputs, shape (..., T, O); per head (..., H, T, O), O being V without ``out``.
+
+    Raises:
+        ValueError: If shapes do not fit, the score bias is no number in the dtype, or a
+            row has nothing to attend to.
 
     Example:
         >>> import numpy as np
@@ -142,12 +172,25 @@ def attend(
         Vaswani et al., `Attention is all you need <https://arxiv.org/abs/1706.03762>`_,
         2017, Eq. 1; arXiv 2602.10956, Eq. 1-3.
     """
-    return attend_rows(
-        x_q,
-        x_k,
-        x_v,
-        weights,
-        ScoreBias() if score_bias is None else score_bias,
-        jnp.arange(np.shape(x_q)[-2]),
-        per_head,
+    check_weights(weights)
+    bias = as_score_bias(score_bias)
+    x_q, x_k, x_v = inputs = tuple(
+        as_array(name, x) for name, x in (("x_q", x_q), ("x_k", x_k), ("x_v", x_v))
     )
+    if not np.shape(x_q) == np.shape(x_k) == np.shape(x_v):
+        raise ValueError(
+            "x_q, x_k and x_v must have one shape (..., T, D), got "
+            f"{np.shape(x_q)}, {np.shape(x_k)} and {np.shape(x_v)}."
+        )
+    check_inputs("x_q, x_k and x_v", x_q, weights)
+    if bias.array is not None:
+        check_table("score_bias.array", bias.array, x_q, weights)
+    if weight_factor is not None:
+        weight_factor = as_array("weight_factor", weight_factor)
+        check_table("weight_factor", weight_factor, x_q, weights)
+
+    def forward(x_q: Any, x_k: Any, x_v: Any, w: Any, bias: Any, factor: Any) -> Array:
+        rows = jnp.arange(np.shape(x_q)[-2])
+        return attend_rows(x_q, x_k, x_v, w, bias, rows, per_head, factor)
+
+    return run_forward(forward, inputs, weights, bias, weight_factor)

@@ -13,7 +13,7 @@ from sensitivity.layer import AttentionWeights, ScoreBias
 from sensitivity.norms import Norm, check_choice
 from sensitivity.path_norms import Engine, path_norms
 from sensitivity.profiles import Means, Profile, layer_means, means_of, profile
-from sensitivity.statements import STATEMENTS, pooled, sides
+from sensitivity.statements import STATEMENTS, pooled, rounding_share, sides
 
 Level = Literal["head", "layer"]
 
@@ -30,8 +30,8 @@ class Judged(NamedTuple):
         statement: Its name.
         exact: The left side.
         bound: The right side.
-        ratio: exact / bound, both raised by the rounding scale; 1 where they differ by
-            no more than that scale.
+        ratio: exact / bound, both raised by the rounding scale s of the statement;
+            1 where all three are zero.
         holds: Whether the statement holds there.
         counted: Whether the statement says anything about the row.
     """
@@ -125,9 +125,13 @@ def measure(
 def judge(measured: Measured, level: Level) -> list[Judged]:
     """Judge every statement in every row.
 
-    With ``s_i`` 16 roundings of the row's scale (`Profile.rounding_scale`), a statement
-    holds where exact <= bound (1 + 1e-9) + s_i (float32: 1e-4), an equality where the
-    difference is as small on both sides: rounding never makes a verdict.
+    With ``s_i`` 16 roundings of the row's scale (`Profile.rounding_scale`), and s that
+    divided by T, or T - 1, where the statement divides its sum by it (and what
+    `Profile.covariance_error` adds to it for ``query_covariance``), a statement holds
+    where exact <= bound (1 + 1e-9) + s (float32: 1e-4), an equality where the
+    difference is as small on both sides: rounding never makes a verdict. The ratio is
+    (exact + s) / (bound + s). This differs from "ratio <= 1 + 1e-9" only where the
+    bound is so small that an excess of s, a rounding error, shows in the ratio.
 
     Args:
         measured: What was measured.
@@ -149,8 +153,11 @@ def judge(measured: Measured, level: Level) -> list[Judged]:
     slack = 1e-9 if eps < 1e-12 else 1e-4
     scale = 16 * eps * pooled(heads.rounding_scale, per_head)
     others = pooled(heads.other_steps, per_head) > 0
+    T = scale.shape[-1]
+    scales = {name: scale * rounding_share(name, T) for name in STATEMENTS}
+    scales["query_covariance"] += pooled(heads.covariance_error, per_head)
     return [
-        _verdict(name, *both[name], scale, others, per_head, slack)
+        _verdict(name, *both[name], scales[name], others, per_head, slack)
         for name in STATEMENTS
     ]
 
@@ -170,12 +177,13 @@ def _verdict(
     if per_head and name in _EQUALITIES:
         excess = np.abs(excess)
     counted = others if name in _OFF_DIAGONAL else np.ones_like(exact, dtype=bool)
-    ratio = (exact + scale) / (bound + scale)
+    whole = bound + scale
+    nothing = np.where(exact > 0, np.inf, 1.0)  # the ratio where the bound is zero
     return Judged(
         statement=name,
         exact=exact,
         bound=bound,
-        ratio=np.where(np.abs(exact - bound) <= scale, 1.0, ratio),
+        ratio=np.divide(exact + scale, whole, out=nothing, where=whole > 0),
         holds=excess <= slack * bound + scale,
         counted=counted,
     )
@@ -205,13 +213,16 @@ def check_bounds(
     Returns:
         One row per statement, with the columns ``statement``, ``rows`` (query rows of
         all samples, nodes and heads that it speaks of), ``rows_holding``,
-        ``worst_ratio`` and ``median_ratio`` of exact / bound (empty without rows).
+        ``worst_ratio`` and ``median_ratio`` of exact / bound (empty without rows). A
+        row holds where exact <= bound (1 + 1e-9) + s (float32: 1e-4), s the rounding
+        scale that the ratio has on both sides; so a row may hold with a larger ratio
+        than that, but only where its bound is so small that the excess is rounding.
         ``attrs["identity"]`` says whether the diagonal lines have the identity: it is
         left out where the output is not as wide as the input.
 
     Raises:
-        ValueError: If an option is none of its choices, or the inputs do not fit (see
-            `sensitivity.profile`).
+        ValueError: If an option is none of its choices, or inputs or layer do not fit
+            (see `sensitivity.profile`).
 
     Example:
         >>> import numpy as np

@@ -128,11 +128,17 @@ def from_torch(
                 f"shape (D, D): self-attention has one input; got {shapes}."
             )
     width = kernels[0].shape[0]
-    if not isinstance(num_heads, int) or num_heads < 1 or width % num_heads:
+    if (
+        isinstance(num_heads, bool)
+        or not isinstance(num_heads, int | np.integer)
+        or num_heads < 1
+        or width % num_heads
+    ):
         raise ValueError(
             f"num_heads ({num_heads}) must be an integer that divides the width "
             f"of the layer ({width})."
         )
+    num_heads = int(num_heads)
     out, in_bias, out_bias = (
         need("out_proj.weight"),
         get("in_proj_bias"),

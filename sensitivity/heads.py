@@ -8,12 +8,14 @@ With :math:`W^O_n` folded into the value side, a head has
 
 and :math:`C_i` the covariance of values and keys under :math:`\alpha_i`. Values are
 taken in an orthonormal basis of the head's output (V coordinates at most, however wide
-the layer), keys in one of :math:`W^Q`; neither changes a norm. Everything here is for
-blocks of query rows of one head of one sample.
+the layer), keys in one of :math:`W^Q`; neither changes a norm. Both are kept in units
+of their own, and so is each row's :math:`J_{ij}`, so that squares neither overflow nor
+vanish however small a layer's weights are. Everything here is for blocks of query rows
+of one head of one sample.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -22,7 +24,7 @@ from sensitivity.attention import attention_weights, project
 from sensitivity.covariances import covariances_under
 from sensitivity.lapack import after
 from sensitivity.layer import AttentionWeights, ScoreBias
-from sensitivity.norms import Norm, block_norm
+from sensitivity.norms import Norm, block_norm, length, power_of_two
 from sensitivity.row_norms import RowMatrices, RowNorms, row_norms
 
 
@@ -55,9 +57,13 @@ class Head(NamedTuple):
     Attributes:
         q: Queries, shape (T, K).
         k: Keys, shape (T, K).
-        v: Values in the output basis, less their mean, shape (T, V').
-        keys: W^Q^T k in the query basis, less its mean, shape (T, K').
+        v: Values in the output basis, less their mean, over ``value_unit``, shape
+            (T, V').
+        keys: W^Q^T k in the query basis, less its mean, over ``key_unit``, shape
+            (T, K').
         key_size: ||W^Q^T k_m||, shape (T,).
+        value_unit: A power of two near the largest value.
+        key_unit: A power of two near the largest of W^Q^T k.
         factors: Without the axis H.
     """
 
@@ -66,6 +72,8 @@ class Head(NamedTuple):
     v: Float[Array, "T V"]
     keys: Float[Array, "T K1"]
     key_size: Float[Array, " T"]
+    value_unit: Float[Array, ""]
+    key_unit: Float[Array, ""]
     factors: HeadFactors
 
 
@@ -76,7 +84,7 @@ class HeadRows(NamedTuple):
         alpha: Attention weights, shape (R, T).
         allowed: Whether row i may attend to step j, shape (R, T).
         same: Whether i = j, shape (R, T).
-        key_mean: Mean of ``Head.keys`` under alpha_i, shape (R, K').
+        key_mean: Mean of ``Head.keys`` under alpha_i, in their unit, shape (R, K').
         spread: ||v_j - h_i||, shape (R, T).
         gain: ||w_i|| = ||W^K^T q_i|| / sqrt(K), shape (R,).
         diagonal_weight: alpha_ii, shape (R,).
@@ -141,12 +149,19 @@ def heads_of(
     """
     k = project(x, weights.key, weights.key_bias)
     centred = x - x.mean(0)
+    v = project(centred, weights.value, None) @ factors.value_map.mT
+    keys = project(centred, weights.key, None) @ factors.key_map.mT
+    value_unit, key_unit = (
+        power_of_two(jnp.abs(points).max((1, 2))) for points in (v, keys)
+    )
     return Head(
         q=project(x, weights.query, weights.query_bias),
         k=k,
-        v=project(centred, weights.value, None) @ factors.value_map.mT,
-        keys=project(centred, weights.key, None) @ factors.key_map.mT,
-        key_size=jnp.linalg.norm(k @ factors.key_map.mT, axis=-1),
+        v=v / value_unit[:, None, None],
+        keys=keys / key_unit[:, None, None],
+        key_size=length(k @ factors.key_map.mT),
+        value_unit=value_unit,
+        key_unit=key_unit,
         factors=factors,
     )
 
@@ -187,6 +202,24 @@ def head_covariances(
     return covariances_under([(v, keys), *spreads])
 
 
+def covariance_noise(
+    head: Head, scale: float
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """What 16 roundings are for the covariances of values and of scaled keys.
+
+    Args:
+        head: The head.
+        scale: 1 / sqrt(K), which the keys are multiplied with.
+
+    Returns:
+        Both, in the units of values and keys.
+    """
+    eps = jnp.finfo(head.v.dtype).eps
+    squares = (jnp.sum(points**2, -1).max() for points in (head.v, head.keys))
+    value, key = (16 * eps * square for square in squares)
+    return value, key * scale**2
+
+
 def head_rows(
     head: Head,
     covariances: Callable[[Float[Array, "R T"]], list[Array]],
@@ -215,31 +248,44 @@ def head_rows(
     h = alpha @ head.v
 
     w = q @ factors.key.T * scale
-    gain = jnp.linalg.norm(w, axis=-1)
+    gain = length(w)
     direction = w / jnp.where(gain > 0, gain, jnp.ones_like(gain))[:, None]
     along = direction @ A.T
 
     diagonal_weight = jnp.take_along_axis(alpha, rows[:, None], axis=1)
-    here = A + (head.v[rows] - h)[:, :, None] * w[:, None, :]
+    u = head.value_unit * (head.v[rows] - h)
+    here = A + u[:, :, None] * w[:, None, :]
     cross, *spreads = covariances(alpha)
-    query = cross * scale
+    units = head.value_unit * head.key_unit
+    query = cross * (scale * units)
+    reach = gain * head.value_unit
+    unit = power_of_two(jnp.maximum(jnp.abs(A).max(), reach))
+    across = A - along[:, :, None] * direction[:, None, :]
     matrices = RowMatrices(
-        across=A - along[:, :, None] * direction[:, None, :],
-        shift=along - gain[:, None] * h,
-        gain=gain,
+        across=across / unit[:, None, None],
+        shift=(along - reach[:, None] * h) / unit[:, None],
+        gain=reach / unit,
         diagonal=diagonal_weight[:, :, None] * here + query @ factors.query_basis.T,
         query=query,
         value_covariance=spreads[0] if spreads else None,
         key_covariance=spreads[1] * scale**2 if spreads else None,
+        noise=covariance_noise(head, scale) if spreads else None,
     )
     basis = factors.output_basis if residual else None
+    norms: Any = row_norms(matrices, head.v, basis, norm)
+    norms = norms._replace(off_diagonal=unit[:, None] * norms.off_diagonal)
+    if spreads:
+        norms = norms._replace(
+            query_covariance=units * norms.query_covariance,
+            covariance_error=units * norms.covariance_error,
+        )
     return HeadRows(
         alpha=alpha,
         allowed=allowed,
         same=rows[:, None] == jnp.arange(len(head.v)),
         key_mean=alpha @ head.keys,
-        spread=distances(h, head.v),
+        spread=head.value_unit * distances(h, head.v),
         gain=gain,
         diagonal_weight=diagonal_weight[:, 0],
-        norms=row_norms(matrices, head.v, basis, norm),
+        norms=norms,
     )

@@ -10,6 +10,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
+from sensitivity.arrays import as_array, is_number, is_real
+
 if TYPE_CHECKING:
     from flax import nnx
 
@@ -67,8 +69,8 @@ class AttentionWeights:
         out_bias: Shape (O,), or None; refused without ``out``.
 
     Raises:
-        ValueError: If the shapes do not fit together, or ``out_bias`` is given without
-            ``out``.
+        ValueError: If the shapes do not fit together, a list is ragged, or ``out_bias``
+            is given without ``out``.
 
     Example:
         >>> import numpy as np
@@ -91,13 +93,12 @@ class AttentionWeights:
         """Refuse arrays that cannot be one layer.
 
         Raises:
-            ValueError: If the shapes do not fit together, or ``out_bias`` is given
-                without ``out``.
+            ValueError: If the shapes do not fit together, a list is ragged, or
+                ``out_bias`` is given without ``out``.
         """
         for field in dataclasses.fields(self):
-            array = getattr(self, field.name)
-            if array is not None and not hasattr(array, "dtype"):
-                object.__setattr__(self, field.name, np.asarray(array))
+            if (given := getattr(self, field.name)) is not None:
+                object.__setattr__(self, field.name, as_array(field.name, given))
         for name in ("query", "key", "value"):
             shape = np.shape(getattr(self, name))
             if len(shape) != 3 or 0 in shape:
@@ -186,11 +187,12 @@ class ScoreBias:
         diagonal: Added where i = j: ``-inf`` is the full diagonal mask, ``-0.1`` the
             paper's penalty.
         causal: Whether row i may attend only to j <= i.
-        array: Any further bias that broadcasts to (..., H, T, T), or None.
+        array: Any further bias that broadcasts to (..., H, T, T), or None. A mask is
+            ``np.where(mask, 0, -np.inf)``, True where attention is allowed.
 
     Raises:
-        ValueError: If ``diagonal`` is NaN or positive infinity, or ``causal`` is not a
-            bool.
+        ValueError: If ``diagonal`` is not one number, or NaN or positive infinity,
+            ``causal`` is not a bool, or ``array`` holds no real numbers.
 
     Example:
         >>> ScoreBias(diagonal=-0.1).causal
@@ -205,16 +207,16 @@ class ScoreBias:
         """Refuse values that are no score bias.
 
         Raises:
-            ValueError: If ``diagonal`` is NaN or positive infinity, or ``causal`` is
-                not a bool.
+            ValueError: If ``diagonal`` is not one number, or NaN or positive infinity,
+                ``causal`` is not a bool, or ``array`` holds no real numbers.
         """
         if not isinstance(self.causal, bool | np.bool_):
             raise ValueError(f"causal must be True or False, got {self.causal!r}.")
         object.__setattr__(self, "causal", bool(self.causal))
-        if isinstance(self.diagonal, str) or np.ndim(self.diagonal) != 0:
+        if not is_number(self.diagonal):
             raise ValueError(
-                f"diagonal must be one number, got {self.diagonal!r}; use array for "
-                "more."
+                f"diagonal must be one number, got {self.diagonal!r}; -np.inf is the "
+                "full mask, and array is for more."
             )
         if not isinstance(self.diagonal, Tracer) and not (
             float(self.diagonal) < np.inf
@@ -222,6 +224,29 @@ class ScoreBias:
             raise ValueError(
                 f"diagonal must be finite or -inf, got {float(self.diagonal)}."
             )
+        if self.array is not None:
+            array = as_array("array", self.array)
+            if array.dtype == bool:
+                raise ValueError(
+                    "array must hold numbers that are added to the scores, got "
+                    "booleans; for a mask that is True where attention is allowed use "
+                    "np.where(mask, 0, -np.inf)."
+                )
+            if not is_real(array.dtype):
+                raise ValueError(f"array must hold real numbers, got {array.dtype}.")
+            object.__setattr__(self, "array", array)
+
+    @property
+    def forbids(self) -> bool:
+        """Whether it may forbid an entry; only a constant one surely does not."""
+        if self.causal or self.array is not None or isinstance(self.diagonal, Tracer):
+            return True
+        return not float(self.diagonal) > -np.inf
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether it surely adds nothing and forbids nothing."""
+        return not self.forbids and float(self.diagonal) == 0
 
     def rows(
         self, rows: Int[Array, " R"], T: int, dtype: Any

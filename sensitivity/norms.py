@@ -2,6 +2,7 @@
 
 from typing import Literal, NamedTuple, get_args
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -71,6 +72,28 @@ def check_residual(weights: AttentionWeights, per_head: bool) -> None:
             f"residual needs an output as wide as the input: O={width}, "
             f"D={weights.model_width}."
         )
+
+
+def power_of_two(size: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """A unit in which something of a size can be squared: nothing over- or underflows.
+
+    Args:
+        size: Sizes, not negative.
+
+    Returns:
+        A power of two near each, so that units cost no digit; 1 where a size is zero,
+        subnormal or infinite.
+    """
+    info = jnp.finfo(size.dtype)
+    unit = jax.lax.reduce_precision(jax.lax.stop_gradient(size), info.nexp, 0)
+    normal = (unit >= info.tiny) & (unit < jnp.inf)
+    return jnp.where(normal, unit, jnp.ones_like(unit))
+
+
+def length(vectors: Float[Array, "*batch N"]) -> Float[Array, "*batch"]:
+    """Euclidean lengths along the last axis, safe from over- and underflow."""
+    unit = power_of_two(jnp.max(jnp.abs(vectors), axis=-1))
+    return unit * jnp.linalg.norm(vectors / unit[..., None], axis=-1)
 
 
 def gram(

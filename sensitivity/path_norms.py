@@ -48,9 +48,10 @@ def path_norms(
         Norms per pair (i, j), shape (..., T, T), or (..., H, T, T) per head.
 
     Raises:
-        ValueError: If an option is none of its choices, shapes do not fit, a value is
-            not finite, a row has nothing to attend to, ``residual`` is asked for and
-            the output is not as wide as the input, or ``max_memory`` is too little.
+        ValueError: If an option is none of its choices, shapes or types do not fit, a
+            value is not finite, a head is smaller than its norms can be, a row has
+            nothing to attend to, ``residual`` is asked for and the output is not as
+            wide as the input, or ``max_memory`` is too little.
 
     Example:
         >>> import numpy as np
@@ -65,11 +66,11 @@ def path_norms(
     """
     check_choice("norm", norm, Norm)
     check_choice("engine", engine, Engine)
-    if residual:
-        check_residual(weights, per_head)
     compute = closed_form_path_norms if engine == "closed_form" else autodiff_path_norms
 
     def norms(x: Array, weights: AttentionWeights, bias: ScoreBias) -> PathNorms:
+        if residual:
+            check_residual(weights, per_head)
         return compute(x, weights, bias, norm, residual, per_head, max_memory)
 
     return run(norms, x, weights, score_bias)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from sensitivity.checks import check_weights
 from sensitivity.closed_form import (
     over_heads,
     over_layer,
@@ -67,6 +68,8 @@ class Profile(NamedTuple):
         other_steps: How many steps other than itself row i may attend to.
         rounding_scale: ||W^V|| + max_m ||v_m - mean v|| (||W^K^T q_i|| +
             max_m ||W^Q^T k_m||) / sqrt(K): what rounding errors are multiples of.
+        covariance_error: By how much rounding may have made ``query_covariance`` too
+            low: roots of differences, it keeps half the digits under sharp attention.
     """
 
     value_mean: Float[Array, "*batch H T"]
@@ -85,6 +88,7 @@ class Profile(NamedTuple):
     value_norm: Float[Array, "*batch H T"]
     other_steps: Int[Array, "*batch H T"]
     rounding_scale: Float[Array, "*batch H T"]
+    covariance_error: Float[Array, "*batch H T"]
 
 
 def profile(
@@ -111,8 +115,9 @@ def profile(
         The statistics, each of shape (..., H, T).
 
     Raises:
-        ValueError: If shapes do not fit, a value is not finite, a row has nothing to
-            attend to, ``norm`` is neither, or ``max_memory`` is too little.
+        ValueError: If shapes or types do not fit, a value is not finite, a head is
+            smaller than its norms can be, a row has nothing to attend to, ``norm`` is
+            neither, or ``max_memory`` is too little.
 
     Example:
         >>> import numpy as np
@@ -125,9 +130,9 @@ def profile(
         arXiv 2602.10956, Eq. 5-8.
     """
     check_choice("norm", norm, Norm)
-    residual = weights.head_output_width == weights.model_width
 
     def compute(x: Array, weights: AttentionWeights, bias: ScoreBias) -> Profile:
+        residual = weights.head_output_width == weights.model_width
         plan = plan_heads(x, weights, norm, max_memory)
         return _profile(x, weights, bias, norm, residual, plan)
 
@@ -158,9 +163,10 @@ def layer_means(
         ValueError: As `profile` does.
     """
     check_choice("norm", norm, Norm)
-    residual = weights.output_width == weights.model_width
+    check_weights(weights)
 
     def compute(x: Array, weights: AttentionWeights, bias: ScoreBias) -> Means:
+        residual = weights.output_width == weights.model_width
         plan = plan_layer(x, weights, norm, max_memory)
         return _layer_means(x, weights, bias, norm, residual, plan)
 
@@ -195,12 +201,12 @@ def _row_statistics(head: Head, rows: HeadRows) -> Profile:
     value_norm = jnp.broadcast_to(head.factors.value_norm, rows.gain.shape)
     elsewhere = jnp.where(rows.same, jnp.zeros_like(rows.alpha), rows.alpha)
     weighted = rows.alpha * rows.spread
-    centred = weighted * distances(rows.key_mean, head.keys)
+    centred = weighted * (head.key_unit * distances(rows.key_mean, head.keys))
     seen = jnp.where(rows.allowed, rows.spread, jnp.zeros_like(rows.spread))
     by_step = jnp.stack([jnp.ones_like(head.key_size), head.key_size], axis=1)
     key_sum, query_sum = (weighted @ by_step).T
-    spread = jnp.linalg.norm(head.v, axis=-1).max()
-    covariance: Any = rows.norms.query_covariance  # measured: see _profile
+    spread = head.value_unit * jnp.linalg.norm(head.v, axis=-1).max()
+    measured: Any = rows.norms  # with covariances: see _profile
     return Profile(
         value_mean=_sum(rows.alpha) * value_norm / T,
         key_mean=rows.gain * key_sum / T,
@@ -214,10 +220,11 @@ def _row_statistics(head: Head, rows: HeadRows) -> Profile:
         query_constant=(seen * head.key_size).max(-1),
         query_weighted=query_sum / root,
         query_centred=_sum(centred) / root,
-        query_covariance=covariance,
+        query_covariance=measured.query_covariance,
         value_norm=value_norm,
         other_steps=(rows.allowed & ~rows.same).sum(-1),
         rounding_scale=value_norm + spread * (rows.gain + head.key_size.max() / root),
+        covariance_error=measured.covariance_error,
     )
 
 

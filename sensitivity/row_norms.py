@@ -1,6 +1,6 @@
 """Norms of one head's Jacobians, from the small matrices of each query row."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -14,6 +14,9 @@ from sensitivity.rank_one import secular_root
 class RowMatrices(NamedTuple):
     r"""What the Jacobians of a block of R query rows of one head are made of.
 
+    ``across``, ``shift`` and ``gain`` may be over a unit of the row, values and each
+    covariance in one of their own: the norms that follow are then in these units.
+
     Attributes:
         across: :math:`Y = A (I - \hat w \hat w^\top)`, shape (R, V, D).
         shift: What :math:`z = A \hat w + |w| u` is where v_j = 0, shape (R, V).
@@ -22,6 +25,7 @@ class RowMatrices(NamedTuple):
         query: The query path in the bases of values and keys, shape (R, V, K).
         value_covariance: Of the values under alpha_i, shape (R, V, V), or None.
         key_covariance: Of W^Q^T k / sqrt(K) under alpha_i, shape (R, K, K), or None.
+        noise: Rounding errors of the two covariances, or None.
     """
 
     across: Float[Array, "R V D"]
@@ -31,6 +35,7 @@ class RowMatrices(NamedTuple):
     query: Float[Array, "R V K"]
     value_covariance: Float[Array, "R V V"] | None
     key_covariance: Float[Array, "R K K"] | None
+    noise: tuple[Float[Array, ""], Float[Array, ""]] | None
 
 
 class RowNorms(NamedTuple):
@@ -42,12 +47,14 @@ class RowNorms(NamedTuple):
         diagonal: ||J_ii||, with the residual where there is a basis, shape (R,).
         query: ||J^query_ii||, shape (R,).
         query_covariance: Its bound by the two covariances, shape (R,), or None.
+        covariance_error: What rounding may have taken from it, shape (R,), or None.
     """
 
     off_diagonal: Float[Array, "R T"]
     diagonal: Float[Array, " R"]
     query: Float[Array, " R"]
     query_covariance: Float[Array, " R"] | None
+    covariance_error: Float[Array, " R"] | None
 
 
 def row_norms(
@@ -73,12 +80,12 @@ def row_norms(
 def _frobenius(
     rows: RowMatrices, v: Float[Array, "T V"], basis: Float[Array, "D V"] | None
 ) -> RowNorms:
-    covariance = None
+    covariance = error = None
     if rows.value_covariance is not None and rows.key_covariance is not None:
         both = rows.value_covariance, rows.key_covariance
-        top_v, top_k = (root(levels[:, -1]) for levels, _ in eigh_together(*both))
-        trace_v, trace_k = (root(jnp.trace(c, axis1=-2, axis2=-1)) for c in both)
-        covariance = jnp.minimum(top_v * trace_k, trace_v * top_k)
+        tops = [root(levels[:, -1]) for levels, _ in eigh_together(*both)]
+        traces = [root(jnp.trace(c, axis1=-2, axis2=-1)) for c in both]
+        covariance, error = _by_covariances(tops, traces, rows.noise)
     start = frobenius(rows.across)[:, None] ** 2
     square = sum(((s[:, None] + m) ** 2 for s, m in _moving(rows, v)), start)
     if basis is None:
@@ -91,6 +98,7 @@ def _frobenius(
         diagonal=diagonal,
         query=frobenius(rows.query),
         query_covariance=covariance,
+        covariance_error=error,
     )
 
 
@@ -113,12 +121,43 @@ def _spectral(
             [rows.across @ rows.across.mT], [query, here, *covariances]
         )
         diagonal = here_scale * here_top
+    bound = _by_covariances(tops, tops, rows.noise) if tops else (None, None)
     return RowNorms(
         off_diagonal=_rank_one(rows, v, *level),
         diagonal=diagonal,
         query=query_scale * query_top,
-        query_covariance=tops[0] * tops[1] if tops else None,
+        query_covariance=bound[0],
+        covariance_error=bound[1],
     )
+
+
+def _by_covariances(
+    tops: list[Array], wholes: list[Array], noise: Any
+) -> tuple[Float[Array, " R"], Float[Array, " R"]]:
+    """Bound of the query path by the covariances of values and keys, and its error.
+
+    A covariance is a difference of squares: under sharp attention it sinks to its
+    rounding error, and the root of that is no rounding error any more.
+
+    Args:
+        tops: Roots of the largest eigenvalues, of the values' and the keys' covariance.
+        wholes: Roots of what the other one is taken with: the same for the spectral
+            norm, the traces for the Frobenius norm.
+        noise: Rounding errors of the two covariances.
+
+    Returns:
+        The bound, and by how much it may be too low.
+    """
+
+    def bound(tops: list[Array], wholes: list[Array]) -> Array:
+        return jnp.minimum(tops[0] * wholes[1], wholes[0] * tops[1])
+
+    raised = (
+        [jnp.sqrt(size**2 + e) for size, e in zip(sizes, noise, strict=True)]
+        for sizes in (tops, wholes)
+    )
+    computed = bound(tops, wholes)
+    return computed, bound(*raised) - computed
 
 
 _SMALL = 16  # up to this order LAPACK is as fast as Lanczos

@@ -25,6 +25,10 @@ One head, row i, E the mean over j = 1..T, alpha the attention weights:
 The two printed diagonal lines are **not** true: the query path carries no factor
 alpha_ii. They stand beside the corrected line, never in its place. For a layer the
 bounds of its heads add up (||I|| once); ``eq5`` and ``eq6_middle`` are inequalities.
+
+Rounding errors of a row are multiples of its rounding scale s_i. Statements on sums
+that are divided by T carry s_i / T, the conditional one s_i / (T - 1), all others s_i;
+``query_covariance`` carries the error of its covariances on top.
 """
 
 import numpy as np
@@ -46,6 +50,30 @@ STATEMENTS = (
     "query_centred",
     "query_covariance",
 )
+
+
+_DIVIDED_BY_T = ("eq5", "eq6_middle", "eq6", "eq7", "eq8_off_diagonal")
+
+
+def rounding_share(statement: str, T: int) -> float:
+    """What part of a row's rounding scale a statement carries.
+
+    Args:
+        statement: Its name.
+        T: Number of time steps.
+
+    Returns:
+        1 / T or 1 / (T - 1) where the statement is on a sum divided by that, else 1.
+
+    Example:
+        >>> rounding_share("eq7", 4), rounding_share("query_max", 4)
+        (0.25, 1.0)
+    """
+    if statement in _DIVIDED_BY_T:
+        return 1 / T
+    if statement == "eq8_off_diagonal_conditional":
+        return 1 / max(T - 1, 1)
+    return 1.0
 
 
 def pooled(field: np.ndarray, per_head: bool) -> np.ndarray:

@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import tyro
 
 from sensitivity.sweep import main
 from sensitivity.sweep.options import SweepOptions
+from tests.data_files import frame, write
 
 SMALL = ("--d-model", "4", "--seeds", "2", "--samples", "2", "--T", "4", "8", "12")
 
@@ -66,3 +68,11 @@ def points(out: Path) -> dict[str, int]:
     """Finished points and when they were written."""
     files = (out / "points").glob("*.csv")
     return {file.name: file.stat().st_mtime_ns for file in files}
+
+
+def write_traffic(folder: Path) -> Path:
+    """Write a small METR-LA file, every third reading missing; its folder."""
+    readings = frame(steps=40)
+    readings += 5 * np.sin(np.arange(readings.size)).reshape(readings.shape)
+    readings.iloc[2::3] = 0
+    return write(folder, readings).parent

@@ -117,5 +117,5 @@ def test_a_row_with_nothing_to_attend_to_poisons_no_other():
     array = np.zeros((5, 5))
     array[2] = -np.inf
     others = [0, 1, 3, 4]
-    output = np.asarray(attend(x, x, x, w, ScoreBias(array=array)))
+    output = np.asarray(jitted(x, x, x, w, ScoreBias(array=array)))
     assert_close(output[others], np.asarray(attend(x, x, x, w))[others], 1e-13)

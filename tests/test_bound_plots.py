@@ -82,6 +82,24 @@ def test_axes_are_logarithmic_and_labelled_in_words():
     assert all(word in title for word in ("gaussian", "spectral", "3 layers"))
 
 
+@pytest.mark.parametrize(
+    ("source", "position", "named"),
+    [
+        ("gaussian", "none", False),
+        ("gaussian", "tape", True),
+        ("metr-la", "none", True),
+        ("metr-la", "sinusoidal", True),
+    ],
+)
+def test_the_title_names_the_position_encoding_where_it_matters(
+    source, position, named
+):
+    left, _ = axes_of(rows().assign(source=source, position=position))
+    title = left.figure.get_suptitle()
+    assert (f"position {position}" in title) == named
+    assert ("position" in title) == named
+
+
 def test_titles_tell_the_finding():
     left, right = axes_of(rows())
     assert left.get_title().startswith("Off the diagonal")

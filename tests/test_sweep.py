@@ -10,7 +10,6 @@ from scipy import stats
 from data import load_metr_la
 from sensitivity import check_bounds
 from sensitivity.sweep.sources import draw_bias, draw_point
-from tests.data_files import frame, real, write
 from tests.sweep_runs import (
     STATEMENTS,
     SWEEP_COLUMNS,
@@ -19,6 +18,7 @@ from tests.sweep_runs import (
     sweep,
     table,
     verdict_table,
+    write_traffic,
 )
 
 FILES = {"sweep.csv", "verdicts.csv", "bound-vs-T.png", "bound-vs-T.pdf", "run.json"}
@@ -35,10 +35,7 @@ def done(tmp_path_factory):
 @pytest.fixture(scope="module")
 def traffic(tmp_path_factory):
     """A folder with a small METR-LA file, every third reading missing."""
-    readings = frame(steps=40)
-    readings += 5 * np.sin(np.arange(readings.size)).reshape(readings.shape)
-    readings.iloc[2::3] = 0
-    return write(tmp_path_factory.mktemp("traffic"), readings).parent
+    return write_traffic(tmp_path_factory.mktemp("traffic"))
 
 
 # --- what it leaves -----------------------------------------------------------------
@@ -281,19 +278,3 @@ def test_the_bias_drawn_is_that_of_the_regularizer():
         diagonals = dropped.diagonal(axis1=-2, axis2=-1)
         assert diagonals.mean() == pytest.approx(chance, abs=0.06)
         assert (diagonals[0] != diagonals[1]).any()  # fresh per sample
-
-
-@pytest.mark.slow
-def test_real_traffic_windows_show_every_verdict(tmp_path, capsys):
-    data = str(real("metr-la-29"))
-    asked = ("--source", "metr-la", "--data", data, "--T", "8", "16")
-    assert sweep(tmp_path / "out", *asked) == 0
-    said = capsys.readouterr().out
-    assert all(statement in said for statement in STATEMENTS)
-    assert "missing readings filled" in said
-    verdicts = verdict_table(tmp_path / "out").set_index("statement")
-    assert (verdicts.loc["eq8_off_diagonal", "holds_share"] == 1).all()
-    assert (verdicts.loc["eq8_diagonal_corrected", "holds_share"] == 1).all()
-    shares = json.loads((tmp_path / "out" / "run.json").read_text())["filled_share"]
-    assert len(shares) == 4
-    assert all(0 <= share <= 1 for share in shares.values())

@@ -157,7 +157,7 @@ def foreign(path):
 
 def other_key(path):
     """The right kind, with the frame under another key."""
-    frame().to_hdf(path, key="speed", mode="w", format="fixed")
+    frame().to_hdf(path, key="flow", mode="w", format="fixed")
 
 
 def series_layout(path):
@@ -210,7 +210,7 @@ def test_a_sweep_with_other_arguments_is_kept_unless_overwritten(finished, capsy
     status, said = refusal(capsys, finished, *ONE, "--scale", "2")
     assert status == 2
     assert "--out" in said
-    assert "scale: 1.0 there" in said
+    assert "scale: 1.0 there, 2.0 here" in said
     assert "--overwrite" in said
     assert contents(finished) == before
     assert sweep(finished, *ONE, "--seeds", "2", "--scale", "2", "--overwrite") == 0
@@ -249,6 +249,16 @@ def test_folders_of_others_are_refused_and_stay(
     assert f"--out ({out}) must be empty or hold a sweep" in said
     assert name.split("/")[0] in said
     assert contents(out) == {name: content.encode()}
+
+
+def test_a_folder_below_a_file_cannot_be_made_and_nothing_is_written(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    status, said = refusal(capsys, tmp_path / "file" / "out", *ONE)
+    assert status == 1
+    assert f"--out ({tmp_path / 'file' / 'out'}) could not be made" in said
+    assert "nothing was written" in said
+    assert "stays" not in said
+    assert contents(tmp_path) == {"file": b"mine"}
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, capsys):

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import data.whole_files
 import sensitivity.bounds
-import sensitivity.sweep.store
 from tests.sweep_runs import SMALL, points, refusal, sweep
 
 ROOT = Path(__file__).parents[1]
@@ -100,7 +100,7 @@ def test_an_interrupt_between_points_keeps_them(done, tmp_path, capsys, monkeypa
     assert same(out, done)
 
 
-@pytest.mark.parametrize("writes", [0, 2, 6, 15])
+@pytest.mark.parametrize("writes", [0, 3, 9, 30])
 def test_a_full_disk_is_named_and_nothing_is_lost(
     done, tmp_path, capsys, monkeypatch, writes
 ):
@@ -111,14 +111,15 @@ def test_a_full_disk_is_named_and_nothing_is_lost(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(sensitivity.sweep.store.os, "fsync", full)
+        patch.setattr(data.whole_files.os, "fsync", full)
         status, said = refusal(capsys, out)
     assert status == 1
     assert os.strerror(errno.ENOSPC) in said
     assert str(out) in said
     assert "what was finished stays, and the same command goes on" in said
     before = points(out)
-    assert len(before) == min(max(writes - 1, 0) // 2, 6)
+    # A point is two whole files, and a file two writes: of itself and of its folder.
+    assert len(before) == min(max(writes - 1, 0) // 4, 6)
     assert sweep(out) == 0
     assert same(out, done)
     after = points(out)
@@ -134,6 +135,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, capsys, monkeypatch)
     assert status == 1
     assert os.strerror(errno.EROFS) in said
     assert str(tmp_path / "out") in said
+    assert "nothing was written" in said
 
 
 def left_parts(out: Path) -> None:
@@ -190,6 +192,69 @@ def test_a_sweep_goes_on_from_the_worst_moments(done, tmp_path, damage):
     assert len(after) == 6
     assert {name: after[name] for name in before} == before
     assert not list(out.rglob("*.part"))
+
+
+def cut(text: bytes) -> bytes:
+    """Written in part: the last number is another one."""
+    return text[:-1]
+
+
+def without_a_row(text: bytes) -> bytes:
+    """Whole lines, but not all."""
+    return b"".join(text.splitlines(keepends=True)[:-1])
+
+
+def other_columns(text: bytes) -> bytes:
+    """From another version."""
+    return text.replace(b"exact", b"excat", 1)
+
+
+def other_point(text: bytes) -> bytes:
+    """The file of another length."""
+    return text.replace(b"\n8,", b"\n4,")
+
+
+def words_for_numbers(text: bytes) -> bytes:
+    """Something has been at it."""
+    return text.replace(b",0.", b",o.", 1)
+
+
+def emptied(text: bytes) -> bytes:
+    """What a crash of the machine may leave."""
+    return b""
+
+
+def zeroed(text: bytes) -> bytes:
+    """What a crash of the machine may leave, too."""
+    return bytes(len(text))
+
+
+def garbled(text: bytes) -> bytes:
+    """No text at all."""
+    return b"\xff" + text[1:]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(cut, without_a_row, other_columns, other_point),
+        *(words_for_numbers, emptied, zeroed, garbled),
+    ],
+)
+def test_a_damaged_point_is_computed_again_and_said_so(done, tmp_path, capsys, damage):
+    out = tmp_path / "out"
+    shutil.copytree(done, out)
+    point = out / "points" / "T=8-seed=1.csv"
+    point.write_bytes(damage(point.read_bytes()))
+    before = points(out)
+    capsys.readouterr()
+    assert sweep(out) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("finished before") == 5
+    assert said.count("computed again: its file was damaged") == 1
+    assert same(out, done)
+    changed = {name for name, time in points(out).items() if time != before[name]}
+    assert changed == {point.name}
 
 
 def test_the_same_command_again_computes_nothing(done, tmp_path, monkeypatch):

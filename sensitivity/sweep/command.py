@@ -1,17 +1,17 @@
 """Run a sweep: measure every point, judge it, write tables and the picture."""
 
-import contextlib
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import tyro
 
+from sensitivity.sweep.console import announce, progress, show_verdicts
 from sensitivity.sweep.options import SweepOptions
 
 if TYPE_CHECKING:
-    import pandas as pd
     from rich.console import Console
 
     from data import TrafficSeries
@@ -47,11 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         return _fail(str(error).replace("max_memory", "--max-memory"), 2)
     except OSError as error:
-        return _fail(
-            f"{error.strerror or error} ({error.filename or options.out}); what was "
-            "finished stays, and the same command goes on.",
-            1,
-        )
+        kept = "what was finished stays, and the same command goes on"
+        if not os.path.isdir(options.out):
+            kept = f"--out ({options.out}) could not be made, and nothing was written"
+        why = f"{error.strerror or error} ({error.filename or options.out})"
+        return _fail(f"{why}; {kept}.", 1)
     except KeyboardInterrupt:
         return _fail(
             f"interrupted; the points finished in {options.out} stay, and the same "
@@ -115,11 +115,11 @@ def run_sweep(
     from sensitivity.sweep.table import point_table
 
     console = Console(width=None if sys.stdout.isatty() else 130)
-    _announce(console, options, folder, size)
+    announce(console, options, folder, size)
     points = [(T, seed) for T in options.T for seed in range(options.seeds)]
-    with _progress(console, len(points)) as done:
+    with progress(console, len(points)) as done:
         for T, seed in points:
-            if not folder.has(T, seed):
+            if (state := folder.state(T, seed)) != "finished":
                 start = time.perf_counter()
                 point = draw_point(options, series, T, seed)
                 measured = measure(
@@ -136,7 +136,10 @@ def run_sweep(
                 folder.record["filled_share"][f"T={T}-seed={seed}"] = point.filled_share
                 folder.save_record()  # first: a point that is there is in the record
                 folder.add(T, seed, table)
-                done(f"T={T} seed={seed}: {seconds:.1f} s")
+                again = ", computed again: its file was damaged"
+                done(
+                    f"T={T} seed={seed}: {seconds:.1f} s" + again * (state == "damaged")
+                )
             else:
                 done(f"T={T} seed={seed}: finished before")
     return _finish(console, options, folder)
@@ -168,65 +171,14 @@ def _plan(options: SweepOptions) -> int:
     return max(plan.size for plan in plans)
 
 
-def _announce(
-    console: "Console", options: SweepOptions, folder: "SweepFolder", size: int
-) -> None:
-    """Say what will be done, on what, and with how much memory; keep it in run.json."""
-    import platform
-    from importlib.metadata import version
-
-    import jax
-
-    from sensitivity.bounds import identity_note
-    from sensitivity.memory import format_memory
-    from sensitivity.sweep.sources import draw_weights
-
-    layer, measure = options.layer, options.measure
-    console.print(
-        f"{len(options.T)} lengths, {options.seeds} seeds, {options.samples} samples; "
-        f"source {options.source}, {layer.heads} head(s) at D = {layer.d_model}, "
-        f"regularizer {layer.regularizer}, {measure.norm} norm, {measure.dtype}"
-    )
-    console.print(f"work arrays: at most about {format_memory(size)}")
-    weights = draw_weights(layer, 0, measure.dtype)
-    notes = sorted({identity_note(weights, level) for level in ("head", "layer")})
-    for note in notes:
-        console.print(note)
-    packages = ("stgnn-sensitivity", "jax", "jaxlib", "numpy", "pandas", "scipy")
-    folder.record["notes"] = notes
-    folder.record["versions"] = {name: version(name) for name in packages}
-    folder.record["versions"]["python"] = platform.python_version()
-    folder.record["device"] = f"{jax.default_backend()}: {jax.devices()[0].device_kind}"
-    folder.record["precision"] = f"{measure.dtype}, matrix products at full precision"
-    folder.record["seeds"] = list(range(options.seeds))
-
-
-@contextlib.contextmanager
-def _progress(console: "Console", total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on a terminal, else a line per point.
-
-    Yields:
-        A function to call with a message whenever a point is done.
-    """
-    if not console.is_terminal:
-        count = iter(range(1, total + 1))
-        yield lambda message: console.print(f"[{next(count)}/{total}] {message}")
-        return
-    from rich.progress import Progress, TimeRemainingColumn
-
-    columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("points", total=total)
-        yield lambda message: progress.update(task, advance=1, description=message)
-
-
 def _finish(console: "Console", options: SweepOptions, folder: "SweepFolder") -> int:
     """Write the tables and the picture, print the verdicts."""
     import io
 
     import matplotlib
 
-    from sensitivity.sweep.store import RESULTS, write_whole
+    from data.whole_files import write_whole
+    from sensitivity.sweep.store import RESULTS
     from sensitivity.sweep.table import verdicts
 
     matplotlib.use("Agg")
@@ -249,47 +201,3 @@ def _finish(console: "Console", options: SweepOptions, folder: "SweepFolder") ->
     names = ", ".join((*RESULTS, "run.json"))
     console.print(f"wrote {names} in {folder.path}", soft_wrap=True, markup=False)
     return 0
-
-
-def show_verdicts(console: "Console", verdict: "pd.DataFrame", heads: int) -> None:
-    """Print the verdicts as a table.
-
-    Args:
-        console: Where to.
-        verdict: The rows of ``verdicts.csv``.
-        heads: Number of heads; a layer of one is that head, and shown once.
-    """
-    if heads == 1:
-        verdict = verdict[verdict["level"] == "layer"]
-    from rich.table import Table
-
-    table = Table(title="Verdicts: exact <= bound, ratio = exact / bound")
-    table.add_column("statement", no_wrap=True)
-    table.add_column("level")
-    for name in (
-        "holds in",
-        "worst ratio",
-        "median ratio",
-        "exact ~ T^",
-        "95 % interval",
-    ):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in verdict.to_dict("records"):
-        rows, holding, slope = row["rows"], row["rows_holding"], row["exponent"]
-        if not rows:
-            table.add_row(row["statement"], row["level"], "speaks of no row")
-            continue
-        fitted = slope == slope  # NaN below three lengths
-        table.add_row(
-            row["statement"],
-            row["level"],
-            f"{holding} of {rows}" + ("" if holding == rows else " FAILS"),
-            f"{row['worst_ratio']:.3f}",
-            f"{row['median_ratio']:.3f}",
-            f"{slope:.2f}" if fitted else "",
-            f"[{row['exponent_low']:.2f}, {row['exponent_high']:.2f}]"
-            if fitted
-            else "",
-            style=None if holding == rows else "bold red",
-        )
-    console.print(table)

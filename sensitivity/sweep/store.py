@@ -1,14 +1,17 @@
 """A sweep's folder: finished points stay, whatever happens, and are not done again."""
 
 import hashlib
+import io
 import json
-import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
+from data.whole_files import write_whole
 from sensitivity.sweep.options import SweepOptions
+from sensitivity.sweep.table import COLUMNS, WORDS, rows_of_point
 
 RESULTS = (
     "sweep.csv",
@@ -34,6 +37,7 @@ class SweepFolder:
         self.path = options.out
         self.record: dict[str, Any] = {}
         self._points = self.path / "points"
+        self._rows = rows_of_point(options)
         self._open(options)
 
     def _open(self, options: SweepOptions) -> None:
@@ -106,9 +110,36 @@ class SweepFolder:
     def _point(self, T: int, seed: int) -> Path:
         return self._points / f"T={T}-seed={seed}.csv"
 
-    def has(self, T: int, seed: int) -> bool:
-        """Whether a point is finished."""
-        return self._point(T, seed).exists()
+    def state(self, T: int, seed: int) -> Literal["missing", "damaged", "finished"]:
+        """Whether a point is finished, or its file not what was once written.
+
+        Args:
+            T: Its number of time steps.
+            seed: Its seed.
+
+        Returns:
+            The state; what is damaged (other columns, rows missing, cut off) is to be
+            computed again.
+        """
+        try:
+            text = self._point(T, seed).read_bytes().decode()
+        except FileNotFoundError:
+            return "missing"
+        except UnicodeDecodeError:
+            return "damaged"
+        try:
+            table = pd.read_csv(io.StringIO(text), dtype={"head": str})
+        except ValueError:  # nothing in it, or nothing like a table
+            return "damaged"
+        sound = (
+            text.endswith("\n")
+            and tuple(table.columns) == COLUMNS
+            and len(table) == self._rows
+            and all(is_numeric_dtype(table[name]) for name in {*COLUMNS} - {*WORDS})
+            and (table["T"] == T).all()
+            and (table["seed"] == seed).all()
+        )
+        return "finished" if sound else "damaged"
 
     def add(self, T: int, seed: int, table: pd.DataFrame) -> None:
         """Keep a finished point."""
@@ -138,24 +169,11 @@ class SweepFolder:
         write_whole(self.path / "run.json", json.dumps(self.record, indent=2) + "\n")
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file in one step: it is there as a whole or not at all.
-
-    Args:
-        path: The file.
-        content: What it is to hold.
-    """
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(content if isinstance(content, bytes) else content.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
 def _differences(old: dict, new: dict) -> str:
     names = [name for name in old | new if old.get(name) != new.get(name)]
-    return ", ".join(f"{name}: {old.get(name)!r} there" for name in names)
+    return ", ".join(
+        f"{name}: {old.get(name)!r} there, {new.get(name)!r} here" for name in names
+    )
 
 
 def _fingerprint(data: Path | None) -> str | None:

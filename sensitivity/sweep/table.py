@@ -8,6 +8,25 @@ from sensitivity.power_law import fit_power_law
 from sensitivity.statements import STATEMENTS
 from sensitivity.sweep.options import SweepOptions
 
+WORDS = ("source", "position", "regularizer", "norm", "dtype", "head", "statement")
+COLUMNS = (
+    *("T", "source", "position", "regularizer", "norm", "dtype", "seed", "sample"),
+    *("head", "statement", "exact", "bound", "ratio", "median_ratio", "rows"),
+    "rows_holding",
+)
+
+
+def rows_of_point(options: SweepOptions) -> int:
+    """How many rows the table of a point has.
+
+    Args:
+        options: The sweep.
+
+    Returns:
+        A row per sample, head or layer, and statement.
+    """
+    return options.samples * (options.layer.heads + 1) * len(STATEMENTS)
+
 
 def point_table(
     options: SweepOptions, T: int, seed: int, measured: Measured
@@ -53,7 +72,7 @@ def point_table(
                         "rows_holding": int(holds[here].sum()),
                     }
                 )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _mean(values: np.ndarray) -> float:
