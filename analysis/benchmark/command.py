@@ -140,9 +140,9 @@ def run(options: BenchmarkOptions) -> int:
     """
     from rich.console import Console
 
-    from analysis.environment import environment
     from analysis.benchmark.printing import cost_table, target_table
     from analysis.benchmark.targets import targets
+    from analysis.environment import environment
     from analysis.plots import cost_against_length
 
     console = Console(highlight=False)

@@ -152,7 +152,7 @@ def measure_apart(cell: Cell, time_limit: float) -> Measurement:
     Returns:
         What it cost; where there is no number, ``status`` says why.
     """
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         done = subprocess.run(

@@ -20,7 +20,7 @@ def cost_line(measured: Measurement) -> str:
     if measured.status != "ok":
         return measured.status
     return (
-        f"{_time(measured.seconds)}, compiling {measured.compile_seconds:.1f} s, "
+        f"{duration(measured.seconds)}, compiling {measured.compile_seconds:.1f} s, "
         f"peak {measured.peak_mib:.0f} MiB"
     )
 
@@ -46,7 +46,7 @@ def cost_table(table: pd.DataFrame) -> Table:
     for row in order.to_dict("records"):
         passes = row["forward_passes"]
         cost = (
-            _time(row["seconds"]),
+            duration(row["seconds"]),
             f"{row['compile_seconds']:.1f} s",
             f"{row['peak_mib']:.0f} MiB",
             "" if pd.isna(passes) else f"{passes:,.1f}",
@@ -78,5 +78,17 @@ def target_table(judged: list[Target]) -> Table:
     return shown
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time as one reads it.
+
+    Args:
+        seconds: The time.
+
+    Returns:
+        Milliseconds below a second.
+
+    Example:
+        >>> duration(0.0123), duration(2)
+        ('12.3 ms', '2.00 s')
+    """
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"

@@ -49,26 +49,42 @@ def targets(table: pd.DataFrame) -> list[Target]:
         slow = at("jacrev", "one head", norm, 128, "seconds")
         ratio = slow / at("path_norms", "one head", norm, 128, "seconds")
         name = f"jax.jacrev / path_norms, one head, T=128, {norm}"
-        judged.append(_judge(name, ">=", least, ratio, "times"))
+        judged.append(judge(name, ">=", least, ratio, "times"))
     for norm, most in (("frobenius", 6), ("spectral", 40)):
         passes = at("profile", "eight heads", norm, 2048, "forward_passes")
         name = f"profile, eight heads, T=2048, {norm}"
-        judged.append(_judge(name, "<=", most, passes, "forward passes"))
+        judged.append(judge(name, "<=", most, passes, "forward passes"))
     for T, most in ((16384, 1), (65536, 1.5)):
         peak = at("profile", "eight heads", "frobenius", T, "peak_mib") / 2**10
         name = f"profile, eight heads, T={T}, frobenius: peak"
-        judged.append(_judge(name, "<", most, peak, "GiB"))
+        judged.append(judge(name, "<", most, peak, "GiB"))
     name = "profile, eight heads, T=1024 to 16384, frobenius: exponent"
-    judged.append(_judge(name, "<=", 2.1, _exponent(rows), ""))
+    judged.append(judge(name, "<=", 2.1, _exponent(rows), ""))
     cell = ("autodiff", "one head", "frobenius", 1024)
     name = "autodiff, one head, T=1024, frobenius"
-    judged.append(_judge(f"{name}: time", "<=", 90, at(*cell, "seconds"), "s"))
+    judged.append(judge(f"{name}: time", "<=", 90, at(*cell, "seconds"), "s"))
     peak = at(*cell, "peak_mib") / 2**10
-    judged.append(_judge(f"{name}: peak", "<=", 2, peak, "GiB"))
+    judged.append(judge(f"{name}: peak", "<=", 2, peak, "GiB"))
     return judged
 
 
-def _judge(name: str, rule: str, limit: float, measured: float, unit: str) -> Target:
+def judge(name: str, rule: str, limit: float, measured: float, unit: str) -> Target:
+    """Compare a number with its limit.
+
+    Args:
+        name: What is claimed.
+        rule: ``">="``, ``"<="`` or ``"<"``.
+        limit: The limit.
+        measured: The number, NaN if there is none.
+        unit: Its unit.
+
+    Returns:
+        The verdict.
+
+    Example:
+        >>> judge("input pipeline", "<", 5, 1.25, "%").reached
+        'yes'
+    """
     wanted = f"{rule} {limit:g} {unit}".strip()
     if math.isnan(measured):
         return Target(name, wanted, None, unit, "not measured")

@@ -1,0 +1,55 @@
+"""What a run of the training benchmark leaves behind."""
+
+import dataclasses
+import importlib
+import json
+from typing import Any
+
+import jax
+import pandas as pd
+
+from analysis.benchmark.training.contenders import MEANINGS, TORCH
+from analysis.benchmark.training.matmuls import COUNTED
+from analysis.benchmark.training.options import TrainingOptions
+from analysis.benchmark.training.sizes import MISSING_SHARE, SEED
+from analysis.benchmark.training.targets import targets
+from analysis.environment import environment
+
+
+def write(
+    options: TrainingOptions,
+    table: pd.DataFrame,
+    left_out: list[str],
+    load: float | None,
+) -> None:
+    """Write ``training.csv``, and ``training.json`` with all that it depends on.
+
+    Args:
+        options: What was asked for.
+        table: What has been measured.
+        left_out: What has not, and why.
+        load: Load average of the machine before the start, if known.
+    """
+    table.to_csv(options.out / "training.csv", index=False)
+    accelerator = jax.default_backend() != "cpu"
+    measured = set(table["method"])
+    torch: Any = importlib.import_module("torch") if TORCH in measured else None
+    judged = targets(table, accelerator=accelerator)
+    record = environment() | {
+        # Unlike norms, training computes its products as jax does by default.
+        "matmul_precision": jax.config.values["jax_default_matmul_precision"]
+        or "default",
+        "load_average_before": load,
+        "devices": len(jax.devices()),
+        "torch_threads": None if torch is None else torch.get_num_threads(),
+        "dtype": "float32",
+        "seed": SEED,
+        "missing_share": MISSING_SHARE,
+        "arguments": dataclasses.asdict(options) | {"out": options.out.name},
+        "methods": {name: MEANINGS[name] for name in table["method"].unique()},
+        "matmul_share": COUNTED,
+        "left_out": left_out,
+        "targets": [target._asdict() for target in judged],
+    }
+    text = json.dumps(record, indent=2)
+    (options.out / "training.json").write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,96 @@
+"""Pictures of training runs: how the validation error falls, and where steps look."""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# Okabe and Ito's colours, told apart by the colour-blind too.
+_COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7")
+_DASHES = ("solid", "solid", "dashed", "dashdot", "dotted", (0, (1, 1)))
+
+
+def training_curves(table: pd.DataFrame) -> Figure:
+    """Validation MAE against the epoch: a panel per window, a line per variant.
+
+    A line is the mean over seeds, its band reaches from the lowest to the highest.
+
+    Args:
+        table: Rows of ``metrics.csv``, with the columns ``variant`` and ``window``.
+
+    Returns:
+        The figure.
+    """
+    sns.set_theme(context="notebook", style="ticks")
+    windows = sorted(table["window"].unique())
+    figure = Figure(figsize=(1 + 4.8 * len(windows), 4.4), layout="constrained")
+    axes = figure.subplots(1, len(windows), squeeze=False)[0]
+    variants = list(dict.fromkeys(table["variant"]))
+    for ax, window in zip(axes, windows, strict=True):
+        for number, variant in enumerate(variants):
+            own = table[(table["window"] == window) & (table["variant"] == variant)]
+            if own.empty:
+                continue
+            by_epoch = own.groupby("epoch")["validation_mae"]
+            mean, low, high = by_epoch.mean(), by_epoch.min(), by_epoch.max()
+            colour = _COLOURS[number % len(_COLOURS)]
+            dash = _DASHES[number % len(_DASHES)]
+            ax.plot(mean.index, mean, color=colour, ls=dash, label=variant)
+            ax.fill_between(mean.index, low, high, color=colour, alpha=0.12, lw=0)
+        ax.set_title(f"{window} steps in, {window} steps out", fontsize="medium")
+        ax.set_xlabel("epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter("{x:g}")
+        ax.tick_params(axis="y", which="minor", labelsize="x-small")
+        ax.grid(color="0.9", lw=0.6)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False, fontsize="small")
+    axes[0].set_ylabel("validation MAE (mph)")
+    return figure
+
+
+def attention_maps(maps: dict[str, Float[np.ndarray, "T T"]], title: str) -> Figure:
+    """Mean attention weights of variants, side by side on one scale.
+
+    Args:
+        maps: Weights alpha_ij by variant, row i the query step.
+        title: What they are a mean of.
+
+    Returns:
+        The figure; 1/T, uniform attention, is marked on the colour bar.
+
+    References:
+        arXiv 2602.10956, Fig. 1 and 2.
+    """
+    sns.set_theme(context="notebook", style="ticks")
+    columns = min(len(maps), 3)
+    rows = -(-len(maps) // columns)
+    figure = Figure(figsize=(3.4 * columns + 1, 3.4 * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    top = max(float(table.max()) for table in maps.values())
+    image = None
+    for ax, (variant, table) in zip(axes.flat, maps.items(), strict=False):
+        image = ax.imshow(table, cmap="cividis", vmin=0, vmax=top)
+        share = float(np.trace(table)) / len(table)
+        ax.set_title(f"{variant}\ndiagonal mean {share:.3f}", fontsize="small")
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    for ax in axes.flat[len(maps) :]:
+        ax.set_visible(False)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("query step i")
+    for ax in axes[-1]:
+        ax.set_xlabel("source step j")
+    steps = len(next(iter(maps.values())))
+    if image is not None:
+        bar = figure.colorbar(image, ax=axes, shrink=0.8, label="mean attention weight")
+        bar.ax.axhline(1 / steps, color="white", lw=2)
+        bar.ax.text(
+            1.6, 1 / steps, "1/T", va="center", transform=bar.ax.get_yaxis_transform()
+        )
+    figure.suptitle(title, fontsize="medium")
+    return figure

@@ -1,0 +1,191 @@
+"""What every forecaster must beat: last value, time-of-week average, ridge regression.
+
+Each takes a prepared series and the starts of windows and forecasts speeds in mph, as
+`models.training.Trainer.predict` does.
+"""
+
+import dataclasses
+import functools
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from data import Prepared
+
+
+class Baseline(Protocol):
+    """A forecaster without a neural network."""
+
+    name: str
+
+    def predict(self, starts: Int[np.ndarray, " W"]) -> Float[np.ndarray, "W H N"]:
+        """Forecast windows.
+
+        Args:
+            starts: Starts of the windows.
+
+        Returns:
+            Speeds in mph.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LastValue:
+    """The last observed reading of each node, for every step of the horizon.
+
+    Attributes:
+        prepared: The series.
+    """
+
+    prepared: Prepared
+    name = "last value"
+
+    def predict(self, starts: Int[np.ndarray, " W"]) -> Float[np.ndarray, "W H N"]:
+        """Forecast windows.
+
+        Args:
+            starts: Starts of the windows.
+
+        Returns:
+            Speeds in mph; the training mean where nothing has been observed yet.
+        """
+        last = _filled(self.prepared)[starts + self.prepared.window - 1]
+        return np.repeat(last[:, None], self.prepared.horizon, axis=1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TimeOfWeek:
+    """The training part's average of each node at that time of the week.
+
+    Attributes:
+        prepared: The series.
+    """
+
+    prepared: Prepared
+    name = "time of week"
+
+    def predict(self, starts: Int[np.ndarray, " W"]) -> Float[np.ndarray, "W H N"]:
+        """Forecast windows.
+
+        Args:
+            starts: Starts of the windows.
+
+        Returns:
+            Speeds in mph.
+        """
+        average = self.prepared.time_of_week.predict(self.prepared.series.time)
+        return average[_steps(self.prepared, starts)]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ridge:
+    r"""Ridge regression on all nodes of the window and the average over the horizon.
+
+    One linear map from the :math:`T N` speeds, the :math:`H N` averages by time of
+    week, all z-scored, and a constant, to the :math:`H N` speeds:
+
+    .. math:: W = (X^\top X + \lambda m I)^{-1} X^\top Y
+
+    with m training windows and :math:`\lambda` the one with the least validation MAE.
+    A missing reading counts as its average by time of week, whether it is read or
+    forecast: filled in two ways, outages would teach that readings do not last.
+
+    Attributes:
+        prepared: The series.
+        penalties: Values of :math:`\lambda` to choose from.
+    """
+
+    prepared: Prepared
+    penalties: tuple[float, ...] = (1e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+    name = "ridge"
+
+    def predict(self, starts: Int[np.ndarray, " W"]) -> Float[np.ndarray, "W H N"]:
+        """Forecast windows; the first call fits.
+
+        Args:
+            starts: Starts of the windows.
+
+        Returns:
+            Speeds in mph.
+        """
+        return self._apply(self._map, starts)
+
+    @functools.cached_property
+    def _average(self) -> Float[np.ndarray, "S N"]:
+        """z-scored averages by time of week at every step."""
+        average = self.prepared.time_of_week.predict(self.prepared.series.time)
+        return self.prepared.scaler.transform(average)
+
+    @functools.cached_property
+    def _readings(self) -> Float[np.ndarray, "S N"]:
+        """z-scored speeds at every step, missing ones as the average."""
+        series = self.prepared.series
+        scores = self.prepared.scaler.transform(series.values)
+        return np.where(series.missing, self._average, scores)
+
+    def _features(self, starts: np.ndarray) -> Float[np.ndarray, "W F"]:
+        past = starts[:, None] + np.arange(self.prepared.window)
+        ahead = _steps(self.prepared, starts)
+        parts = (self._readings[past], self._average[ahead], np.ones(len(starts)))
+        return np.concatenate([part.reshape(len(starts), -1) for part in parts], 1)
+
+    def _targets(self, starts: np.ndarray) -> Float[np.ndarray, "W HN"]:
+        return self._readings[_steps(self.prepared, starts)].reshape(len(starts), -1)
+
+    @functools.cached_property
+    def _map(self) -> Float[np.ndarray, "F HN"]:
+        split = self.prepared.split
+        gram = cross = 0.0
+        for part in np.array_split(split.train, max(len(split.train) // 4096, 1)):
+            features = self._features(part)
+            gram = gram + features.T @ features
+            cross = cross + features.T @ self._targets(part)
+        gram, size = np.asarray(gram), len(split.train)
+        maps = [
+            np.linalg.solve(gram + penalty * size * np.eye(len(gram)), cross)
+            for penalty in self.penalties
+        ]
+        steps = _steps(self.prepared, split.validation)
+        truth = self.prepared.series.values[steps]
+        observed = ~self.prepared.series.missing[steps]
+        errors = [
+            np.abs(self._apply(one, split.validation) - truth)[observed].mean()
+            for one in maps
+        ]
+        return maps[int(np.argmin(errors))]
+
+    def _apply(self, one: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        scores = self._features(starts) @ one
+        shape = (
+            len(starts),
+            self.prepared.horizon,
+            len(self.prepared.series.sensor_ids),
+        )
+        return self.prepared.scaler.inverse(scores.reshape(shape))
+
+
+def baselines(prepared: Prepared) -> list[Baseline]:
+    """All baselines of a series.
+
+    Args:
+        prepared: The series.
+
+    Returns:
+        Last value, time of week, ridge.
+    """
+    return [LastValue(prepared), TimeOfWeek(prepared), Ridge(prepared)]
+
+
+def _steps(prepared: Prepared, starts: np.ndarray) -> Int[np.ndarray, "W H"]:
+    """The steps that windows forecast."""
+    return starts[:, None] + prepared.window + np.arange(prepared.horizon)
+
+
+def _filled(prepared: Prepared) -> Float[np.ndarray, "S N"]:
+    """Speeds in mph, missing ones as the last reading, the mean before the first."""
+    series = prepared.series
+    last = series.last_observed()
+    seen = np.take_along_axis(series.values, np.maximum(last, 0), axis=0)
+    return np.where(last < 0, prepared.scaler.mean, seen)

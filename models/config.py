@@ -1,0 +1,176 @@
+"""What a forecaster is made of, checked when it is written down."""
+
+import dataclasses
+from typing import Literal, get_args
+
+from models.positions import PositionKind
+
+TemporalKind = Literal["attention", "convolution"]
+Regularizer = Literal["none", "mask", "dropout", "penalty"]
+GraphKind = Literal["full", "diagonal", "road"]
+Stack = Literal["time-and-space", "time-then-space"]
+Precision = Literal["float32", "bfloat16"]
+
+
+def check_choices(config: object, **choices: object) -> None:
+    """Refuse a field that is none of its choices.
+
+    Args:
+        config: The dataclass.
+        choices: A ``Literal`` for each field by name.
+
+    Raises:
+        ValueError: Naming the field, the choices and the value.
+    """
+    for name, choice in choices.items():
+        value, known = getattr(config, name), get_args(choice)
+        if value not in known:
+            raise ValueError(f"{name} must be one of {known}, got {value!r}.")
+
+
+def check_sizes(config: object, *names: str) -> None:
+    """Refuse a field that is below 1.
+
+    Args:
+        config: The dataclass.
+        names: Its fields.
+
+    Raises:
+        ValueError: Naming the field, the rule and the value.
+    """
+    for name in names:
+        if (size := getattr(config, name)) < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}.")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TemporalConfig:
+    """How a layer mixes the time steps of a node.
+
+    Attributes:
+        kind: Attention over the whole window, or a causal convolution in its place.
+        heads: Number of heads H of the attention.
+        regularizer: What is done to the diagonal of the attention scores: nothing; a
+            full -inf mask, in training and evaluation; a -inf mask that a coin drops
+            on each step of the diagonal, one draw per layer and training step, never
+            in evaluation; or a penalty, in both.
+        penalty: Added to the diagonal by the penalty, after the scaling by 1/sqrt(K).
+        diagonal_dropout: Chance of the coin.
+        residual: Whether the input of the layer is added to its output.
+        taps: Number P of time steps, its own and earlier ones, a convolution sees.
+    """
+
+    kind: TemporalKind = "attention"
+    heads: int = 8
+    regularizer: Regularizer = "none"
+    penalty: float = -0.1
+    diagonal_dropout: float = 0.2
+    residual: bool = True
+    taps: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work, naming the field and the value.
+
+        Raises:
+            ValueError: If a size is below 1, a name is unknown, or a number is out of
+                its range.
+        """
+        check_choices(self, kind=TemporalKind, regularizer=Regularizer)
+        check_sizes(self, "heads", "taps")
+        if self.kind != "attention" and self.regularizer != "none":
+            raise ValueError(
+                f"regularizer ({self.regularizer}) acts on attention scores, but kind "
+                f"is {self.kind!r}."
+            )
+        if not abs(self.penalty) < float("inf"):
+            raise ValueError(
+                f"penalty must be finite (the mask is -inf), got {self.penalty}."
+            )
+        if not 0 <= self.diagonal_dropout < 1:
+            raise ValueError(
+                f"diagonal_dropout must lie in [0, 1), got {self.diagonal_dropout}."
+            )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class GraphConfig:
+    """How a layer mixes the nodes at a time step.
+
+    Attributes:
+        kind: Learned forward and backward adjacencies (``full``); only their diagonals,
+            so that no node sees another (``diagonal``, what the reference code's
+            ``einsum('nn, btnc -> btnc')`` computes); or the random walks along and
+            against a given road graph (``road``).
+        hops: Order: how often each adjacency is applied.
+        embedding: Width of the node embeddings that adjacencies are learned from.
+    """
+
+    kind: GraphKind = "full"
+    hops: int = 2
+    embedding: int = 10
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work, naming the field and the value.
+
+        Raises:
+            ValueError: If a size is below 1 or the kind is unknown.
+        """
+        check_choices(self, kind=GraphKind)
+        check_sizes(self, "hops", "embedding")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ForecasterConfig:
+    """One forecaster. The defaults are the reference's, 12 steps in and 12 out.
+
+    Attributes:
+        nodes: Number of nodes N.
+        window: Number of time steps T it sees.
+        horizon: Number of time steps it forecasts.
+        width: Model width D.
+        layers: Number L of temporal layers, and as many graph layers.
+        stack: Temporal and graph layers in turn, or all temporal layers first.
+        position: Position encoding added to the inputs.
+        dropout: Chance that a unit is dropped in training: of the encoded inputs, the
+            attention weights and every layer's output.
+        time_of_week: Whether the training part's average by time of week is an input.
+        precision: What matrix products and the attention weights are computed in;
+            parameters, norms, residuals and adjacencies are float32.
+        temporal: The temporal layers.
+        graph: The graph layers.
+    """
+
+    nodes: int
+    window: int = 12
+    horizon: int = 12
+    width: int = 72
+    layers: int = 12
+    stack: Stack = "time-and-space"
+    position: PositionKind = "tape"
+    dropout: float = 0.1
+    time_of_week: bool = False
+    precision: Precision = "float32"
+    temporal: TemporalConfig = TemporalConfig()
+    graph: GraphConfig = GraphConfig()
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot work, naming the field and the value.
+
+        Raises:
+            ValueError: If a size is below 1, a name is unknown, the heads do not divide
+                the width, or a window of one step has its diagonal masked.
+        """
+        check_choices(self, stack=Stack, position=PositionKind, precision=Precision)
+        check_sizes(self, "nodes", "window", "horizon", "width", "layers")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}.")
+        temporal = self.temporal
+        if temporal.kind == "attention" and self.width % temporal.heads:
+            raise ValueError(
+                f"width ({self.width}) must be a multiple of heads ({temporal.heads})."
+            )
+        if self.window < 2 and temporal.regularizer in ("mask", "dropout"):
+            raise ValueError(
+                f"window must be at least 2 with regularizer {temporal.regularizer!r}: "
+                "a single step whose diagonal is masked has nothing to attend to."
+            )

@@ -1,0 +1,187 @@
+"""How the nodes mix at a time step: learned adjacencies, or a given road graph."""
+
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from models.config import ForecasterConfig
+from models.dropout import dropout
+from models.initial import layer_norm, linear
+from models.precision import narrow, wide
+
+
+def random_walks(
+    adjacency: Float[np.ndarray, "N N"],
+) -> tuple[Float[np.ndarray, "N N"], Float[np.ndarray, "N N"]]:
+    r"""Transition matrices of the random walks along and against a graph's edges.
+
+    .. math:: A_f = D_{out}^{-1} W, \qquad A_b = D_{in}^{-1} W^\top
+
+    Args:
+        adjacency: Weights W of the edges from row to column, not negative.
+
+    Returns:
+        Forward and backward, rows adding up to 1 (0 where a node has no edge).
+
+    Raises:
+        ValueError: If it is not a square matrix of finite numbers, none negative.
+
+    Example:
+        >>> import numpy as np
+        >>> forward, backward = random_walks(np.array([[0.0, 2.0], [0.0, 2.0]]))
+        >>> forward.tolist(), backward.tolist()
+        ([[0.0, 1.0], [0.0, 1.0]], [[0.0, 0.0], [0.5, 0.5]])
+
+    References:
+        Li et al., `DCRNN <https://arxiv.org/abs/1707.01926>`_, 2018, Eq. 2.
+    """
+    adjacency = np.asarray(adjacency, np.float64)
+    if adjacency.ndim != 2 or adjacency.shape[0] != adjacency.shape[1]:
+        raise ValueError(f"adjacency must be square, got shape {adjacency.shape}.")
+    wrong = ~(np.isfinite(adjacency) & (adjacency >= 0))
+    if wrong.any():
+        raise ValueError(
+            f"adjacency must be finite and not negative, got {adjacency[wrong][0]}."
+        )
+
+    def rows(matrix: np.ndarray) -> np.ndarray:
+        total = matrix.sum(1, keepdims=True)
+        return matrix / np.where(total > 0, total, 1)
+
+    return rows(adjacency), rows(adjacency.T)
+
+
+class Fixed(nnx.Variable):
+    """An array of a module that is not trained."""
+
+
+class GraphConvolution(nnx.Module):
+    r"""Mixes the nodes by K hops of a forward and a backward adjacency.
+
+    .. math:: y = W [x, A_f x, \dots, A_f^K x, A_b x, \dots, A_b^K x] + b
+
+    with :math:`A_f = \mathrm{softmax}(\mathrm{relu}(E_1 E_2^\top))` and
+    :math:`A_b = \mathrm{softmax}(\mathrm{relu}(E_2 E_1^\top))` by rows; with the
+    ``diagonal`` kind only their diagonals, with ``road`` the given random walks.
+
+    References:
+        Wu et al., `Graph WaveNet <https://arxiv.org/abs/1906.00121>`_, 2019, Eq. 5-6.
+    """
+
+    def __init__(
+        self,
+        config: ForecasterConfig,
+        adjacency: np.ndarray | None,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        graph, N = config.graph, config.nodes
+        if graph.kind != "road":
+            shape = (N, graph.embedding)
+            one = jax.random.normal(rngs.params(), shape, jnp.float32)
+            two = jax.random.normal(rngs.params(), shape, jnp.float32)
+            self.forward_nodes, self.backward_nodes = nnx.Param(one), nnx.Param(two)
+        self.mix = linear(
+            (1 + 2 * graph.hops) * config.width,
+            config.width,
+            precision=config.precision,
+            rngs=rngs,
+        )
+        if graph.kind == "road":
+            if adjacency is None or adjacency.shape != (N, N):
+                raise ValueError(
+                    f"graph 'road' needs an adjacency of shape {(N, N)}, got "
+                    f"{None if adjacency is None else adjacency.shape}."
+                )
+            walks = np.stack(random_walks(adjacency))
+            self.walks = Fixed(jnp.asarray(walks, jnp.float32))
+        self.config = config
+
+    def adjacencies(self) -> Float[Array, "2 N N"]:
+        """The forward and the backward adjacency, rows adding up to 1."""
+        if self.config.graph.kind == "road":
+            return self.walks[...]
+        one, two = self.forward_nodes[...], self.backward_nodes[...]
+        scores = jax.nn.relu(jnp.stack([one @ two.T, two @ one.T]))
+        return jax.nn.softmax(scores, -1)
+
+    def __call__(
+        self, x: Float[Array, "N B T D"], key: Key[Array, ""] | None = None
+    ) -> Float[Array, "N B T D"]:
+        """Mix the nodes.
+
+        Args:
+            x: Inputs, shape (N, B, T, D).
+            key: What dropout is drawn from; None is evaluation.
+
+        Returns:
+            Outputs, of the shape of ``x``.
+        """
+        (N, _, _, D), hops = x.shape, self.config.graph.hops
+        operands = (self.mix.kernel[...], self.adjacencies(), x)
+        kernel, steps, x = narrow(operands, self.config.precision)
+        own, *others = kernel.reshape(-1, D, D)
+        if self.config.graph.kind == "diagonal":
+            gains = jnp.diagonal(steps, axis1=1, axis2=2)[:, None]  # (2, 1, N)
+            powers = jnp.concatenate([gains**k for k in range(1, hops + 1)], 1)
+            weights = jnp.einsum(
+                "kn,kde->nde", powers.reshape(-1, N), jnp.stack(others)
+            )
+            y = jnp.einsum("nbtd,nde->nbte", x, own + weights)
+        else:
+            y = x @ own
+            for step, kernels in zip(steps, _halves(others), strict=True):
+                hop = x
+                for kernel in kernels:
+                    hop = (step @ hop.reshape(N, -1)).reshape(x.shape)
+                    y = y + hop @ kernel
+        y = wide(y) + cast(nnx.Param, self.mix.bias)[...]
+        return dropout(y, self.config.dropout, key)
+
+
+def _halves(kernels: list[Array]) -> tuple[list[Array], list[Array]]:
+    """Those of the forward and those of the backward hops."""
+    return kernels[: len(kernels) // 2], kernels[len(kernels) // 2 :]
+
+
+class GraphLayer(nnx.Module):
+    r"""One graph layer with its clock, residual and layer norm.
+
+    .. math:: x \leftarrow \mathrm{LN}(x + \mathrm{drop}(g(x) + W_\tau \tau))
+    """
+
+    def __init__(
+        self,
+        config: ForecasterConfig,
+        adjacency: np.ndarray | None,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        self.mix = GraphConvolution(config, adjacency, rngs=rngs)
+        self.clock = linear(1, config.width, precision="float32", rngs=rngs)
+        self.norm = layer_norm(config.width, rngs=rngs)
+        self.config = config
+
+    def __call__(
+        self,
+        x: Float[Array, "N B T D"],
+        clock: Float[Array, "N B T 1"],
+        key: Key[Array, ""] | None = None,
+    ) -> Float[Array, "N B T D"]:
+        """Mix the nodes at every step.
+
+        Args:
+            x: Inputs, shape (N, B, T, D).
+            clock: Time of day in [0, 1), shape (N, B, T, 1).
+            key: What dropout is drawn from; None is evaluation.
+
+        Returns:
+            Outputs, of the shape of ``x``.
+        """
+        mix_key, drop_key = (None, None) if key is None else jax.random.split(key)
+        moved = self.mix(x, mix_key) + self.clock(clock)
+        return self.norm(x + dropout(moved, self.config.dropout, drop_key))

@@ -1,0 +1,186 @@
+"""How the time steps of a node mix: attention, or a causal convolution in its place."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from models.config import ForecasterConfig
+from models.dropout import coin, dropout
+from models.initial import layer_norm, linear, uniform
+from models.precision import narrow, wide
+from sensitivity.attention import attend, attention_weights, project
+from sensitivity.layer import AttentionWeights, ScoreBias
+
+
+class TemporalAttention(nnx.Module):
+    """Multi-head self-attention over time, (..., T, D) to (..., T, D).
+
+    It holds weights; `sensitivity.attention.attend` computes, so that what is analysed
+    is what runs.
+    """
+
+    def __init__(self, config: ForecasterConfig, *, rngs: nnx.Rngs):
+        D, H = config.width, config.temporal.heads
+        K = D // H
+        # As PyTorch: one Xavier draw for the three stacked projections, biases 0.
+        bound = (6 / (D + 3 * D)) ** 0.5
+        self.query = nnx.Param(uniform(rngs.params(), (D, H, K), bound))
+        self.key = nnx.Param(uniform(rngs.params(), (D, H, K), bound))
+        self.value = nnx.Param(uniform(rngs.params(), (D, H, K), bound))
+        self.out = nnx.Param(uniform(rngs.params(), (H, K, D), D**-0.5))
+        self.query_bias = nnx.Param(jnp.zeros((H, K), jnp.float32))
+        self.key_bias = nnx.Param(jnp.zeros((H, K), jnp.float32))
+        self.value_bias = nnx.Param(jnp.zeros((H, K), jnp.float32))
+        self.out_bias = nnx.Param(jnp.zeros(D, jnp.float32))
+        self.config = config
+
+    def weights(self) -> AttentionWeights:
+        """The layer as `sensitivity` reads it."""
+        return AttentionWeights(
+            query=self.query[...],
+            key=self.key[...],
+            value=self.value[...],
+            out=self.out[...],
+            query_bias=self.query_bias[...],
+            key_bias=self.key_bias[...],
+            value_bias=self.value_bias[...],
+            out_bias=self.out_bias[...],
+        )
+
+    def score_bias(self, key: Key[Array, ""] | None = None) -> ScoreBias:
+        """What the regularizer adds to the scores.
+
+        Args:
+            key: What the dropout of the diagonal is drawn from: one draw for all nodes,
+                samples and heads. None is evaluation, which drops nothing.
+
+        Returns:
+            The bias.
+        """
+        temporal, T = self.config.temporal, self.config.window
+        match temporal.regularizer:
+            case "mask":
+                return ScoreBias(diagonal=-jnp.inf)
+            case "penalty":
+                return ScoreBias(diagonal=temporal.penalty)
+            case "dropout" if key is not None:
+                dropped = coin(key, temporal.diagonal_dropout, (T,))
+                forbidden = jnp.asarray(-jnp.inf, self.query.dtype)
+                return ScoreBias(array=jnp.where(jnp.diag(dropped), forbidden, 0))
+        return ScoreBias()
+
+    def attention(self, x: Float[Array, "*batch T D"]) -> Float[Array, "*batch H T T"]:
+        """Attention weights in evaluation, for the layer's own input.
+
+        Args:
+            x: The layer's input, shape (..., T, D).
+
+        Returns:
+            Weights, shape (..., H, T, T); rows add up to 1.
+        """
+        weights, rows = self.weights(), jnp.arange(x.shape[-2])
+        q = project(x, weights.query, weights.query_bias)
+        k = project(x, weights.key, weights.key_bias)
+        return attention_weights(q, k, self.score_bias(), rows)[0]
+
+    def __call__(
+        self, x: Float[Array, "*batch T D"], key: Key[Array, ""] | None = None
+    ) -> Float[Array, "*batch T D"]:
+        """Attend.
+
+        Args:
+            x: Inputs, shape (..., T, D).
+            key: What dropout is drawn from; None is evaluation.
+
+        Returns:
+            Outputs, of the shape of ``x``.
+        """
+        x, weights = narrow((x, self.weights()), self.config.precision)
+        factor = bias_key = None
+        if key is not None:
+            bias_key, factor_key = jax.random.split(key)
+            if self.config.dropout:
+                T, H = x.shape[-2], weights.heads
+                ones = jnp.ones((*x.shape[:-2], H, T, T), x.dtype)
+                factor = dropout(ones, self.config.dropout, factor_key)
+        bias = self.score_bias(bias_key)
+        return wide(attend(x, x, x, weights, bias, weight_factor=factor))
+
+
+class CausalConvolution(nnx.Module):
+    r"""A causal convolution over time in place of attention, shapes as there.
+
+    .. math:: y_t = \mathrm{relu}(b + \sum_{p=0}^{P-1} W_p x_{t-p}), \qquad x_t = 0
+        \text{ for } t < 0
+
+    References:
+        Marisca et al., arXiv 2506.15507, 2025 (the temporal layer of an MPTCN).
+    """
+
+    def __init__(self, config: ForecasterConfig, *, rngs: nnx.Rngs):
+        self.taps = config.temporal.taps
+        self.mix = linear(
+            self.taps * config.width,
+            config.width,
+            precision=config.precision,
+            rngs=rngs,
+        )
+
+    def __call__(
+        self, x: Float[Array, "*batch T D"], key: Key[Array, ""] | None = None
+    ) -> Float[Array, "*batch T D"]:
+        """Convolve.
+
+        Args:
+            x: Inputs, shape (..., T, D).
+            key: Not used: the layer drops nothing of its own.
+
+        Returns:
+            Outputs, of the shape of ``x``.
+        """
+        T = x.shape[-2]
+        front = [(0, 0)] * (x.ndim - 2) + [(self.taps - 1, 0), (0, 0)]
+        padded = jnp.pad(x, front)
+        starts = range(self.taps - 1, -1, -1)  # of x_t, x_{t-1}, ...
+        lags = [padded[..., start : start + T, :] for start in starts]
+        return wide(jax.nn.relu(self.mix(jnp.concatenate(lags, -1))))
+
+
+class TemporalLayer(nnx.Module):
+    r"""One temporal layer with its clock, residual and layer norm.
+
+    .. math:: x \leftarrow \mathrm{LN}(x + \mathrm{drop}(f(x) + W_\tau \tau))
+
+    with :math:`\tau` the time of day; without the residual
+    :math:`\mathrm{LN}(\mathrm{drop}(f(x) + W_\tau \tau))`.
+    """
+
+    def __init__(self, config: ForecasterConfig, *, rngs: nnx.Rngs):
+        kinds = {"attention": TemporalAttention, "convolution": CausalConvolution}
+        self.mix = kinds[config.temporal.kind](config, rngs=rngs)
+        self.clock = linear(1, config.width, precision="float32", rngs=rngs)
+        self.norm = layer_norm(config.width, rngs=rngs)
+        self.config = config
+
+    def __call__(
+        self,
+        x: Float[Array, "N B T D"],
+        clock: Float[Array, "N B T 1"],
+        key: Key[Array, ""] | None = None,
+    ) -> Float[Array, "N B T D"]:
+        """Mix the steps of every node.
+
+        Args:
+            x: Inputs, shape (N, B, T, D).
+            clock: Time of day in [0, 1), shape (N, B, T, 1).
+            key: What dropout is drawn from; None is evaluation.
+
+        Returns:
+            Outputs, of the shape of ``x``.
+        """
+        mix_key, drop_key = (None, None) if key is None else jax.random.split(key)
+        moved = dropout(
+            self.mix(x, mix_key) + self.clock(clock), self.config.dropout, drop_key
+        )
+        return self.norm(x + moved if self.config.temporal.residual else moved)

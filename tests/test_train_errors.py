@@ -1,0 +1,285 @@
+"""What the command refuses of data and folders: in a sentence, and nothing is lost."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.runs import read_run
+from models.train.setup import load_series
+from tests.data_files import IDS, write, write_graph
+from tests.data_files import frame as readings
+from tests.train_runs import (
+    EPOCHS,
+    as_on_the_command_line,
+    contents,
+    finished,
+    options,
+    refusal,
+    train,
+    walk,
+    write_values,
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def command_line():
+    """All of this module as users have it."""
+    with as_on_the_command_line():
+        yield
+
+
+# --- data ---------------------------------------------------------------------------
+
+
+def changed(**what):
+    """Readings of a walk, some of them set."""
+    values = walk().values.copy()
+    for rows, column, value in what.values():
+        values[rows, column] = value
+    return values
+
+
+ALL = slice(None)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (walk().values[:8], "need a series of 12 steps for a window in each part"),
+        (
+            changed(silent=(ALL, 1, 0.0)),
+            "each sensor needs an observed reading, but 'b' is missing at all",
+        ),
+        (
+            changed(silent=(slice(0, 150), 1, 0.0)),
+            "training part of 'city': each sensor needs an observed reading, but 'b'",
+        ),
+        (np.full((200, 3), 60.0), "must vary to be standardised, but"),
+        (changed(endless=(3, 2, np.inf)), "values must be finite, got inf at step 3"),
+        (changed(huge=(3, 2, 1e39)), "speeds must fit into float32, got 1e+39 mph"),
+        (changed(backwards=(3, 2, -4.0)), "speeds must not be negative, got -4.0"),
+        (
+            changed(end=(slice(150, 200), ALL, np.nan)),
+            "the test part needs an observed reading, but all are missing from step",
+        ),
+        (
+            changed(middle=(slice(135, 170), ALL, 0.0)),
+            "the validation part needs an observed reading, but all are missing from",
+        ),
+    ],
+)
+def test_data_that_cannot_be_trained_on_are_refused_by_name(
+    tmp_path, capsys, values, said
+):
+    file = write_values(tmp_path / "city.csv", values)
+    status, answer = refusal(capsys, tmp_path / "out", "--dataset", file)
+    assert status == 2
+    assert answer.startswith(f"error: --dataset {file}: ") or answer.startswith(
+        f"error: --dataset: {file}"
+    )
+    assert said in answer
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sensor_that_never_varies_is_refused_where_each_is_scaled(tmp_path, capsys):
+    file = write_values(tmp_path / "city.csv", changed(flat=(ALL, 1, 60.0)))
+    asked = ("--dataset", file, "--scale", "sensor")
+    status, said = refusal(capsys, tmp_path / "out", *asked)
+    assert status == 2
+    assert "each sensor must vary to be standardised, but 'b' always reads 60.0" in said
+
+
+def test_a_missing_reading_may_be_nan_in_the_file(tmp_path):
+    values = walk().values
+    values[values == 0] = np.nan
+    file = write_values(tmp_path / "city.csv", values)
+    asked = ("--dataset", file, "--epochs", 0, "--seeds", 2)
+    assert train(tmp_path / "out", *asked) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("city.npz", b"PK\x03\x04 half"), ("city.csv", b"a,b\n1,fast\n")],
+)
+def test_a_file_that_is_damaged_is_refused(tmp_path, capsys, name, content):
+    (tmp_path / name).write_bytes(content)
+    asked = ("--dataset", tmp_path / name)
+    status, said = refusal(capsys, tmp_path / "out", *asked)
+    assert status == 2
+    assert f"--dataset: {tmp_path / name}" in said
+
+
+def test_a_file_or_a_folder_that_is_not_there_is_refused(tmp_path, capsys):
+    gone = tmp_path / "gone.csv"
+    status, said = refusal(capsys, tmp_path / "out", "--dataset", gone)
+    assert (status, f"--dataset: {gone}" in said) == (2, True)
+    asked = ("--dataset", "metr-la", "--data", tmp_path / "nowhere")
+    status, said = refusal(capsys, tmp_path / "out", *asked)
+    assert status == 2
+    assert f"--data: {tmp_path / 'nowhere'} does not exist" in said
+
+
+def test_a_road_graph_is_needed_where_it_is_asked_for(tmp_path, capsys):
+    status, said = refusal(capsys, tmp_path / "out", "--graph", "road")
+    assert status == 2
+    assert "--graph road needs a road graph, and walk brings none" in said
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        (np.ones((2, 2)), "2"),
+        (np.ones((3, 2)), "(3, 2)"),
+        (-np.ones((3, 3)), "not negative"),
+        (np.full((3, 3), np.nan), "finite"),
+        (None, "does not exist"),
+    ],
+)
+def test_a_road_graph_that_does_not_fit_is_refused(tmp_path, capsys, weights, said):
+    file = tmp_path / "roads.npy"
+    if weights is not None:
+        np.save(file, weights)
+    asked = ("--graph", "road", "--adjacency", file)
+    status, answer = refusal(capsys, tmp_path / "out", *asked)
+    assert status == 2
+    assert f"--adjacency: {file}" in answer
+    assert said in answer
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_simulator_s_road_graph_can_be_replaced(tmp_path, capsys):
+    file = tmp_path / "roads.npy"
+    np.save(file, np.ones((3, 3)))
+    simulated = ("--dataset", "payne-whitham", "--days", 2, "--graph", "road")
+    asked = (*simulated, "--adjacency", file)
+    status, answer = refusal(capsys, tmp_path / "out", *asked)
+    assert status == 2
+    assert f"--adjacency: {file}: adjacency must be of shape (18, 18)" in answer
+    np.save(file, weights := np.ones((18, 18)))
+    series = load_series(options(*asked))
+    assert series.adjacency is not None
+    assert (series.adjacency == weights).all()
+    assert (load_series(options(*simulated)).adjacency != weights).any()
+
+
+def test_a_road_graph_of_other_sensors_is_refused(tmp_path, capsys):
+    write(tmp_path, readings(steps=200))
+    write_graph(tmp_path, ids=["1", *IDS[1:]])
+    asked = ("--dataset", "metr-la", "--data", tmp_path)
+    status, said = refusal(capsys, tmp_path / "out", *asked)
+    assert status == 2
+    assert f"--data: {tmp_path / 'adj_mx.pkl'}" in said
+    assert repr(IDS[0]) in said
+
+
+def test_a_batch_must_fit_the_windows_and_the_devices(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")  # which the command sets for others to come
+    out = tmp_path / "out"
+    status, said = refusal(capsys, out, "--batch-size", 137)
+    assert status == 2
+    assert "--batch-size (137) must not exceed the 136 training windows" in said
+    status, said = refusal(capsys, out, "--devices", 3)
+    assert status == 2
+    assert "--devices must lie in [1, 1], got 3" in said
+    assert not out.exists()
+
+
+# --- folders ------------------------------------------------------------------------
+
+
+def test_a_run_is_neither_continued_nor_replaced_unasked(tmp_path, capsys):
+    out = shutil.copytree(finished(), tmp_path / "out")
+    before = contents(out)
+    status, said = refusal(capsys, out, *EPOCHS)
+    assert status == 2
+    assert f"--out ({out}) holds a run; add --resume to go on with it, or" in said
+    status, said = refusal(
+        capsys, out, *EPOCHS, "--resume", "--width", 8, "--no-residual"
+    )
+    assert status == 2
+    assert "other arguments (--residual True there, False asked for, --width 4" in said
+    assert "or add --overwrite" in said
+    assert contents(out) == before
+
+
+def test_other_readings_under_the_same_name_are_noticed(tmp_path, capsys):
+    file = write_values(tmp_path / "city.npz", walk().values)
+    out, asked = tmp_path / "out", ("--dataset", file, "--epochs", 0, "--seeds", 2)
+    assert train(out, *asked) == 0
+    write_values(file, walk(seed=1).values)
+    status, said = refusal(capsys, out, *asked, "--resume")
+    assert status == 2
+    assert "--data-sha256" in said
+
+
+def test_overwrite_replaces_the_run_and_nothing_else(tmp_path, monkeypatch):
+    out = shutil.copytree(finished(), tmp_path / "out")
+    (out / "notes.txt").write_text("mine")
+    (out / "checkpoints" / "notes.txt").write_text("mine")
+    assert train(out, "--seeds", 2, "--epochs", 0, "--overwrite") == 0
+    after = contents(out)
+    assert after["notes.txt"] == after["checkpoints/notes.txt"] == b"mine"
+    assert not any(name.startswith("checkpoints/4") for name in after)
+    assert "predictions.npz" not in after
+    assert read_run(out).arguments["epochs"] == 0
+    assert read_run(out).seconds == 0
+
+
+@pytest.mark.parametrize("stop", ["metrics.csv", "4"])
+def test_a_kill_while_a_run_is_replaced_never_mixes_the_two(
+    tmp_path, capsys, monkeypatch, stop
+):
+    out = shutil.copytree(finished(), tmp_path / "out")
+
+    whole = Path.unlink
+
+    def killed(path, *arguments, **options):
+        if path.name == stop:
+            raise KeyboardInterrupt
+        whole(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("models.train.folder.Path.unlink", killed)
+        patch.setattr("models.train.folder.shutil.rmtree", killed)
+        assert train(out, "--seeds", 2, "--epochs", 0, "--overwrite") == 130
+    status, said = refusal(capsys, out, "--seeds", 3, "--epochs", 4, "--resume")
+    assert status == 2
+    assert "--seeds 2 there" in said
+    record = json.loads((out / "run.json").read_text())
+    assert record["complete"] is False
+
+
+@pytest.mark.parametrize("more", [(), ("--overwrite",), ("--resume",)])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("thesis.tex", "mine"),
+        ("checkpoints/3/state", "of which run?"),
+        ("run.json", '{"loss": 0.5}'),
+        ("run.json", '{"arguments": {"T": [8]}}'),
+        ("run.json", "[1, 2]"),
+        ("run.json", "half a fi"),
+        ("run.json", b"\xff\xfe\x00"),
+    ],
+)
+def test_folders_of_others_are_refused_and_stay(tmp_path, capsys, more, name, content):
+    out = tmp_path / "out"
+    (out / name).parent.mkdir(parents=True)
+    content = content if isinstance(content, bytes) else content.encode()
+    (out / name).write_bytes(content)
+    status, said = refusal(capsys, out, "--epochs", 0, *more)
+    assert status == 2
+    assert f"--out ({out}) must be empty or hold a run" in said
+    assert name.split("/")[0] in said
+    assert contents(out) == {name: content}
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, capsys):
+    (tmp_path / "out").write_text("mine")
+    status, said = refusal(capsys, tmp_path / "out", "--epochs", 0, "--overwrite")
+    assert status == 2
+    assert f"--out ({tmp_path / 'out'}) must be a folder, but it is a file" in said
+    assert (tmp_path / "out").read_text() == "mine"

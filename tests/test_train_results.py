@@ -1,0 +1,263 @@
+"""What a run leaves behind: test errors, forecasts, progress, tables."""
+
+import gc
+import io
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from jax import monitoring
+from rich.console import Console
+
+import analysis.tables
+from analysis.metrics import mean_over_steps, step_metrics
+from analysis.runs import read_run
+from models.errors import metrics_of
+from models.train.folder import RunFolder
+from models.train.loop import Progress, fit
+from models.train.printing import epoch_line, epoch_report
+from models.train.restore import restore
+from tests.train_runs import (
+    EPOCHS,
+    as_on_the_command_line,
+    finished,
+    in_its_own_process,
+    made,
+    metrics,
+    options,
+    train,
+    walk,
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def command_line():
+    """All of this module as users have it."""
+    with as_on_the_command_line():
+        yield
+
+
+# --- results ------------------------------------------------------------------------
+
+
+def test_test_csv_and_predictions_npz_say_the_same():
+    run, kept = read_run(finished()), np.load(finished() / "predictions.npz")
+    steps = kept["start"][:, None] + 4 + np.arange(3)
+    targets = walk().values[steps]
+    assert kept["speeds"].shape == (2, *targets.shape)
+    assert kept["sensor_ids"].tolist() == ["0", "1", "2"]
+    table = run.test()
+    for seed, speeds in enumerate(kept["speeds"]):
+        own = table[table["seed"] == seed].set_index("horizon")
+        at_steps = step_metrics(speeds, targets)
+        mean = mean_over_steps(at_steps)
+        for name in ("mae", "rmse", "mape"):
+            expected = [*getattr(at_steps, name), getattr(mean, name)]
+            found = own.loc[["1", "2", "3", "mean"], name]
+            np.testing.assert_allclose(found, expected, rtol=1e-5)  # sums are float32
+        assert own.loc["mean", "readings"] == (targets != 0).sum()
+
+
+def test_a_run_is_read_as_the_tables_want_it():
+    run = read_run(finished())
+    assert (run.seeds, run.steps_per_epoch, run.parameters) == ((0, 1), 4, 285)
+    assert set(run.test()["model"]) == {
+        "attention",
+        *("last value", "time of week", "ridge"),
+    }
+    epochs = run.epochs()
+    assert epochs["epoch"].tolist() == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert epochs["seed"].tolist() == 4 * [0, 1]
+    assert run.seconds == pytest.approx(epochs[::2]["seconds"].sum())
+    assert epochs["learning_rate"].tolist()[::2] == pytest.approx(
+        [0.0004, 0.004, 1e-6 + 0.003999 * 0.75, 1e-6 + 0.003999 * 0.25]
+    )
+
+
+@pytest.mark.slow
+def test_two_runs_make_a_table(tmp_path):
+    out = tmp_path / "penalty"
+    assert train(out, *EPOCHS, "--regularizer", "penalty") == 0
+    words = [str(finished()), str(out), "--out", str(tmp_path / "tables")]
+    assert analysis.tables.main(words) == 0
+    text = (tmp_path / "tables" / "table-4-3.md").read_text()
+    assert "(b) No regularization" in text
+    assert "(e) Diagonal penalty" in text
+    rows: pd.DataFrame = pd.read_csv(tmp_path / "tables" / "table-4-3.csv")
+    assert not rows.empty
+
+
+def test_the_best_weights_are_tested_and_a_stopped_seed_has_no_more_rows(tmp_path):
+    out = tmp_path / "out"
+    asked = ("--epochs", 40, "--seeds", 2, "--patience", 2, "--learning-rate", 0.3)
+    assert train(out, *asked) == 0
+    rows, patience = metrics(out), 2
+    assert rows["epoch"].max() < 40
+    trainer, prepared, state = restore(options(*asked, out=out))
+    table = read_run(out).test().set_index(["seed", "horizon"])
+    for seed in (0, 1):
+        own = rows[rows["seed"] == seed]["validation_mae"].to_numpy()
+        assert len(own) == own.argmin() + 1 + patience
+        assert state.best_mae[seed] == np.float32(own.min())
+        assert state.stopped[seed]
+    best = metrics_of(trainer.evaluate(state.best, prepared.split.test)).mae[:, 0]
+    last = metrics_of(trainer.evaluate(state.params, prepared.split.test)).mae[:, 0]
+    tested = [table.loc[(seed, "1"), "mae"] for seed in (0, 1)]
+    np.testing.assert_array_equal(tested, best)
+    assert np.all(tested != last)
+
+
+def test_a_run_read_back_must_be_the_one_asked_for(tmp_path):
+    with pytest.raises(ValueError, match="other arguments: --width 4 there, 8 asked"):
+        restore(options(*EPOCHS, "--width", "8", out=finished()))
+    with pytest.raises(ValueError, match="is no training run"):
+        restore(options(*EPOCHS, out=tmp_path))
+    asked = ("--epochs", 0, "--seeds", 2)
+    assert train(tmp_path / "out", *asked) == 0
+    with pytest.raises(ValueError, match="holds no checkpoint"):
+        restore(options(*asked, out=tmp_path / "out"))
+    (tmp_path / "run.json").write_text("half a fi")
+    with pytest.raises(
+        ValueError, match=r"its run\.json is not that of a training run"
+    ):
+        restore(options(*EPOCHS, out=tmp_path))
+
+
+def test_the_first_seed_names_the_seeds(tmp_path):
+    out = tmp_path / "out"
+    assert train(out, "--epochs", 4, "--seeds", 1, "--first-seed", 1) == 0
+    assert read_run(out).seeds == (1,)
+    whole = metrics(finished())
+    pd.testing.assert_frame_equal(
+        metrics(out), whole[whole["seed"] == 1].reset_index(drop=True)
+    )
+    of_both, own = read_run(finished()).test(), read_run(out).test()
+    pd.testing.assert_frame_equal(
+        own[own["seed"] == 1].reset_index(drop=True),
+        of_both[of_both["seed"] == 1].reset_index(drop=True),
+    )
+
+
+# --- what an epoch costs ------------------------------------------------------------
+
+
+def resident() -> int:
+    """Bytes of this process in memory; 0 where the system does not say."""
+    file = Path("/proc/self/statm")
+    return 4096 * int(file.read_text().split()[1]) if file.exists() else 0
+
+
+def test_nothing_is_compiled_and_no_memory_taken_after_the_first_epochs(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("models.train.loop._CHECKPOINT_SECONDS", 0)
+    asked = options("--epochs", 12, "--seeds", 2, out=tmp_path / "out")
+    series, prepared, trainer = made("--epochs", 12, "--seeds", 2)
+    compiled, seen = [], []
+
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        if "/compile/" in event:
+            compiled.append(event)
+
+    def report(progress: Progress) -> None:
+        gc.collect()
+        arrays = sum(array.nbytes for array in jax.live_arrays())
+        seen.append((len(compiled), arrays, resident(), dict(trainer.compilations)))
+
+    monitoring.register_event_duration_secs_listener(listen)
+    try:
+        fit(trainer, prepared, asked.fit, RunFolder(asked, series), report)
+    finally:
+        monitoring.unregister_event_duration_listener(listen)
+    assert len(seen) == 12
+    events, arrays, memory, traces = zip(*seen, strict=True)
+    assert events[0] > 0
+    assert set(events[1:]) == {events[1]} == {events[0]}
+    assert traces[-1] == {"epoch": 1, "evaluate": 1, "judge": 1}
+    assert len(set(arrays[1:])) == 1
+    assert memory[11] - memory[1] < 20 * 2**20
+
+
+@pytest.mark.slow
+def test_eight_devices_train_as_one(tmp_path):
+    out = tmp_path / "out"
+    status, said = in_its_own_process(out, *EPOCHS, "--devices", 8)
+    assert (status, said) == (0, "")
+    one, eight = metrics(finished()), metrics(out)
+    np.testing.assert_allclose(eight["loss"], one["loss"], rtol=1e-5)
+    np.testing.assert_allclose(
+        eight["validation_mae"], one["validation_mae"], rtol=1e-5
+    )
+    assert train(out, *EPOCHS, "--resume") == 0  # on one device
+    tested = [read_run(run).test()["mae"] for run in (out, finished())]
+    np.testing.assert_allclose(*tested, rtol=1e-5)
+
+
+# --- progress -----------------------------------------------------------------------
+
+
+def progress(epoch, seconds, stopped=(False, False)):
+    """An epoch of two seeds."""
+    return Progress(
+        epoch=epoch,
+        epochs=5,
+        loss=np.array([3.0, np.nan if stopped[1] else 4.0]),
+        mae=np.array([2.0, 3.0]),
+        stopped=np.array(stopped),
+        seconds=seconds,
+    )
+
+
+def said_by(terminal, *reports) -> str:
+    """What is printed on a terminal, or elsewhere."""
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=terminal, width=160, highlight=False)
+    with epoch_report(console, 5) as report:
+        for each in reports:
+            report(each)
+    return file.getvalue()
+
+
+def test_elsewhere_than_on_a_terminal_an_epoch_is_a_line():
+    reports = [progress(1, 60.0), progress(2, 2.0), progress(3, 4.0, (False, True))]
+    lines = said_by(False, *reports).splitlines()
+    assert lines[0] == (
+        "epoch 1/5: loss 3.500, validation MAE 2.500 (2.000 to 3.000) mph, 60.0 s, "
+        "0:04:00 left"
+    )
+    assert "2.0 s, 0:00:06 left" in lines[1]  # the first one compiled
+    assert "loss 3.000" in lines[2]  # of the seed that goes on
+    assert lines[2].endswith("4.0 s, 0:00:06 left, 1 seed(s) stopped")
+    assert lines[3].startswith("trained for 0:00:0")
+    assert len(lines) == 4
+
+
+def test_on_a_terminal_a_bar_says_how_much_is_left():
+    text = said_by(True, progress(1, 60.0), progress(2, 2.0))
+    assert "2/5" in text
+    assert "0:00:06 left" in text
+    assert "epoch 2/5: loss" in text
+
+
+def test_nothing_is_left_when_all_seeds_have_stopped():
+    last = progress(2, 2.0, (True, True))
+    assert "0:00:00 left, 2 seed(s) stopped" in said_by(False, last)
+    assert said_by(False) == ""
+
+
+def test_one_seed_has_no_spread():
+    alone = Progress(1, 1, np.ones(1), np.ones(1), np.zeros(1, bool), 1.0)
+    assert "MAE 1.000 mph" in epoch_line(alone, 0.0)
+
+
+def test_run_json_says_what_was_asked_and_on_what():
+    record = json.loads((finished() / "run.json").read_text())
+    assert record["complete"] is True
+    assert record["windows"] == {"train": 136, "validation": 19, "test": 39}
+    assert record["checkpoint_epoch"] == 4
+    assert record["environment"]["matmul_precision"]["testing"] == "highest"
+    assert len(record["arguments"]["data_sha256"]) == 64
+    assert record["arguments"]["heads"] == 2

@@ -1,0 +1,235 @@
+"""Small training runs, what the command says, and compilers that remember."""
+
+import atexit
+import contextlib
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from analysis.runs import read_run
+from data import TrafficSeries
+from models.checkpoints import CheckpointFolder
+from models.state import TrainState
+from models.train import main
+from models.train.command import parse
+from models.train.options import TrainOptions
+from models.train.setup import Setup, set_up
+
+ROOT = Path(__file__).parents[1]
+SIZES = (
+    *("--window", "4", "--horizon", "3", "--layers", "1", "--width", "4"),
+    *("--heads", "2", "--batch-size", "16", "--steps-per-epoch", "4"),
+)
+STEPS, NODES = 200, 3
+
+
+@functools.cache
+def _programs() -> str:
+    """Folder of compiled programs, for all tests of a session."""
+    folder = tempfile.mkdtemp(prefix="compiled-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _remembering() -> dict[str, Any]:
+    return {
+        "jax_compilation_cache_dir": _programs(),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+
+
+@contextlib.contextmanager
+def as_on_the_command_line() -> Iterator[None]:
+    """Float32 as users have it, and no program is compiled twice in a session.
+
+    Yields:
+        Nothing.
+    """
+    before = {name: getattr(jax.config, name) for name in _remembering()}
+    compilation_cache.reset_cache()
+    for name, value in _remembering().items():
+        jax.config.update(name, value)
+    try:
+        with jax.enable_x64(False):
+            yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+
+
+def walk(seed: int = 0, steps: int = STEPS) -> TrafficSeries:
+    """Random walks of three sensors, some readings missing."""
+    rng = np.random.default_rng(seed)
+    values = np.clip(50 + rng.normal(size=(steps, NODES)).cumsum(0), 5, 80)
+    missing = rng.random(values.shape) < 0.05
+    return TrafficSeries(
+        values=np.where(missing, 0.0, values),
+        missing=missing,
+        time=pd.date_range("2024-01-01", periods=steps, freq="5min"),
+        sensor_ids=("a", "b", "c"),
+        name="walk",
+    )
+
+
+def write_values(path: Path, values: np.ndarray) -> Path:
+    """Readings as an ``.npz`` or a ``.csv`` file."""
+    if path.suffix == ".npz":
+        np.savez(path, data=values)
+    else:
+        pd.DataFrame(values, columns=["a", "b", "c"]).to_csv(path, index=False)
+    return path
+
+
+@functools.cache
+def walk_file() -> Path:
+    """A file of a walk, the same for all tests of a session."""
+    return write_values(Path(_programs()) / "walk.npz", walk().values)
+
+
+def arguments(out: Path, *more: object) -> list[str]:
+    """A small run; what is given wins over what is small."""
+    given = [str(word) for word in more]
+    if not {"--dataset", "--data"} & set(given):
+        given += ["--dataset", str(walk_file())]
+    return [*SIZES, *given, "--out", str(out)]
+
+
+def options(*more: object, out: Path = Path("anywhere")) -> TrainOptions:
+    """What the command makes of its arguments."""
+    return parse(arguments(out, *more))
+
+
+def made(*more: object) -> Setup:
+    """The data and the model of a small run."""
+    return set_up(options(*more))
+
+
+def train(out: Path, *more: object) -> int:
+    """Run the command."""
+    try:
+        return main(arguments(out, *more))
+    except SystemExit as stop:  # from the reader of the command line
+        return int(str(stop.code))
+
+
+def refusal(capsys: pytest.CaptureFixture, out: Path, *more: object):
+    """Status of a command that fails, and what it says on stderr, as one line."""
+    capsys.readouterr()
+    status = train(out, *more)
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return status, " ".join(said.replace("│", " ").split())
+
+
+EPOCHS = ("--epochs", 4, "--seeds", 2, "--predictions")
+
+
+@functools.cache
+def finished() -> Path:
+    """A finished run of two seeds, one for all tests. Leave it as it is."""
+    out = Path(_programs()) / "finished"
+    assert train(out, *EPOCHS) == 0
+    return out
+
+
+def one_of(tree: Any, seed: int) -> list[np.ndarray]:
+    """The arrays of one seed."""
+    return [np.asarray(leaf)[seed] for leaf in jax.tree.leaves(tree)]
+
+
+def kept(out: Path, like: TrainState) -> TrainState:
+    """The last state of a run."""
+    folder = CheckpointFolder(out / "checkpoints", read_only=True)
+    checkpoint = folder.load(like)
+    folder.close()
+    assert checkpoint is not None
+    return checkpoint.state
+
+
+def same(out: Path, like: TrainState) -> bool:
+    """Whether a run ended as the one that ran through, to the last bit."""
+    done = finished()
+    results = ("test.csv", "predictions.npz")
+    pairs = zip(
+        jax.tree.leaves(kept(out, like)), jax.tree.leaves(kept(done, like)), strict=True
+    )
+    return (
+        metrics(out).equals(metrics(done))
+        and all((out / f).read_bytes() == (done / f).read_bytes() for f in results)
+        and all(np.array_equal(one, other) for one, other in pairs)
+        and not list(out.rglob("*.part"))
+        and not list(out.rglob("*-tmp*"))
+        and read_run(out).seconds > 0
+    )
+
+
+def metrics(out: Path) -> Any:
+    """The rows of ``metrics.csv``, without the times, which no two runs share."""
+    return pd.read_csv(out / "metrics.csv").drop(columns="seconds")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files of a folder, and what they hold."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def in_its_own_process(
+    out: Path,
+    *more: object,
+    before: str = "pass",
+    send: int | None = None,
+    when: Callable[[], bool] = lambda: False,
+) -> tuple[int, str]:
+    """Run the command in a process, and perhaps signal it.
+
+    Args:
+        out: The run's folder.
+        more: Arguments.
+        before: Python to run before it.
+        send: Signal to send.
+        when: Whether it is time to.
+
+    Returns:
+        The exit status, and what it said on stderr.
+    """
+    code = (  # what a shell started in the background ignores, a terminal does not
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        f"{before};from models.train import main; sys.exit(main(sys.argv[1:]))"
+    )
+    known = {name.upper(): str(value) for name, value in _remembering().items()}
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments(out, *more)],
+        cwd=ROOT,
+        env=os.environ | known,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        deadline = time.monotonic() + 240
+        while send is not None and process.poll() is None and not when():
+            if time.monotonic() > deadline:
+                send = signal.SIGKILL
+                break
+            time.sleep(0.01)
+        if send is not None:
+            process.send_signal(send)
+        said = process.stderr.read()
+    return process.returncode, said
