@@ -8,8 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis.study import main
-from analysis.study.grid import VARIANTS, StudyOptions, is_finished, plan
+from analysis.study.grid import VARIANTS, Cell, StudyOptions, is_finished, plan
 from analysis.training_plots import attention_maps, training_curves
+from models.train.options import TrainOptions
 
 
 def finish(run) -> None:
@@ -17,6 +18,12 @@ def finish(run) -> None:
     run.out.mkdir(parents=True)
     record = {"arguments": run.identity(), "complete": True}
     (run.out / "run.json").write_text(json.dumps(record))
+
+
+def missing(cell: Cell) -> TrainOptions:
+    """The run that a cell lacks."""
+    assert cell.missing is not None
+    return cell.missing
 
 
 def options(tmp_path, **changes) -> StudyOptions:
@@ -38,14 +45,15 @@ def test_short_windows_come_first_and_all_is_missing_at_first(tmp_path):
     ]
     for cell in cells:
         assert cell.finished == []
-        assert cell.missing.fit.seed_list() == [0, 1, 2]
-        assert cell.missing.series.horizon == cell.window
-        assert cell.missing.resume
+        run = missing(cell)
+        assert run.fit.seed_list() == [0, 1, 2]
+        assert run.series.horizon == cell.window
+        assert run.resume
 
 
 def test_what_is_finished_is_not_trained_again(tmp_path):
     study = options(tmp_path, variants=("b", "c"))
-    finish(plan(study)[0].missing)
+    finish(missing(plan(study)[0]))
     first, second = plan(study)
     assert first.missing is None
     assert len(first.finished) == 1
@@ -53,17 +61,17 @@ def test_what_is_finished_is_not_trained_again(tmp_path):
 
 
 def test_more_seeds_train_only_the_new_ones(tmp_path):
-    finish(plan(options(tmp_path, variants=("b",)))[0].missing)
+    finish(missing(plan(options(tmp_path, variants=("b",)))[0]))
     (cell,) = plan(options(tmp_path, variants=("b",), seeds=5))
     assert [run.fit.seed_list() for run in cell.finished] == [[0, 1, 2]]
-    assert cell.missing.fit.seed_list() == [3, 4]
+    assert missing(cell).fit.seed_list() == [3, 4]
 
 
 @pytest.mark.parametrize(
     "change", [{"epochs": 7}, {"batch_size": 8}, {"time_of_week": True}]
 )
 def test_a_run_with_other_settings_does_not_count_as_finished(tmp_path, change):
-    run = plan(options(tmp_path, variants=("b",)))[0].missing
+    run = missing(plan(options(tmp_path, variants=("b",)))[0])
     finish(run)
     assert is_finished(run)
     (cell,) = plan(options(tmp_path, variants=("b",), **change))
@@ -71,7 +79,7 @@ def test_a_run_with_other_settings_does_not_count_as_finished(tmp_path, change):
 
 
 def test_a_run_that_is_not_complete_is_continued(tmp_path):
-    run = plan(options(tmp_path, variants=("b",)))[0].missing
+    run = missing(plan(options(tmp_path, variants=("b",)))[0])
     finish(run)
     (run.out / "run.json").write_text(
         json.dumps({"arguments": run.identity(), "complete": False})
@@ -115,7 +123,9 @@ def test_training_curves_have_a_line_per_variant_and_a_panel_per_window():
     for ax in figure.axes:
         assert ax.get_xlabel() == "epoch"
         assert [line.get_label() for line in ax.get_lines()] == ["(b)", "(e)"]
-        np.testing.assert_allclose(ax.get_lines()[0].get_ydata(), [9, 4.5, 3])
+        np.testing.assert_allclose(
+            np.asarray(ax.get_lines()[0].get_ydata()), [9, 4.5, 3]
+        )
     assert figure.axes[0].get_ylabel() == "validation MAE (mph)"
 
 

@@ -128,17 +128,18 @@ def test_a_run_read_back_must_be_the_one_asked_for(tmp_path):
 
 def test_the_first_seed_names_the_seeds(tmp_path):
     out = tmp_path / "out"
-    assert train(out, "--epochs", 4, "--seeds", 1, "--first-seed", 1) == 0
-    assert read_run(out).seeds == (1,)
-    whole = metrics(finished())
-    pd.testing.assert_frame_equal(
-        metrics(out), whole[whole["seed"] == 1].reset_index(drop=True)
-    )
-    of_both, own = read_run(finished()).test(), read_run(out).test()
-    pd.testing.assert_frame_equal(
-        own[own["seed"] == 1].reset_index(drop=True),
-        of_both[of_both["seed"] == 1].reset_index(drop=True),
-    )
+    assert train(out, "--epochs", 4, "--seeds", 2, "--first-seed", 1) == 0
+    assert read_run(out).seeds == (1, 2)
+    pairs = [
+        (metrics(out), metrics(finished())),
+        (read_run(out).test(), read_run(finished()).test()),
+    ]
+    for both in pairs:
+        one, other = (
+            table[table["seed"] == 1].reset_index(drop=True) for table in both
+        )
+        assert len(one) == 4
+        pd.testing.assert_frame_equal(one, other)
 
 
 # --- what an epoch costs ------------------------------------------------------------

@@ -152,7 +152,7 @@ def numbers_of(setup, series):
     prepared = prepare(series, window=4, horizon=3)
     like, split = setup.trainer, prepared.split
     trainer = Trainer(like.config, like.recipe, prepared.arrays, prepared.scaler)
-    state, losses = trainer.epoch(trainer.init([0]), split.train, 0.01)
+    state, losses = trainer.epoch(trainer.init([0, 1]), split.train, 0.01)
     mae = validation_mae(trainer, state.params, split.validation)
     test = trainer.evaluate(state.params, split.test)
     return np.asarray(losses), mae, test.absolute
