@@ -63,6 +63,7 @@ def compiles_fast():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiles_fast")
 def test_a_quick_run_without_pytorch_says_so_and_writes_the_rest(
     tmp_path, capsys, monkeypatch

@@ -190,6 +190,7 @@ def test_a_batch_must_fit_the_windows_and_the_devices(tmp_path, capsys, monkeypa
 # --- folders ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_is_neither_continued_nor_replaced_unasked(tmp_path, capsys):
     out = shutil.copytree(finished(), tmp_path / "out")
     before = contents(out)

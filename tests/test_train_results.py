@@ -126,6 +126,7 @@ def test_a_run_read_back_must_be_the_one_asked_for(tmp_path):
         restore(options(*EPOCHS, out=tmp_path))
 
 
+@pytest.mark.slow
 def test_the_first_seed_names_the_seeds(tmp_path):
     out = tmp_path / "out"
     assert train(out, "--epochs", 4, "--seeds", 2, "--first-seed", 1) == 0
@@ -151,6 +152,7 @@ def resident() -> int:
     return 4096 * int(file.read_text().split()[1]) if file.exists() else 0
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_and_no_memory_taken_after_the_first_epochs(
     tmp_path, monkeypatch
 ):

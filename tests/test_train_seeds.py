@@ -165,6 +165,7 @@ def doubled(series, first):
     return dataclasses.replace(series, values=values)
 
 
+@pytest.mark.slow
 def test_no_number_of_training_or_validation_depends_on_later_rows(in_turn):
     setup, series = in_turn.setup, walk()
     train, validation, _ = setup.prepared.split
