@@ -15,6 +15,8 @@ from jax.test_util import check_grads
 from models.config import GraphConfig, TemporalConfig
 from tests.forecasters import Inputs, build, draw_inputs, quick_jit, run, small
 
+pytestmark = pytest.mark.slow  # seconds of compiling each
+
 TINY: dict[str, Any] = {"nodes": 3, "window": 3, "horizon": 2, "width": 4, "layers": 1}
 
 

@@ -23,6 +23,8 @@ from tests.train_runs import (
     write_values,
 )
 
+pytestmark = pytest.mark.slow  # seconds of compiling each
+
 
 @pytest.fixture(scope="module", autouse=True)
 def command_line():

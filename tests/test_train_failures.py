@@ -24,6 +24,8 @@ from tests.train_runs import (
     train,
 )
 
+pytestmark = pytest.mark.slow  # seconds of compiling each
+
 RESUME = (*EPOCHS, "--resume")
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import importlib.util
 import json
 from typing import Any
 
@@ -33,7 +34,9 @@ def write(
     table.to_csv(options.out / "training.csv", index=False)
     accelerator = jax.default_backend() != "cpu"
     measured = set(table["method"])
-    torch: Any = importlib.import_module("torch") if TORCH in measured else None
+    torch: Any = None
+    if TORCH in measured and importlib.util.find_spec("torch") is not None:
+        torch = importlib.import_module("torch")
     judged = targets(table, accelerator=accelerator)
     record = environment() | {
         # Unlike norms, training computes its products as jax does by default.
