@@ -206,9 +206,17 @@ def jacrev_norms(x: Any, weights: Any, norm: str) -> Any:
     import jax
     import jax.numpy as jnp
 
-    from sensitivity.attention import attend
+    def layer(x_q: Any, x_k: Any, x_v: Any) -> Any:
+        # Written out as anybody would: `attend` has derivatives made for the CPU.
+        q = jnp.einsum("td,dhk->htk", x_q, weights.query)
+        k = jnp.einsum("td,dhk->htk", x_k, weights.key)
+        v = jnp.einsum("td,dhv->htv", x_v, weights.value)
+        alpha = jax.nn.softmax(q @ k.mT * q.shape[-1] ** -0.5)
+        if weights.out is None:
+            return (alpha @ v)[0]
+        return jnp.einsum("htv,hvo->to", alpha @ v, weights.out)
 
-    paths = jax.jacrev(attend, argnums=(0, 1, 2))(x, x, x, weights)
+    paths = jax.jacrev(layer, argnums=(0, 1, 2))(x, x, x)
     tables = [*paths, sum(paths)]  # each (T, O, T, D)
     if norm == "frobenius":
         return jnp.stack([jnp.sqrt((table**2).sum((1, 3))) for table in tables])
