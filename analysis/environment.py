@@ -24,7 +24,6 @@ def environment() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": len(affinity(0)) if affinity else os.cpu_count(),
         "device": jax.devices()[0].device_kind,
-        "matmul_precision": "highest",
     }
 
 

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float32, Int
+from jaxtyping import Float32, Float64, Int
 
 from data.calendar_features import time_of_day
 from data.scaler import Scaler
@@ -144,7 +144,7 @@ def prepare(
         raise ValueError(f"training part of {series.name!r}: {error}") from error
     targets = _to_float32(series, series.values)
     arrays = WindowedSeries(
-        inputs=_to_float32(series, scaler.transform(_filled(series, scaler, fill))),
+        inputs=_to_float32(series, scaler.transform(filled(series, scaler, fill))),
         targets=targets,
         time_of_day=jnp.asarray(time_of_day(series.time), jnp.float32),
         average=(
@@ -220,8 +220,20 @@ def _without_zeros(series: TrafficSeries) -> TrafficSeries:
     return dataclasses.replace(series, values=values, missing=missing)
 
 
-def _filled(series: TrafficSeries, scaler: Scaler, fill: Fill) -> np.ndarray:
-    """Speeds in mph without missing entries, from present and past ones."""
+def filled(
+    series: TrafficSeries, scaler: Scaler, fill: Fill
+) -> Float64[np.ndarray, "S N"]:
+    """Speeds without missing entries, from present and past ones only.
+
+    Args:
+        series: The series.
+        scaler: Its moments.
+        fill: The training ``"mean"``; or the last observed reading (``"forward"``), and
+            the mean where there is none yet.
+
+    Returns:
+        Speeds in mph, shape (S, N).
+    """
     last = series.last_observed()
     if fill == "mean":
         last = np.where(series.missing, -1, last)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from data import Prepared
+from data.dataset import filled
 
 
 class Baseline(Protocol):
@@ -51,8 +52,10 @@ class LastValue:
         Returns:
             Speeds in mph; the training mean where nothing has been observed yet.
         """
-        last = _filled(self.prepared)[starts + self.prepared.window - 1]
-        return np.repeat(last[:, None], self.prepared.horizon, axis=1)
+        prepared = self.prepared
+        speeds = filled(prepared.series, prepared.scaler, "forward")
+        last = speeds[starts + prepared.window - 1]
+        return np.repeat(last[:, None], prepared.horizon, axis=1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -181,11 +184,3 @@ def baselines(prepared: Prepared) -> list[Baseline]:
 def _steps(prepared: Prepared, starts: np.ndarray) -> Int[np.ndarray, "W H"]:
     """The steps that windows forecast."""
     return starts[:, None] + prepared.window + np.arange(prepared.horizon)
-
-
-def _filled(prepared: Prepared) -> Float[np.ndarray, "S N"]:
-    """Speeds in mph, missing ones as the last reading, the mean before the first."""
-    series = prepared.series
-    last = series.last_observed()
-    seen = np.take_along_axis(series.values, np.maximum(last, 0), axis=0)
-    return np.where(last < 0, prepared.scaler.mean, seen)

@@ -10,8 +10,9 @@ from jaxtyping import Array, Float, Key
 
 from models.config import ForecasterConfig
 from models.dropout import dropout
-from models.initial import layer_norm, linear
+from models.initial import linear
 from models.precision import narrow, wide
+from models.residual import ResidualLayer
 
 
 def random_walks(
@@ -148,11 +149,8 @@ def _halves(kernels: list[Array]) -> tuple[list[Array], list[Array]]:
     return kernels[: len(kernels) // 2], kernels[len(kernels) // 2 :]
 
 
-class GraphLayer(nnx.Module):
-    r"""One graph layer with its clock, residual and layer norm.
-
-    .. math:: x \leftarrow \mathrm{LN}(x + \mathrm{drop}(g(x) + W_\tau \tau))
-    """
+class GraphLayer(ResidualLayer):
+    """Mixes the nodes at every step; its residual always stays."""
 
     def __init__(
         self,
@@ -161,27 +159,5 @@ class GraphLayer(nnx.Module):
         *,
         rngs: nnx.Rngs,
     ):
-        self.mix = GraphConvolution(config, adjacency, rngs=rngs)
-        self.clock = linear(1, config.width, precision="float32", rngs=rngs)
-        self.norm = layer_norm(config.width, rngs=rngs)
-        self.config = config
-
-    def __call__(
-        self,
-        x: Float[Array, "N B T D"],
-        clock: Float[Array, "N B T 1"],
-        key: Key[Array, ""] | None = None,
-    ) -> Float[Array, "N B T D"]:
-        """Mix the nodes at every step.
-
-        Args:
-            x: Inputs, shape (N, B, T, D).
-            clock: Time of day in [0, 1), shape (N, B, T, 1).
-            key: What dropout is drawn from; None is evaluation.
-
-        Returns:
-            Outputs, of the shape of ``x``.
-        """
-        mix_key, drop_key = (None, None) if key is None else jax.random.split(key)
-        moved = self.mix(x, mix_key) + self.clock(clock)
-        return self.norm(x + dropout(moved, self.config.dropout, drop_key))
+        mix = GraphConvolution(config, adjacency, rngs=rngs)
+        super().__init__(mix, config, residual=True, rngs=rngs)

@@ -7,8 +7,9 @@ from jaxtyping import Array, Float, Key
 
 from models.config import ForecasterConfig
 from models.dropout import coin, dropout
-from models.initial import layer_norm, linear, uniform
+from models.initial import linear, uniform
 from models.precision import narrow, wide
+from models.residual import ResidualLayer
 from sensitivity.attention import attend, attention_weights, project
 from sensitivity.layer import AttentionWeights, ScoreBias
 
@@ -147,40 +148,11 @@ class CausalConvolution(nnx.Module):
         return wide(jax.nn.relu(self.mix(jnp.concatenate(lags, -1))))
 
 
-class TemporalLayer(nnx.Module):
-    r"""One temporal layer with its clock, residual and layer norm.
-
-    .. math:: x \leftarrow \mathrm{LN}(x + \mathrm{drop}(f(x) + W_\tau \tau))
-
-    with :math:`\tau` the time of day; without the residual
-    :math:`\mathrm{LN}(\mathrm{drop}(f(x) + W_\tau \tau))`.
-    """
+class TemporalLayer(ResidualLayer):
+    """Mixes the steps of every node, by attention or by a convolution."""
 
     def __init__(self, config: ForecasterConfig, *, rngs: nnx.Rngs):
         kinds = {"attention": TemporalAttention, "convolution": CausalConvolution}
-        self.mix = kinds[config.temporal.kind](config, rngs=rngs)
-        self.clock = linear(1, config.width, precision="float32", rngs=rngs)
-        self.norm = layer_norm(config.width, rngs=rngs)
-        self.config = config
-
-    def __call__(
-        self,
-        x: Float[Array, "N B T D"],
-        clock: Float[Array, "N B T 1"],
-        key: Key[Array, ""] | None = None,
-    ) -> Float[Array, "N B T D"]:
-        """Mix the steps of every node.
-
-        Args:
-            x: Inputs, shape (N, B, T, D).
-            clock: Time of day in [0, 1), shape (N, B, T, 1).
-            key: What dropout is drawn from; None is evaluation.
-
-        Returns:
-            Outputs, of the shape of ``x``.
-        """
-        mix_key, drop_key = (None, None) if key is None else jax.random.split(key)
-        moved = dropout(
-            self.mix(x, mix_key) + self.clock(clock), self.config.dropout, drop_key
-        )
-        return self.norm(x + moved if self.config.temporal.residual else moved)
+        mix = kinds[config.temporal.kind](config, rngs=rngs)
+        residual = config.temporal.residual
+        super().__init__(mix, config, residual=residual, rngs=rngs)

@@ -140,6 +140,7 @@ def run(options: BenchmarkOptions) -> int:
     """
     from rich.console import Console
 
+    from analysis.benchmark.measure import MATMUL_PRECISION
     from analysis.benchmark.printing import cost_table, target_table
     from analysis.benchmark.targets import targets
     from analysis.environment import environment
@@ -156,6 +157,7 @@ def run(options: BenchmarkOptions) -> int:
     arguments = dataclasses.asdict(options) | {"out": options.out.name}
     record = environment() | {
         "dtype": options.dtype,
+        "matmul_precision": MATMUL_PRECISION,
         "arguments": arguments,
         "d_model": D_MODEL,
         "seed": SEED,

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from analysis.benchmark.methods import Cell, prepare
 
+MATMUL_PRECISION = "highest"  # of every cell
 _ONCE = 10.0  # seconds: a call this long is timed once, the first time it runs
 _LEAST, _MOST = 3, 100  # repeats of a shorter one ...
 _SHORT, _LONG = 0.5, 5.0  # ... and seconds they should take together
@@ -185,7 +186,7 @@ def main() -> int:
         import jax
 
         jax.config.update("jax_enable_x64", cell.dtype == "float64")
-        jax.config.update("jax_default_matmul_precision", "highest")
+        jax.config.update("jax_default_matmul_precision", MATMUL_PRECISION)
         clock.listen()
     measurement = measure(prepare(cell), clock.seconds)
     print(json.dumps(measurement._asdict()))
