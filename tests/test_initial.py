@@ -6,8 +6,8 @@ import numpy as np
 from flax import nnx
 
 from models.config import ForecasterConfig, TemporalConfig
-from models.graph import GraphLayer
-from models.temporal import TemporalLayer
+from models.graph import GraphConvolution, GraphLayer
+from models.temporal import TemporalAttention, TemporalLayer
 
 D = 24
 CONFIG = ForecasterConfig(nodes=50, width=D, layers=1, temporal=TemporalConfig(heads=3))
@@ -33,6 +33,7 @@ def param(variable: nnx.Variable | None) -> nnx.Variable:
 def test_an_attention_layer_starts_as_pytorch_draws_it():
     layer = nnx.jit(lambda: TemporalLayer(CONFIG, rngs=nnx.Rngs(0)))()
     mix = layer.mix
+    assert isinstance(mix, TemporalAttention)
     for kernel in (mix.query, mix.key, mix.value):
         assert_uniform(kernel, (6 / (4 * D)) ** 0.5)  # Xavier, of a stacked (3 D, D)
     assert_uniform(mix.out, D**-0.5)
@@ -48,9 +49,11 @@ def test_an_attention_layer_starts_as_pytorch_draws_it():
 
 def test_a_graph_layer_starts_as_pytorch_draws_it():
     layer = nnx.jit(lambda: GraphLayer(CONFIG, None, rngs=nnx.Rngs(0)))()
-    assert_uniform(layer.mix.mix.kernel, (5 * D) ** -0.5)
-    assert_uniform(param(layer.mix.mix.bias), (5 * D) ** -0.5)
-    nodes = [layer.mix.forward_nodes[...], layer.mix.backward_nodes[...]]
+    convolution = layer.mix
+    assert isinstance(convolution, GraphConvolution)
+    assert_uniform(convolution.mix.kernel, (5 * D) ** -0.5)
+    assert_uniform(param(convolution.mix.bias), (5 * D) ** -0.5)
+    nodes = [convolution.forward_nodes[...], convolution.backward_nodes[...]]
     for one in map(np.asarray, nodes):
         assert abs(one.mean()) < 5 / 500**0.5
         assert abs(one.std() - 1) < 5 / 1000**0.5
