@@ -15,7 +15,8 @@ _DASHES = ("solid", "solid", "dashed", "dashdot", "dotted", (0, (1, 1)))
 def training_curves(table: pd.DataFrame) -> Figure:
     """Validation MAE against the epoch: a panel per window, a line per variant.
 
-    A line is the mean over seeds, its band reaches from the lowest to the highest.
+    A line is the mean over seeds, its band reaches from the lowest to the highest. A
+    seed that has stopped early counts on with its last error.
 
     Args:
         table: Rows of ``metrics.csv``, with the columns ``variant`` and ``window``.
@@ -33,8 +34,9 @@ def training_curves(table: pd.DataFrame) -> Figure:
             own = table[(table["window"] == window) & (table["variant"] == variant)]
             if own.empty:
                 continue
-            by_epoch = own.groupby("epoch")["validation_mae"]
-            mean, low, high = by_epoch.mean(), by_epoch.min(), by_epoch.max()
+            by_seed = own.pivot(index="epoch", columns="seed", values="validation_mae")
+            by_seed = by_seed.ffill()
+            mean, low, high = (by_seed.agg(f, axis=1) for f in ("mean", "min", "max"))
             colour = _COLOURS[number % len(_COLOURS)]
             dash = _DASHES[number % len(_DASHES)]
             ax.plot(mean.index, mean, color=colour, ls=dash, label=variant)
@@ -74,7 +76,9 @@ def attention_maps(maps: dict[str, Float[np.ndarray, "T T"]], title: str) -> Fig
     top = max(float(table.max()) for table in maps.values())
     image = None
     for ax, (variant, table) in zip(axes.flat, maps.items(), strict=False):
-        image = ax.imshow(table, cmap="cividis", vmin=0, vmax=top)
+        edge = len(table) + 0.5  # steps are counted from 1
+        extent = (0.5, edge, edge, 0.5)
+        image = ax.imshow(table, cmap="cividis", vmin=0, vmax=top, extent=extent)
         share = float(np.trace(table)) / len(table)
         ax.set_title(f"{variant}\ndiagonal mean {share:.3f}", fontsize="small")
         for axis in (ax.xaxis, ax.yaxis):
@@ -90,7 +94,12 @@ def attention_maps(maps: dict[str, Float[np.ndarray, "T T"]], title: str) -> Fig
         bar = figure.colorbar(image, ax=axes, shrink=0.8, label="mean attention weight")
         bar.ax.axhline(1 / steps, color="white", lw=2)
         bar.ax.text(
-            1.6, 1 / steps, "1/T", va="center", transform=bar.ax.get_yaxis_transform()
+            -0.3,
+            1 / steps,
+            "1/T",
+            ha="right",
+            va="center",
+            transform=bar.ax.get_yaxis_transform(),
         )
     figure.suptitle(title, fontsize="medium")
     return figure

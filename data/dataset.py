@@ -18,10 +18,10 @@ from data.splits import (
     split_windows,
     training_rows,
 )
-from data.time_of_week import TimeOfWeekAverage
+from data.time_of_week import TimeOfWeekAverage, averages_without_own
 
 Scale = Literal["global", "sensor"]
-Fill = Literal["mean", "forward"]
+Fill = Literal["mean", "forward", "zero"]
 
 
 class WindowedSeries(NamedTuple):
@@ -65,7 +65,9 @@ class Prepared:
         arrays: What windows are cut from, on the default device.
         split: First steps of the windows of each part.
         scaler: Speeds to z-scores and back.
-        time_of_week: The time-of-week average in mph, for the baseline.
+        time_of_week: The training part's average by time of week, in mph.
+        averages: That average at every step, at one of the training part of its other
+            weeks (`averages_without_own`), in mph, shape (S, N).
         series: The series itself; a reading of 0 mph counts as missing.
         window: Number T of steps that a forecast reads.
         horizon: Number H of steps that it forecasts.
@@ -75,6 +77,7 @@ class Prepared:
     split: Split
     scaler: Scaler
     time_of_week: TimeOfWeekAverage
+    averages: Float64[np.ndarray, "S N"]
     series: TrafficSeries
     window: int
     horizon: int
@@ -101,10 +104,11 @@ def prepare(
         horizon: Number H of steps that it forecasts.
         split: ``"windows"`` or ``"time"``, see `split_windows`.
         scale: Moments of all sensors together (``"global"``) or of each ``"sensor"``.
-        fill: What a missing input becomes: the training ``"mean"``, a z-score of 0; or
+        fill: What a missing input becomes: the training ``"mean"``, a z-score of 0;
             the sensor's last observed reading (``"forward"``), and the mean where there
-            is none yet. Neither looks ahead.
-        time_of_week: Whether the arrays hold the time-of-week average as an input.
+            is none yet; or a speed of ``"zero"``, the field's habit. None looks ahead.
+        time_of_week: Whether the arrays hold the time-of-week average as an input, a
+            training step's without its own reading.
 
     Returns:
         The prepared series. Z-scores are computed in float64 and stored in float32.
@@ -142,15 +146,15 @@ def prepare(
         average = TimeOfWeekAverage.fit(values, missing, series.time[rows], ids)
     except ValueError as error:
         raise ValueError(f"training part of {series.name!r}: {error}") from error
+    averages = average.predict(series.time)
+    averages[rows] = averages_without_own(values, missing, series.time[rows])
     targets = _to_float32(series, series.values)
     arrays = WindowedSeries(
         inputs=_to_float32(series, scaler.transform(filled(series, scaler, fill))),
         targets=targets,
         time_of_day=jnp.asarray(time_of_day(series.time), jnp.float32),
         average=(
-            _to_float32(series, scaler.transform(average.predict(series.time)))
-            if time_of_week
-            else None
+            _to_float32(series, scaler.transform(averages)) if time_of_week else None
         ),
     )
     return Prepared(
@@ -158,6 +162,7 @@ def prepare(
         split=parts,
         scaler=scaler,
         time_of_week=average,
+        averages=averages,
         series=series,
         window=window,
         horizon=horizon,
@@ -228,12 +233,14 @@ def filled(
     Args:
         series: The series.
         scaler: Its moments.
-        fill: The training ``"mean"``; or the last observed reading (``"forward"``), and
-            the mean where there is none yet.
+        fill: The training ``"mean"``; the last observed reading (``"forward"``), and
+            the mean where there is none yet; or ``"zero"``.
 
     Returns:
         Speeds in mph, shape (S, N).
     """
+    if fill == "zero":
+        return np.where(series.missing, 0.0, series.values)
     last = series.last_observed()
     if fill == "mean":
         last = np.where(series.missing, -1, last)

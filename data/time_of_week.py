@@ -1,8 +1,8 @@
 """What a sensor reads on average at this time of the week: the forecast to beat."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -64,17 +64,11 @@ class TimeOfWeekAverage(NamedTuple):
             [40.0, 40.0, 40.0]
         """
         check_observed(missing, sensor_ids)
-        minutes = min(max(step_minutes(time), 1.0), float(MINUTES_PER_DAY))
-        observed = np.where(missing, 0.0, values)
-        weekly = slot_of_week(time, minutes)
-        slots = np.arange(math.ceil(MINUTES_PER_WEEK / minutes))
-        daily = np.floor_divide(slots * minutes % MINUTES_PER_DAY, minutes)
-        daily = daily.astype(np.int64)  # slot of the day of each slot of the week
-        table = _mean_by_slot(observed, missing, weekly, len(slots))
-        by_day = _mean_by_slot(observed, missing, daily[weekly], daily.max() + 1)[daily]
-        whole = _mean_by_slot(observed, missing, np.zeros_like(weekly), 1)
-        table = np.where(np.isnan(table), by_day, table)
-        return cls(np.where(np.isnan(table), whole, table), minutes)
+        sums = _Sums.of(values, missing, time)
+        table = np.full((len(sums.daily), values.shape[1]), np.nan)
+        for slot, total, count in sums.from_fine_to_coarse():
+            table = np.where(np.isnan(table), _mean(total, count)[slot], table)
+        return cls(table, sums.minutes)
 
     def predict(self, time: pd.DatetimeIndex) -> Float64[np.ndarray, "S N"]:
         """The averages at any time stamps, past or future.
@@ -88,15 +82,102 @@ class TimeOfWeekAverage(NamedTuple):
         return self.table[slot_of_week(time, self.minutes)]
 
 
-def _mean_by_slot(
+def averages_without_own(
     values: Float64[np.ndarray, "S N"],
     missing: Bool[np.ndarray, "S N"],
+    time: pd.DatetimeIndex,
+) -> Float64[np.ndarray, "S N"]:
+    r"""The average at each step of the readings at that time of *other* weeks.
+
+    .. math:: a_s = \frac{\sum_{r \in slot(s)} v_r - v_s}{m_{slot(s)} - 1}
+
+    A model that is trained on the training part's plain averages finds a share 1/m of
+    each answer in its input (all of it where the part is one week long), which no test
+    reading is. Where a slot has no other reading, those of other days at that time of
+    day count; failing that all other readings, and failing that the step's own.
+
+    Args:
+        values: Speeds of the training part in mph, shape (S, N).
+        missing: Where a reading is missing; what ``values`` has there is ignored.
+        time: Time stamps of the S steps.
+
+    Returns:
+        Speeds in mph, shape (S, N).
+
+    Example:
+        >>> import numpy as np, pandas as pd
+        >>> time = pd.DatetimeIndex(["2012-03-05", "2012-03-06", "2012-03-12"])
+        >>> values = np.array([[30.0], [40.0], [50.0]])  # Monday, Tuesday, Monday
+        >>> averages_without_own(values, values == 0, time)[:, 0].tolist()
+        [50.0, 40.0, 30.0]
+    """
+    sums = _Sums.of(values, missing, time)
+    own = np.where(missing, 0.0, values)
+    found = np.full_like(own, np.nan)
+    for slot, total, count in sums.from_fine_to_coarse():
+        row = slot[sums.weekly]
+        others = _mean(total[row] - own, count[row] - ~missing)
+        found = np.where(np.isnan(found), others, found)
+    return np.where(np.isnan(found), own, found)
+
+
+class _Sums(NamedTuple):
+    """Sums of the observed readings by slot of the week.
+
+    Attributes:
+        total: Sums in mph, shape (W, N).
+        readings: Numbers of readings, shape (W, N).
+        weekly: Slot of the week of each of the S steps, shape (S,).
+        daily: Slot of the day of each slot of the week, shape (W,).
+        minutes: Length of a slot.
+    """
+
+    total: Float64[np.ndarray, "W N"]
+    readings: Float64[np.ndarray, "W N"]
+    weekly: Int64[np.ndarray, " S"]
+    daily: Int64[np.ndarray, " W"]
+    minutes: float
+
+    @classmethod
+    def of(
+        cls, values: np.ndarray, missing: np.ndarray, time: pd.DatetimeIndex
+    ) -> Self:
+        """Add up readings."""
+        minutes = min(max(step_minutes(time), 1.0), float(MINUTES_PER_DAY))
+        weekly = slot_of_week(time, minutes)
+        slots = np.arange(math.ceil(MINUTES_PER_WEEK / minutes))
+        daily = np.floor_divide(slots * minutes % MINUTES_PER_DAY, minutes)
+        total = _by_slot(np.where(missing, 0.0, values), weekly, len(slots))
+        readings = _by_slot(~missing, weekly, len(slots))
+        return cls(total, readings, weekly, daily.astype(np.int64), minutes)
+
+    def from_fine_to_coarse(
+        self,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Sums by slot of the week, by slot of the day, of all.
+
+        Yields:
+            Which sum each slot of the week belongs to, sums and counts.
+        """
+        for slot in (np.arange(len(self.daily)), self.daily, np.zeros_like(self.daily)):
+            count = slot.max() + 1
+            total, readings = (
+                _by_slot(sums, slot, count) for sums in (self.total, self.readings)
+            )
+            yield slot, total, readings
+
+
+def _by_slot(
+    rows: Float64[np.ndarray, "S N"] | Bool[np.ndarray, "S N"],
     slot: Int64[np.ndarray, " S"],
     slots: int,
 ) -> Float64[np.ndarray, "slots N"]:
-    """Mean of the observed readings in each slot; NaN where there is none."""
-    total = np.zeros((slots, values.shape[1]))
-    count = np.zeros_like(total)
-    np.add.at(total, slot, values)
-    np.add.at(count, slot, ~missing)
+    """The sum of the rows in each slot."""
+    total = np.zeros((slots, rows.shape[1]))
+    np.add.at(total, slot, rows)
+    return total
+
+
+def _mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Total over count; NaN where there is none."""
     return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)

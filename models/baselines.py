@@ -9,6 +9,7 @@ import functools
 from typing import Protocol
 
 import numpy as np
+import scipy.linalg
 from jaxtyping import Float, Int
 
 from data import Prepared
@@ -92,6 +93,7 @@ class Ridge:
     .. math:: W = (X^\top X + \lambda m I)^{-1} X^\top Y
 
     with m training windows and :math:`\lambda` the one with the least validation MAE.
+    A training step's average leaves out its own reading, as `data.Prepared` has it.
     A missing reading counts as its average by time of week, whether it is read or
     forecast: filled in two ways, outages would teach that readings do not last.
 
@@ -118,8 +120,7 @@ class Ridge:
     @functools.cached_property
     def _average(self) -> Float[np.ndarray, "S N"]:
         """z-scored averages by time of week at every step."""
-        average = self.prepared.time_of_week.predict(self.prepared.series.time)
-        return self.prepared.scaler.transform(average)
+        return self.prepared.scaler.transform(self.prepared.averages)
 
     @functools.cached_property
     def _readings(self) -> Float[np.ndarray, "S N"]:
@@ -145,19 +146,19 @@ class Ridge:
             features = self._features(part)
             gram = gram + features.T @ features
             cross = cross + features.T @ self._targets(part)
-        gram, size = np.asarray(gram), len(split.train)
-        maps = [
-            np.linalg.solve(gram + penalty * size * np.eye(len(gram)), cross)
-            for penalty in self.penalties
-        ]
+        gram, cross, size = np.asarray(gram), np.asarray(cross), len(split.train)
         steps = _steps(self.prepared, split.validation)
         truth = self.prepared.series.values[steps]
         observed = ~self.prepared.series.missing[steps]
-        errors = [
-            np.abs(self._apply(one, split.validation) - truth)[observed].mean()
-            for one in maps
-        ]
-        return maps[int(np.argmin(errors))]
+        best, least = np.zeros_like(cross), np.inf
+        for penalty in self.penalties:
+            shifted = gram + penalty * size * np.eye(len(gram))
+            one = scipy.linalg.solve(shifted, cross, assume_a="pos")
+            forecast = self._apply(one, split.validation)
+            error = np.abs(forecast - truth)[observed].mean()
+            if error < least:
+                best, least = one, error
+        return best
 
     def _apply(self, one: np.ndarray, starts: np.ndarray) -> np.ndarray:
         scores = self._features(starts) @ one
@@ -169,16 +170,34 @@ class Ridge:
         return self.prepared.scaler.inverse(scores.reshape(shape))
 
 
-def baselines(prepared: Prepared) -> list[Baseline]:
-    """All baselines of a series.
+def ridge_bytes(prepared: Prepared) -> int:
+    """Memory that fitting the ridge takes: its equations twice, and three maps.
 
     Args:
         prepared: The series.
 
     Returns:
-        Last value, time of week, ridge.
+        Bytes.
     """
-    return [LastValue(prepared), TimeOfWeek(prepared), Ridge(prepared)]
+    nodes = len(prepared.series.sensor_ids)
+    forecasts = prepared.horizon * nodes
+    features = prepared.window * nodes + forecasts + 1
+    return 8 * features * (2 * features + 3 * forecasts)
+
+
+def baselines(prepared: Prepared, max_bytes: int = 4 * 2**30) -> list[Baseline]:
+    """The baselines of a series.
+
+    Args:
+        prepared: The series.
+        max_bytes: Memory above which the ridge is left out.
+
+    Returns:
+        Last value, time of week and, if `ridge_bytes` are at most so many, ridge.
+    """
+    simple = [LastValue(prepared), TimeOfWeek(prepared)]
+    fits = ridge_bytes(prepared) <= max_bytes
+    return [*simple, Ridge(prepared)] if fits else simple
 
 
 def _steps(prepared: Prepared, starts: np.ndarray) -> Int[np.ndarray, "W H"]:

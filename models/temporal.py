@@ -80,7 +80,8 @@ class TemporalAttention(nnx.Module):
         Returns:
             Weights, shape (..., H, T, T); rows add up to 1.
         """
-        weights, rows = self.weights(), jnp.arange(x.shape[-2])
+        x, weights = narrow((x, self.weights()), self.config.precision)
+        rows = jnp.arange(x.shape[-2])
         q = project(x, weights.query, weights.query_bias)
         k = project(x, weights.key, weights.key_bias)
         return attention_weights(q, k, self.score_bias(), rows)[0]
@@ -103,7 +104,7 @@ class TemporalAttention(nnx.Module):
             bias_key, factor_key = jax.random.split(key)
             if self.config.dropout:
                 T, H = x.shape[-2], weights.heads
-                ones = jnp.ones((*x.shape[:-2], H, T, T), x.dtype)
+                ones = jnp.ones((*x.shape[:-2], H, T, T), self.query.dtype)
                 factor = dropout(ones, self.config.dropout, factor_key)
         bias = self.score_bias(bias_key)
         return wide(attend(x, x, x, weights, bias, weight_factor=factor))

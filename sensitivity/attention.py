@@ -58,7 +58,8 @@ def attention_weights(
     Args:
         q: Queries of the rows, shape (..., R, K).
         k: Keys, shape (..., T, K).
-        score_bias: The bias m.
+        score_bias: The bias m. It and the softmax are computed in float32 at least:
+            bfloat16 would round a penalty of 0.1 away beside a score of 30.
         rows: Positions i of the query rows.
 
     Returns:
@@ -66,7 +67,9 @@ def attention_weights(
         (broadcasts to the same shape). A row that may attend to nothing has no
         meaningful weights: callers refuse it beforehand.
     """
-    bias, allowed = score_bias.rows(rows, k.shape[-2], q.dtype)
+    dtype = jnp.float32 if q.dtype.itemsize < 4 else q.dtype
+    q, k = q.astype(dtype), k.astype(dtype)
+    bias, allowed = score_bias.rows(rows, k.shape[-2], dtype)
     scores = inner_products(q * k.shape[-1] ** -0.5, k)
     if not score_bias.is_nothing:
         scores += bias
@@ -106,8 +109,8 @@ def attend_rows(
     v = project(x_v, weights.value, weights.value_bias)
     alpha, _ = attention_weights(q, k, score_bias, rows)
     if weight_factor is not None:
-        alpha = alpha * weight_factor
-    heads = weighted_sums(alpha, v)
+        alpha = alpha * weight_factor.astype(alpha.dtype)
+    heads = weighted_sums(alpha.astype(v.dtype), v)
     if per_head:
         if weights.out is None:
             return heads
@@ -136,7 +139,8 @@ def attend(
     With ``x_q = x_k = x_v = x`` this is self-attention; its three partial Jacobians
     there are the query, key and value paths.
 
-    Arrays of one dtype are computed in it, others in the widest, at least float32.
+    Arrays of one dtype are computed in it (scores and softmax at least in float32),
+    others in the widest, at least float32.
     NumPy float64 is computed in float64 whatever JAX's global setting. Under a
     transformation (jit, vmap) nothing is cast, and only shapes are checked.
 

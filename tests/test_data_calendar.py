@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from data import TimeOfWeekAverage
 from data.calendar_features import slot_of_week, step_minutes, time_of_day
+from data.time_of_week import averages_without_own
 
 
 def fit(stamps, readings):
@@ -102,6 +103,29 @@ def test_the_average_agrees_with_a_group_by_of_pandas(seed, step):
     np.testing.assert_allclose(predicted[known], seen[known], rtol=1e-12)
     assert np.isfinite(average.table).all()
     assert (predicted[~known] >= np.nanmin(table)).all()
+
+
+@given(st.integers(0, 20), st.sampled_from(["5min", "1h", "15min", "1D"]))
+def test_averages_without_own_are_those_of_the_other_weeks(seed, step):
+    rng = np.random.default_rng(seed)
+    time = pd.date_range("2012-03-01 03:10", periods=700, freq=step)
+    values = rng.normal(50, 9, (700, 2))
+    missing = rng.random((700, 2)) < 0.4
+    found = averages_without_own(values, missing, time)
+    minutes = TimeOfWeekAverage.fit(values, missing, time).minutes
+    week, day = slot_of_week(time, minutes), (time.hour * 60 + time.minute) // minutes
+    for s, n in rng.integers(0, [700, 2], (20, 2)):
+        others = ~missing[:, n] & (np.arange(700) != s)
+        same = (week == week[s], day == day[s], np.full(700, True))
+        finest = next(some for some in same if (some & others).any())
+        expected = values[finest & others, n].mean()
+        assert found[s, n] == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_single_reading_has_no_other_average_than_itself():
+    time = pd.date_range("2012-03-05", periods=2, freq="D")
+    values, missing = np.array([[10.0], [0.0]]), np.array([[False], [True]])
+    assert averages_without_own(values, missing, time).tolist() == [[10.0], [10.0]]
 
 
 def test_each_sensor_falls_back_to_readings_of_its_own():

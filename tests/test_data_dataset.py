@@ -16,7 +16,7 @@ CHOICES = [
     {"split": split, "scale": scale, "fill": fill, "time_of_week": True}
     for split in ("windows", "time")
     for scale in ("global", "sensor")
-    for fill in ("mean", "forward")
+    for fill in ("mean", "forward", "zero")
 ]
 NAMES = ["-".join(list(choices.values())[:3]) for choices in CHOICES]
 
@@ -61,8 +61,11 @@ def test_arrays_are_the_scaled_series_and_its_targets(choices):
     np.testing.assert_array_equal(np.asarray(arrays.inputs)[seen], expected)
     minutes = source.time.hour * 60
     np.testing.assert_allclose(arrays.time_of_day, minutes / 1440, rtol=1e-7)
-    average = made.scaler.transform(made.time_of_week.predict(source.time))
-    np.testing.assert_array_equal(arrays.average, average.astype(np.float32))
+    average = made.scaler.transform(made.averages).astype(np.float32)
+    np.testing.assert_array_equal(arrays.average, average)
+    later = slice(int(made.split.train[-1]) + WINDOW + HORIZON, None)
+    plain = made.time_of_week.predict(source.time)[later]
+    np.testing.assert_array_equal(made.averages[later], plain)
 
 
 @pytest.mark.parametrize("scale", ["global", "sensor"])
@@ -94,12 +97,20 @@ def test_a_leading_gap_is_not_filled_from_the_future():
     assert (np.asarray(made.arrays.inputs)[:9, 1] == 0).all()
 
 
+def test_a_missing_reading_can_be_read_as_a_speed_of_zero():
+    source = city()
+    made = ready(source, scale="sensor", fill="zero")
+    zero = np.float32(-made.scaler.mean / made.scaler.deviation)
+    read = np.where(source.missing, zero, np.asarray(made.arrays.inputs))
+    np.testing.assert_array_equal(made.arrays.inputs, read)
+
+
 def test_what_lies_under_a_missing_reading_has_no_say():
     source = city()
     garbage = dataclasses.replace(
         source, values=np.where(source.missing, 1e9, source.values)
     )
-    for fill in ("mean", "forward"):
+    for fill in ("mean", "forward", "zero"):
         one, other = ready(source, fill=fill), ready(garbage, fill=fill)
         same(one, other)
         same(one.arrays, other.arrays)
@@ -118,6 +129,19 @@ def test_without_the_option_there_is_no_average_among_the_inputs():
     made = ready()
     assert made.arrays.average is None
     assert cut(made, made.split.train).average is None
+
+
+def test_no_training_reading_is_in_its_own_average():
+    source = city()
+    before = ready(source, time_of_week=True)
+    for step, sensor in np.argwhere(~source.missing[:60])[::7]:
+        values = source.values.copy()
+        values[step, sensor] += 30
+        after = ready(city(values=values, missing=source.missing), time_of_week=True)
+        assert before.averages[step, sensor] == pytest.approx(
+            after.averages[step, sensor], rel=1e-12
+        )
+        assert (before.averages != after.averages).any()
 
 
 # --- nothing leaks ------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """The grid of a study: what is trained, what is skipped, what is continued."""
 
+import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,22 +10,24 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis.study import main
-from analysis.study.grid import VARIANTS, Cell, StudyOptions, is_finished, plan
+from analysis.study.grid import VARIANTS, Cell, StudyOptions, all_finished, plan
+from analysis.tables import main as tables
 from analysis.training_plots import attention_maps, training_curves
 from models.train.options import TrainOptions
+from tests.table_runs import write_run
 
 
-def finish(run) -> None:
-    """Leave behind what a complete run of these options leaves."""
+def finish(run: TrainOptions, *, complete: bool = True) -> None:
+    """Leave behind what a run of these options leaves."""
     run.out.mkdir(parents=True)
-    record = {"arguments": run.identity(), "complete": True}
+    record = {"arguments": run.identity(), "complete": complete}
     (run.out / "run.json").write_text(json.dumps(record))
 
 
 def missing(cell: Cell) -> TrainOptions:
-    """The run that a cell lacks."""
-    assert cell.missing is not None
-    return cell.missing
+    """The one run that a cell lacks."""
+    (run,) = cell.missing
+    return run
 
 
 def options(tmp_path, **changes) -> StudyOptions:
@@ -55,9 +59,8 @@ def test_what_is_finished_is_not_trained_again(tmp_path):
     study = options(tmp_path, variants=("b", "c"))
     finish(missing(plan(study)[0]))
     first, second = plan(study)
-    assert first.missing is None
-    assert len(first.finished) == 1
-    assert second.missing is not None
+    assert first.missing == []
+    assert len(first.finished) == len(second.missing) == 1
 
 
 def test_more_seeds_train_only_the_new_ones(tmp_path):
@@ -67,24 +70,83 @@ def test_more_seeds_train_only_the_new_ones(tmp_path):
     assert missing(cell).fit.seed_list() == [3, 4]
 
 
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_fewer_seeds_are_finished_with_those_that_were_more(tmp_path, seeds):
+    for first, count in ((0, 1), (1, 3)):
+        finish(options(tmp_path).cell(6, "b", first, count))
+    (cell,) = plan(options(tmp_path, variants=("b",), seeds=seeds))
+    assert cell.missing == []
+
+
+def test_a_gap_between_seeds_is_trained_and_nothing_else(tmp_path):
+    for first, count in ((0, 1), (3, 2)):
+        finish(options(tmp_path).cell(6, "b", first, count))
+    (cell,) = plan(options(tmp_path, variants=("b",), seeds=7))
+    assert [run.fit.seed_list() for run in cell.missing] == [[1, 2], [5, 6]]
+
+
+def test_where_the_data_lie_does_not_count(tmp_path):
+    there = {"dataset": "metr-la", "variants": ("b",)}
+    finish(missing(plan(options(tmp_path, data="here", **there))[0]))
+    (cell,) = plan(options(tmp_path, data="elsewhere", **there))
+    assert cell.missing == []
+
+
 @pytest.mark.parametrize(
-    "change", [{"epochs": 7}, {"batch_size": 8}, {"time_of_week": True}]
+    ("change", "word"),
+    [
+        ({"epochs": 7}, "--epochs 10 there, 7 asked for"),
+        ({"batch_size": 8}, "--batch-size 32 there, 8 asked for"),
+        ({"time_of_week": True}, "--time-of-week False there, True asked for"),
+    ],
 )
-def test_a_run_with_other_settings_does_not_count_as_finished(tmp_path, change):
-    run = missing(plan(options(tmp_path, variants=("b",)))[0])
-    finish(run)
-    assert is_finished(run)
-    (cell,) = plan(options(tmp_path, variants=("b",), **change))
-    assert cell.finished == []
+def test_a_study_of_other_settings_is_refused_before_anything_is_trained(
+    tmp_path, capsys, change, word
+):
+    finish(options(tmp_path).cell(6, "e", 0, 3))
+    command = ["--dataset", "payne-whitham", "--windows", "6", "--out", str(tmp_path)]
+    for name, value in change.items():
+        command.append("--" + name.replace("_", "-"))
+        command += [] if value is True else [str(value)]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert word in error
+    assert "choose another --out" in error
+    assert not (tmp_path / "6-6" / "a").exists()
 
 
 def test_a_run_that_is_not_complete_is_continued(tmp_path):
     run = missing(plan(options(tmp_path, variants=("b",)))[0])
-    finish(run)
-    (run.out / "run.json").write_text(
-        json.dumps({"arguments": run.identity(), "complete": False})
-    )
-    assert plan(options(tmp_path, variants=("b",)))[0].missing == run
+    finish(run, complete=False)
+    assert plan(options(tmp_path, variants=("b",)))[0].missing == [run]
+    more = plan(options(tmp_path, variants=("b",), seeds=4))[0].missing
+    assert [one.fit.seed_list() for one in more] == [[0, 1, 2], [3]]
+
+
+def test_all_that_is_finished_is_compared_whatever_was_asked_for_last(tmp_path):
+    study = options(tmp_path)
+    for window, variant, first in ((6, "b", 0), (6, "b", 1), (6, "e", 0), (8, "b", 0)):
+        finish(study.cell(window, variant, first, 1))
+    finish(study.cell(8, "c", 0, 1), complete=False)
+    cells = all_finished(options(tmp_path, windows=(8,), variants=("b",)))
+    found = [(c.window, c.variant, len(c.finished)) for c in cells]
+    assert found == [(6, "b", 2), (6, "e", 1), (8, "b", 1)]
+
+
+def test_seeds_trained_piece_by_piece_are_one_row_of_one_table(tmp_path):
+    study = options(tmp_path, variants=("b", "e"))
+    for seeds in (1, 4):
+        for cell in plan(dataclasses.replace(study, seeds=seeds)):
+            arguments: Any = missing(cell).identity() | {"data_sha256": "0"}
+            mae = dict.fromkeys(missing(cell).fit.seed_list(), 3.0)
+            write_run(missing(cell).out, mae, **arguments)
+    folders = sorted(map(str, tmp_path.glob("6-6/*/seeds-*")))
+    assert len(folders) == 4
+    assert tables([*folders, "--out", str(tmp_path / "tables")]) == 0
+    names = sorted(file.name for file in (tmp_path / "tables").iterdir())
+    assert names == [f"table-6-6.{end}" for end in ("csv", "md", "tex")]
+    rows = pd.read_csv(tmp_path / "tables" / "table-6-6.csv")
+    assert set(rows.loc[rows["reference"].notna(), "paired_seeds"]) == {4}
 
 
 @pytest.mark.parametrize(
@@ -129,6 +191,14 @@ def test_training_curves_have_a_line_per_variant_and_a_panel_per_window():
     assert figure.axes[0].get_ylabel() == "validation MAE (mph)"
 
 
+def test_a_seed_that_stopped_counts_on_with_its_last_error():
+    rows = [(1, 0, 4.0), (2, 0, 3.0), (1, 1, 2.0), (2, 1, 2.0), (3, 1, 2.0)]
+    table = pd.DataFrame(rows, columns=["epoch", "seed", "validation_mae"])
+    figure = training_curves(table.assign(window=12, variant="(b)"))
+    line = np.asarray(figure.axes[0].get_lines()[0].get_ydata())
+    np.testing.assert_allclose(line, [3, 2.5, 2.5])
+
+
 def test_attention_maps_share_one_scale_and_name_the_diagonal():
     maps = {"(b)": np.full((4, 4), 0.25), "(c)": (1 - np.eye(4)) / 3}
     figure = attention_maps(maps, "title")
@@ -151,5 +221,5 @@ def test_a_small_study_runs_through_and_is_not_done_twice(tmp_path, capsys):
     before = (tmp_path / "4-4/b/seeds-0-0/test.csv").read_bytes()
     capsys.readouterr()
     assert main(arguments) == 0
-    assert "0 to train" in capsys.readouterr().out
+    assert "0 run(s) to train" in capsys.readouterr().out
     assert (tmp_path / "4-4/b/seeds-0-0/test.csv").read_bytes() == before

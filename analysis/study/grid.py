@@ -5,11 +5,12 @@ that a study can be continued with more of them.
 """
 
 import dataclasses
-import json
+import re
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from models.train.groups import DataOptions, FitOptions
+from models.train.folder import differs, read_record
+from models.train.groups import FitOptions
 from models.train.options import PRESETS, Preset, TrainOptions
 
 VariantName = Literal["a", "b", "c", "d", "e", "b-diagonal"]
@@ -107,12 +108,12 @@ class StudyOptions:
         name = f"seeds-{first}-{first + count - 1}"
         return TrainOptions(
             preset=self.preset,
-            series=DataOptions(
+            series=dataclasses.replace(
+                preset.series,
                 dataset=self.dataset,
                 data=self.data,
                 window=window,
                 horizon=window,
-                scale=preset.series.scale,
                 time_of_week=self.time_of_week,
             ),
             model=dataclasses.replace(preset.model, **VARIANTS[variant]),
@@ -129,13 +130,13 @@ class Cell(NamedTuple):
         window: Its window and horizon.
         variant: Its variant.
         finished: Runs that are complete.
-        missing: The run that trains the seeds no complete run has, or None.
+        missing: Runs that train the seeds no complete run has.
     """
 
     window: int
     variant: str
     finished: list[TrainOptions]
-    missing: TrainOptions | None
+    missing: list[TrainOptions]
 
 
 def plan(options: StudyOptions) -> list[Cell]:
@@ -146,44 +147,89 @@ def plan(options: StudyOptions) -> list[Cell]:
 
     Returns:
         Every cell; short windows first.
+
+    Raises:
+        ValueError: If a folder of the study holds a run with other settings.
+    """
+    return [
+        _cell(options, window, variant)
+        for window in sorted(options.windows)
+        for variant in options.variants
+    ]
+
+
+def _cell(options: StudyOptions, window: int, variant: str) -> Cell:
+    """Cover the wanted seeds with the runs there are, complete ones first."""
+    there = _runs_there(options, window, variant)
+    wanted, covered = set(range(options.seeds)), set()
+    finished, missing = [], []
+    for is_complete, chosen in ((True, finished), (False, missing)):
+        for run, complete in there:
+            own = set(run.fit.seed_list())
+            if complete is is_complete and own & wanted and not own & covered:
+                chosen.append(run)
+                covered |= own
+    first = 0
+    while first < options.seeds:
+        count = 0
+        while first + count < options.seeds and first + count not in covered:
+            count += 1
+        if count:
+            missing.append(options.cell(window, variant, first, count))
+        first += count + 1
+    return Cell(window, variant, finished, missing)
+
+
+def _runs_there(
+    options: StudyOptions, window: int, variant: str
+) -> list[tuple[TrainOptions, bool]]:
+    """The runs of a cell that have been begun, those of most seeds first.
+
+    Returns:
+        Each with whether it is complete.
+
+    Raises:
+        ValueError: If one has other settings than the study.
+    """
+    found = []
+    for folder in options.cell(window, variant, 0, 1).out.parent.glob("seeds-*-*"):
+        numbers = re.fullmatch(r"seeds-(\d+)-(\d+)", folder.name)
+        record = read_record(folder) if numbers else None
+        if numbers is None or record is None:
+            continue
+        first, last = map(int, numbers.groups())
+        run = options.cell(window, variant, first, last - first + 1)
+        if different := differs(record["arguments"], run):
+            raise ValueError(
+                f"{folder} holds a run with other settings than this study "
+                f"({different}); choose another --out."
+            )
+        found.append((run, record.get("complete") is True))
+    return sorted(found, key=lambda each: (-each[0].fit.seeds, each[0].fit.first_seed))
+
+
+def all_finished(options: StudyOptions) -> list[Cell]:
+    """Every cell under the study's folder that has complete runs, asked for or not.
+
+    So tables and pictures show all of a study that was trained piece by piece, such as
+    a long window with fewer variants.
+
+    Args:
+        options: The study.
+
+    Returns:
+        The cells, short windows first; all their complete runs, each seed once.
     """
     cells = []
-    for window in sorted(options.windows):
-        for variant in options.variants:
-            finished, first = [], 0
-            while first < options.seeds:
-                count = _finished_from(options, window, variant, first)
-                if count is None:
-                    break
-                finished.append(options.cell(window, variant, first, count))
-                first += count
-            missing = None
-            if first < options.seeds:
-                missing = options.cell(window, variant, first, options.seeds - first)
-            cells.append(Cell(window, variant, finished, missing))
+    names = [folder.name.partition("-") for folder in options.out.glob("[0-9]*-[0-9]*")]
+    for window in sorted(int(one) for one, _, other in names if one == other):
+        for variant in VARIANTS:
+            runs, covered = [], set()
+            for run, complete in _runs_there(options, window, variant):
+                own = set(run.fit.seed_list())
+                if complete and not own & covered:
+                    runs.append(run)
+                    covered |= own
+            if runs:
+                cells.append(Cell(window, variant, runs, []))
     return cells
-
-
-def _finished_from(
-    options: StudyOptions, window: int, variant: str, first: int
-) -> int | None:
-    """How many seeds from ``first`` on the longest fitting complete run has."""
-    for count in range(options.seeds - first, 0, -1):
-        if is_finished(options.cell(window, variant, first, count)):
-            return count
-    return None
-
-
-def is_finished(run: TrainOptions) -> bool:
-    """Whether a run is complete, and is the run that is asked for."""
-    record = run.out / "run.json"
-    if not record.exists():
-        return False
-    try:
-        kept = json.loads(record.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    if not isinstance(kept, dict) or kept.get("complete") is not True:
-        return False
-    arguments = kept.get("arguments", {})
-    return all(arguments.get(name) == value for name, value in run.identity().items())

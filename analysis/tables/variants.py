@@ -20,15 +20,15 @@ STRENGTHS = {"dropout": "diagonal_dropout", "penalty": "penalty"}
 # Named in the label of a row where it differs from most rows of the table.
 ARCHITECTURE = (
     *("model", "graph", "stack", "layers", "heads", "position"),
-    *("hops", "embedding", "taps"),
+    *("hops", "embedding", "taps", "adjacency_sha256"),
 )
 # Of a path only the last part counts: a copy is the same data.
-PATHS = ("dataset", "data", "adjacency")
+PATHS = ("dataset", "data")
 FINGERPRINT = "data_sha256"
 # Where and how a run is done: two runs that differ in nothing else are comparable.
 NO_SETTINGS = (
-    *("out", "seed", "seeds", "resume", "overwrite", "devices", "preset"),
-    *("predictions", "at_once"),
+    *("out", "seed", "seeds", "first_seed", "resume", "overwrite", "devices"),
+    *("preset", "predictions", "seeds_at_once", "adjacency"),
 )
 
 
@@ -227,6 +227,6 @@ def _words(name: str, value: Any) -> str:
     said = {True: "yes", False: "no", None: "none"}
     if isinstance(value, bool) or value is None:
         value = said[value]
-    if name == FINGERPRINT:
+    if name.endswith("_sha256"):
         value = str(value)[:12]
     return f"{name.replace('_', ' ')} {value}"

@@ -114,11 +114,13 @@ def train(options: TrainOptions, console: "Console | None" = None) -> int:
 
 
 def _what_stays(options: TrainOptions) -> str:
-    kept = (options.out / "checkpoints").glob("*")
-    if any(folder.name.isdecimal() for folder in kept):
+    from models.train.folder import holds_checkpoint
+
+    if holds_checkpoint(options):
+        instead = " in place of --overwrite" if options.overwrite else ""
         return (
             f"the last checkpoint in {options.out} stays, and the same command with "
-            "--resume goes on from it."
+            f"--resume{instead} goes on from it."
         )
     return f"there is no checkpoint in {options.out} to go on from."
 

@@ -37,7 +37,7 @@ class RunFolder:
                 neither ``--resume`` nor ``--overwrite`` is given.
         """
         self.path, self._epochs = options.out, options.fit.epochs
-        arguments = options.identity() | {"data_sha256": fingerprint(series)}
+        arguments = options.identity() | fingerprints(options, series)
         self.record: dict[str, Any] = {"arguments": arguments, "complete": False}
         self.record["seconds"] = 0.0
         if self.path.exists() and not self.path.is_dir():
@@ -144,22 +144,59 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     )
 
 
-def fingerprint(series: TrafficSeries) -> str:
-    """SHA-256 of all that a series holds but its name, so that two are never mixed.
+def holds_checkpoint(options: TrainOptions) -> bool:
+    """Whether a run's folder holds a checkpoint of that run, and not of another.
 
     Args:
-        series: The series.
+        options: The run.
 
     Returns:
-        Hexadecimal digits.
+        Whether it does, as far as the options tell.
+    """
+    try:
+        record = read_record(options.out)
+    except ValueError:
+        return False
+    if record is None or differs(record["arguments"], options):
+        return False
+    kept = (options.out / "checkpoints").glob("*")
+    return any(folder.name.isdecimal() for folder in kept)
+
+
+def differs(arguments: dict[str, Any], options: TrainOptions) -> str:
+    """Name the options in which a run differs from one on record.
+
+    Args:
+        arguments: Those of the run on record.
+        options: The run.
+
+    Returns:
+        As `differences`, but whether the files hold the same is not looked at.
+    """
+    known = {name: arguments.get(name) for name in options.identity()}
+    return differences(known, options.identity())
+
+
+def fingerprints(options: TrainOptions, series: TrafficSeries) -> dict[str, str]:
+    """SHA-256 of all that a run sees of a series, so that two are never mixed.
+
+    Args:
+        options: The run.
+        series: Its series.
+
+    Returns:
+        Hexadecimal digits, as ``data_sha256`` and, of a run that uses the road graph,
+        ``adjacency_sha256``.
     """
     digest = hashlib.sha256(repr(series.sensor_ids).encode())
     digest.update(series.values.tobytes())
     digest.update(series.missing.tobytes())
     digest.update(series.time.as_unit("ns").asi8.tobytes())
-    if series.adjacency is not None:
-        digest.update(series.adjacency.tobytes())
-    return digest.hexdigest()
+    found = {"data_sha256": digest.hexdigest()}
+    if options.model.graph == "road" and series.adjacency is not None:
+        road = hashlib.sha256(series.adjacency.tobytes())
+        found["adjacency_sha256"] = road.hexdigest()
+    return found
 
 
 def differences(old: dict, new: dict) -> str:

@@ -22,7 +22,7 @@ from models.positions import PositionKind
 # As `data.Convention` and so on: importing them would load jax, and --help is quick.
 Convention = Literal["windows", "time"]
 Scale = Literal["global", "sensor"]
-Fill = Literal["mean", "forward"]
+Fill = Literal["mean", "forward", "zero"]
 
 Steps = Annotated[int | None, tyro.conf.arg(metavar="INT")]
 _BENCHMARKS = ("metr-la", "pems-bay")
@@ -80,7 +80,8 @@ class DataOptions:
         split: All windows first, then 70/10/20 (the field's habit); or the time axis
             first, so that no window straddles two parts (the reference code's).
         scale: Mean and deviation of all sensors together, or of each sensor.
-        fill: What a missing input becomes: the training mean, or the last reading.
+        fill: What a missing input becomes: the training mean, the last reading, or a
+            speed of zero (the field's habit, and the reference code's).
         time_of_week: Whether the training part's average by time of week is an input.
     """
 
@@ -251,9 +252,10 @@ class FitOptions:
         seeds: Number of seeds, each a model of its own.
         first_seed: The first of them; the others follow it.
         seeds_at_once: Seeds trained side by side; by default all on an accelerator, one
-            after another on a CPU. Results differ by rounding at most.
-        devices: Devices that share every batch; on a CPU, its cores. Results differ by
-            rounding at most.
+            after another on a CPU. A step differs by rounding, which training
+            amplifies: to compare runs, leave it as it is.
+        devices: Devices that share every batch; on a CPU, its cores. A step differs by
+            rounding, which training amplifies.
     """
 
     epochs: int = 10

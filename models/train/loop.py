@@ -162,5 +162,7 @@ def _check_losses(
     stays = f"the checkpoint of epoch {kept} stays" if kept else "no checkpoint yet"
     raise DivergedError(
         f"the loss became {losses[row, step]} at step {step + 1} of epoch {epoch + 1} "
-        f"(seed {seeds[row]}); {stays}. A smaller --learning-rate may help."
+        f"(seed {seeds[row]}); {stays}. "
+        + ("--resume --epochs 0 tests it. " if kept else "")
+        + "A smaller --learning-rate with another --out may help."
     )

@@ -20,7 +20,7 @@ class TrainOptions:
         preset: Defaults of the options below and nothing else: a small model, or the
             paper's (width 72, 8 heads, 12 layers, batch 128, learning rate 0.001, 150
             epochs, warm-up 5; the reference's config has learning rate 0.0002, penalty
-            -0.05).
+            -0.05, and its code --split time --fill zero --graph diagonal).
         series: The data.
         model: The forecaster.
         fit: How it is trained.

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from data import Prepared
 from models.checkpoints import CheckpointFolder
 from models.state import TrainState
-from models.train.folder import differences, fingerprint, read_record
+from models.train.folder import differences, fingerprints, read_record
 from models.train.options import TrainOptions
 from models.train.setup import set_up
 from models.training import Trainer
@@ -42,7 +42,7 @@ def restore(options: TrainOptions) -> Restored:
     if record is None:
         raise ValueError(f"{options.out} is no training run: it holds no run.json.")
     setup = set_up(options)
-    asked = options.identity() | {"data_sha256": fingerprint(setup.series)}
+    asked = options.identity() | fingerprints(options, setup.series)
     if different := differences(record["arguments"], asked):
         raise ValueError(
             f"{options.out} holds a run with other arguments: {different}."
