@@ -16,6 +16,17 @@ hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("project")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the quick tests without LLVM's optimisations: most of their time.
+
+    All tests together, and the slow ones, run what users run. Read when jax first
+    computes.
+    """
+    if config.getoption("markexpr") == "not slow":
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_optimization_level=0".strip()
+
+
 @pytest.fixture
 def key(request: pytest.FixtureRequest) -> jax.Array:
     """A PRNG key of its own for each test, from its name, the same in every run."""

@@ -17,8 +17,9 @@ def environment() -> dict[str, Any]:
     import jax
 
     affinity = getattr(os, "sched_getaffinity", None)  # fewer than all, in a container
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "torch")
     return {
-        "versions": {n: _version(n) for n in ("jax", "jaxlib", "numpy", "torch")},
+        "versions": {name: _version(name) for name in names},
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": _cpu_model(),

@@ -6,16 +6,20 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64
+from jaxtyping import Float64, Int
 
 from data.freeway_demand import PER_DAY, draw_demand, draw_open_share
 from data.freeway_detectors import draw_missing, read_detectors
 from data.freeway_network import ENTRIES, Freeway, build_freeway, road_adjacency
-from data.freeway_solver import FlowState, simulate
+from data.freeway_solver import FlowState, Simulation, simulate
 from data.payne_whitham import PayneWhitham
 from data.series import TrafficSeries
 
 WARM_UP = 36  # intervals before midnight from which each day is simulated
+# Days join if all cells and queues agree to this, in veh/km per lane, km/h and veh. A
+# road that has forgotten differs by rounding, below 1e-11, and mostly not by a bit; one
+# that has not, by whole vehicles.
+JOIN = 1e-6
 MOST_MISSING = 0.9
 
 
@@ -30,7 +34,8 @@ class FreewayOptions:
         cell_km: Length of a cell of the solver in km; a whole number must fit in
             0.5 km and in ``detector_km``.
         detector_km: Distance of detectors in km.
-        demand: Factor on the number of vehicles.
+        demand: Factor on the number of vehicles. Above about 1.2 queues last through
+            nights; :func:`true_speeds` then takes longer.
         incidents_per_day: Incidents expected in a day on the whole freeway.
         noise_mph: Standard deviation of the error of a reading, in mph.
         missing_share: Share of the readings that is missing, expected.
@@ -121,8 +126,13 @@ def true_speeds(
     """Speeds at the detectors, without error.
 
     All days are simulated side by side, each from an empty road at 21 h of the day
-    before: what was on the road then has left it by midnight. It runs on the CPU, in
-    float64, so that an accelerator does not change the data.
+    before. So the last interval of a day is simulated twice: as its end, and in the
+    warm-up of the next day. If the two agree, the road has forgotten by midnight how it
+    was at 21 h, and the days join. If they do not, all days are simulated in a row: so
+    it is where a queue lasts through a night, at a ``demand`` of more than about 1.2.
+    That takes up to three times as long.
+
+    It runs on the CPU, in float64, so that an accelerator does not change the data.
 
     Args:
         physics: Parameters of the equations.
@@ -131,26 +141,45 @@ def true_speeds(
     Returns:
         Mean speed over each interval, from midnight of the first day, in km/h.
     """
-    freeway, demand, open_share = scenario
-    days = len(demand) // PER_DAY - 1
-    steps = np.arange(PER_DAY - WARM_UP, 2 * PER_DAY)
-    rows = steps[:, None] + PER_DAY * np.arange(days)
-    M, R, N = len(freeway.road.lanes), demand.shape[1], len(freeway.detector_cells)
-    empty = FlowState(
-        density=np.zeros((M, days)),
-        speed=np.full((M, days), physics.free_speed),
-        queue=np.zeros((R, days)),
-    )
+    freeway, intervals = scenario.freeway, len(scenario.demand)
+    first, midnights = PER_DAY - WARM_UP, PER_DAY * np.arange(intervals // PER_DAY - 1)
     with jax.default_device(jax.devices("cpu")[0]):
-        run = simulate(
-            physics,
-            freeway.road,
-            empty,
-            demand[rows].swapaxes(1, 2),
-            open_share[rows].swapaxes(1, 2),
-        )
+        aside = np.arange(first, 2 * PER_DAY)[:, None] + midnights
+        run = _simulate_from_empty(physics, scenario, aside)
+        if not _days_join(run):
+            in_a_row = np.arange(first, intervals)[:, None]
+            run = _simulate_from_empty(physics, scenario, in_a_row)
         speed = np.asarray(run.speed)[WARM_UP:, freeway.detector_cells]
-    return np.moveaxis(speed, 2, 0).reshape(-1, N)
+    return np.moveaxis(speed, 2, 0).reshape(-1, len(freeway.detector_cells))
+
+
+def _simulate_from_empty(
+    physics: PayneWhitham, scenario: Scenario, intervals: Int[np.ndarray, "T B"]
+) -> Simulation:
+    """Simulate B copies of an empty road, each over T intervals of the scenario."""
+    road, demand, open_share = scenario.freeway.road, *scenario[1:]
+    M, R, B = len(road.lanes), demand.shape[1], intervals.shape[1]
+    empty = FlowState(
+        density=np.zeros((M, B)),
+        speed=np.full((M, B), physics.free_speed),
+        queue=np.zeros((R, B)),
+    )
+    return simulate(
+        physics,
+        road,
+        empty,
+        demand[intervals].swapaxes(1, 2),
+        open_share[intervals].swapaxes(1, 2),
+    )
+
+
+def _days_join(run: Simulation) -> bool:
+    """Whether each day ends as the next has it after its warm-up."""
+    fields = map(np.asarray, (run.density, run.speed, run.queue))
+    return all(
+        (np.abs(field[-1, :, :-1] - field[WARM_UP - 1, :, 1:]) <= JOIN).all()
+        for field in fields
+    )
 
 
 def simulate_traffic(options: FreewayOptions | None = None) -> TrafficSeries:

@@ -63,7 +63,7 @@ def build_freeway(cell_km: float = 0.25, detector_km: float = 1.0) -> Freeway:
 
     The main road of 14 km has 3 lanes. At km 6 a branch of 4 km and 2 lanes joins, and
     5 lanes go on; at km 7 they become 4, where queues of the morning begin. At km 9,
-    15 % of the vehicles leave; at km 10 a ramp feeds in, where queues of the evening
+    15 % of the flow leaves; at km 10 a ramp feeds in, where queues of the evening
     begin. Detectors stand in the middle of each ``detector_km`` of both roads.
 
     Args:
@@ -101,7 +101,7 @@ def build_freeway(cell_km: float = 0.25, detector_km: float = 1.0) -> Freeway:
     next_cell = np.arange(1, main + branch + 1)
     next_cell[main - 1], next_cell[-1] = -1, _cells(MERGE_KM, cell_km)
     exit_share = np.zeros(main + branch)
-    exit_share[_cells(EXIT_KM, cell_km)] = EXIT_SHARE
+    exit_share[_cells(EXIT_KM, cell_km) - 1] = EXIT_SHARE  # at the end of that cell
     entry_cells = [first[entry.road] + _cells(entry.km, cell_km) for entry in ENTRIES]
     road = Road(
         cell_km=cell_km,

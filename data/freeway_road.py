@@ -23,7 +23,8 @@ class Road:
         entry_cells: Cells at which R entries feed vehicles in, shape (R,), no two
             alike: the beginnings of roads, and on-ramps.
         entry_lanes: Lanes of each entry, shape (R,).
-        exit_share: Share of the flow of each cell that leaves by an off-ramp, (M,).
+        exit_share: Share of the flow through the end of each cell that leaves there,
+            by an off-ramp, shape (M,). The rest goes on.
     """
 
     cell_km: float
@@ -79,7 +80,7 @@ class Mesh(NamedTuple):
         entry_of: The entry that feeds each cell; R where there is none.
         entry_cells: The cell of each entry.
         entry_lanes: Lanes of each entry.
-        exit_share: Share of the flow of each cell that leaves.
+        exit_share: Share of the flow through the end of each cell that leaves.
     """
 
     cell_km: Float[Array, ""]

@@ -38,6 +38,8 @@ class Simulation(NamedTuple):
             shape (T, M, B).
         entered: Vehicles that came on the road in each interval, shape (T, B).
         left: Vehicles that left it by its ends and off-ramps, shape (T, B).
+        queue: Vehicles that wait outside each entry at the end of each interval, shape
+            (T, R, B).
         final: The state at the end.
     """
 
@@ -45,6 +47,7 @@ class Simulation(NamedTuple):
     speed: Float[Array, "T M B"]
     entered: Float[Array, "T B"]
     left: Float[Array, "T B"]
+    queue: Float[Array, "T R B"]
     final: FlowState
 
 
@@ -97,16 +100,18 @@ def _advance(
     # Transport, in increments: uniform traffic stays as it is, to the bit.
     through = face_flux(physics, (density, density_next), (speed, speed_next))
     vehicles, momentum = (mesh.face_lanes * flow for flow in through)
+    exiting = mesh.exit_share * vehicles  # at the speed of the cell that they leave
+    onward, carried = vehicles - exiting, momentum - exiting * speed
     pressure = physics.sound_speed**2 * density * mesh.nozzle
     step = hours / (mesh.lanes * mesh.cell_km)
-    gain = step * (behind(vehicles).sum(1) - vehicles)
-    push = step * (behind(momentum).sum(1) - momentum + pressure)
+    gain = step * (behind(onward).sum(1) - vehicles)
+    push = step * (behind(carried).sum(1) - momentum + pressure)
     bend = (mesh.up_weight * (behind(speed) - speed[:, None])).sum(1)
     bend = physics.viscosity * (bend + speed_next - speed) / mesh.cell_km**2
     moved = density + gain
     changed = speed + (push - speed * gain) / jnp.maximum(moved, 1e-9) + hours * bend
 
-    # Ramps: vehicles join as far as there is room, and leave with the flow.
+    # On-ramps: vehicles join as far as there is room.
     room = jnp.minimum(
         physics.capacity,
         physics.wave_speed * (open_share * physics.jam_density - density),
@@ -114,16 +119,15 @@ def _advance(
     waiting = queue + hours * demand
     joining = jnp.minimum(waiting, hours * mesh.entry_lanes * jnp.maximum(room, 0))
     joined = jnp.concatenate([joining, nothing])[mesh.entry_of]
-    leaving = moved * (mesh.exit_share * hours / mesh.cell_km) * speed
-    moved = moved - leaving + joined / (mesh.lanes * mesh.cell_km)
-    ended = hours * mesh.ends * vehicles + mesh.lanes * mesh.cell_km * leaving
+    moved = moved + joined / (mesh.lanes * mesh.cell_km)
+    left = hours * jnp.where(mesh.ends > 0, vehicles, exiting)
 
     # Drivers adapt: the exact solution at fixed density. None reverses or speeds.
     wanted = equilibrium_speed(physics, moved / open_share)
     kept = jnp.exp(-hours / physics.relaxation_hours)
     adapted = jnp.clip(wanted + (changed - wanted) * kept, 0, physics.free_speed)
     state = FlowState(moved, adapted, waiting - joining)
-    return state, joining.sum(0), ended.sum(0)
+    return state, joining.sum(0), left.sum(0)
 
 
 @functools.partial(jax.jit, static_argnames=("physics", "steps"))
@@ -153,11 +157,11 @@ def _run(
         density, distance, speed, entered, left = sums
         busy = density > 0
         speed = jnp.where(busy, distance / jnp.where(busy, density, 1), speed / steps)
-        return state, (density / steps, speed, entered, left)
+        return state, (density / steps, speed, entered, left, state.queue)
 
     final, fields = jax.lax.scan(one_interval, start, (demand, open_share))
-    density, speed, entered, left = fields
-    return Simulation(density, speed, entered, left, final)
+    density, speed, entered, left, queue = fields
+    return Simulation(density, speed, entered, left, queue, final)
 
 
 def simulate(
@@ -175,7 +179,9 @@ def simulate(
     A step moves vehicles and momentum by the fluxes of `face_flux` (finite volumes;
     where lanes end, with the push of a narrowing channel), then lets ramps feed, then
     relaxes to the equilibrium speed, exactly at fixed density. It is of first order in
-    space and time. For each copy, to rounding,
+    space and time. An off-ramp takes its share of the flow through the end of its cell,
+    at the speed of that cell; the rest goes on. A queue beyond it holds up both. For
+    each copy, to rounding,
 
     .. math:: \sum_m \ell_m \rho_m \Delta x \Big|_{end}
         - \sum_m \ell_m \rho_m \Delta x \Big|_{start} = entered - left

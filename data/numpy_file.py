@@ -4,6 +4,7 @@ import io
 import math
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,7 @@ _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+_HEAD = 2**16  # bytes that hold any header that NumPy takes
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -25,12 +27,13 @@ def read_npy(path: Path) -> np.ndarray:
         The array, in the type it was stored in.
 
     Raises:
-        ValueError: If the file is too large, truncated, or holds anything but numbers;
-            the message names it.
+        ValueError: If the file is too large, truncated, or holds anything but numbers,
+            or its array would be too large as float64; the message names it.
     """
     try:
-        _check_size(path.stat().st_size)
-        return _parse(path.read_bytes())
+        with path.open("rb") as file:
+            header = _check_header(file.read(_HEAD), path.stat().st_size)
+        return _parse(path.read_bytes(), header)
     except ValueError as error:
         raise ValueError(f"{path} is refused as .npy: {error}") from error
 
@@ -47,7 +50,8 @@ def read_npz(path: Path, key: str) -> np.ndarray:
 
     Raises:
         ValueError: If the archive is damaged or has no such array, or the array is too
-            large, truncated, or of anything but numbers; the message names the file.
+            large, as stored or as float64, truncated, or of anything but numbers; the
+            message names the file.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -56,20 +60,27 @@ def read_npz(path: Path, key: str) -> np.ndarray:
                 shown = [name[:40] for name in sorted(names)[:5]]
                 raise ValueError(f"it must hold an array {key!r}, got {shown}.")
             member = archive.infolist()[names.index(key)]
-            _check_size(member.file_size)
-            return _parse(archive.read(member))
+            with archive.open(member) as file:
+                header = _check_header(file.read(_HEAD), member.file_size)
+            return _parse(archive.read(member), header)
     except Exception as error:  # a damaged archive can raise nearly anything
         raise ValueError(f"{path} is refused as .npz: {error}") from error
 
 
-def _check_size(size: int) -> None:
+class _Header(NamedTuple):
+    """What an array claims to be, and where its numbers begin."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+    offset: int
+
+
+def _check_header(head: bytes, size: int) -> _Header:
+    """Refuse an array by its first bytes; ``numpy.load`` would first believe them."""
     if size > MAX_BYTES:
         raise ValueError(f"its array must have at most {MAX_BYTES} bytes, got {size}.")
-
-
-def _parse(raw: bytes) -> np.ndarray:
-    """The array in these bytes; ``numpy.load`` would first believe the header."""
-    stream = io.BytesIO(raw)
+    stream = io.BytesIO(head)
     try:
         version = np.lib.format.read_magic(stream)
         shape, fortran, dtype = _HEADERS[version](stream)
@@ -77,11 +88,22 @@ def _parse(raw: bytes) -> np.ndarray:
         raise ValueError(f"it has no header of a plain array: {error}.") from error
     if dtype.kind not in "fiu":
         raise ValueError(f"it must hold numbers, got {dtype}.")
-    there = len(raw) - stream.tell()
-    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != there:
+    there = size - stream.tell()
+    numbers = math.prod(shape)
+    if min(shape, default=0) < 0 or numbers * dtype.itemsize != there:
         raise ValueError(
             f"an array of shape {shape} and type {dtype} needs "
-            f"{math.prod(shape) * dtype.itemsize} bytes, got {there}."
+            f"{numbers * dtype.itemsize} bytes, got {there}."
         )
-    flat = np.frombuffer(raw[stream.tell() :], dtype)
-    return flat.reshape(shape, order="F" if fortran else "C")
+    if 8 * numbers > MAX_BYTES:
+        raise ValueError(
+            f"an array of shape {shape} takes {8 * numbers} bytes as float64, "
+            f"at most {MAX_BYTES} are read."
+        )
+    return _Header(shape, fortran, dtype, stream.tell())
+
+
+def _parse(raw: bytes, header: _Header) -> np.ndarray:
+    """The array in these bytes, without a copy."""
+    flat = np.frombuffer(raw, header.dtype, offset=header.offset)
+    return flat.reshape(header.shape, order="F" if header.fortran else "C")

@@ -11,6 +11,7 @@ does run those. So a pickle with names is rehearsed, with a stand-in for each ad
 name that can be called and nothing else; one that is no whole pickle is refused.
 """
 
+import math
 from collections.abc import Iterator
 
 import h5py
@@ -82,19 +83,22 @@ def check_hdf(file: h5py.File) -> None:
 
     Raises:
         ValueError: If it has a link that is not a hard one, a data set that is neither
-            numbers nor fixed-length strings, stored elsewhere or too large, or an
-            attribute pickle that is not one of pandas' offsets.
+            numbers nor fixed-length strings, stored elsewhere or, as float64, too
+            large, or an attribute pickle that is not one of pandas' offsets.
     """
     total = 0
     for place, node in _nodes(file):
         _check_attributes(place, node)
         if isinstance(node, h5py.Dataset):
             _check_dataset(place, node)
-            total += node.nbytes
+            size = math.prod(node.shape) * max(8, node.dtype.itemsize)
+            if (total := total + size) > MAX_BYTES:
+                raise ValueError(
+                    f"{place!r} of shape {node.shape} takes {size} bytes as float64, "
+                    f"and the data sets so far {total}; at most {MAX_BYTES} are read."
+                )
         elif not isinstance(node, h5py.Group):
             raise ValueError(f"{place!r} must be a group or a data set.")
-        if total > MAX_BYTES:
-            raise ValueError(f"its data sets must hold at most {MAX_BYTES} bytes.")
 
 
 def _nodes(file: h5py.File) -> Iterator[tuple[str, h5py.HLObject]]:
@@ -133,7 +137,7 @@ def _check_dataset(place: str, node: h5py.Dataset) -> None:
         raise ValueError(f"{place!r} must be stored in the file itself.")
     if node.shape is None:
         raise ValueError(f"{place!r} must have a shape, got an empty data space.")
-    if node.size and not node.id.get_storage_size():
+    if math.prod(node.shape) and not node.id.get_storage_size():
         raise ValueError(f"{place!r} has shape {node.shape}, but nothing is stored.")
 
 

@@ -1,4 +1,4 @@
-"""The forecasters; so far the position encodings of their inputs."""
+"""The forecasters; ``python -m models.train`` trains them."""
 
 from models.positions import PositionKind, frequencies, position_encoding
 

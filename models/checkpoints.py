@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -119,14 +120,15 @@ class CheckpointFolder:
 
 @contextlib.contextmanager
 def _errors_not_logged() -> Iterator[None]:
-    """What is raised is not printed with all its calls as well.
+    """What is raised is not printed with all its calls as well, by any thread.
 
     Yields:
         Nothing.
     """
     logger = logging.getLogger("absl")
     before, logger.disabled = logger.disabled, True
+    hook, threading.excepthook = threading.excepthook, lambda _: None
     try:
         yield
     finally:
-        logger.disabled = before
+        logger.disabled, threading.excepthook = before, hook

@@ -2,12 +2,13 @@
 
 import io
 import os
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
 
-from data import load_file
+from data import load_file, numpy_file
 
 # --- .csv ---------------------------------------------------------------------------
 
@@ -71,10 +72,10 @@ class Run:
         return os.mkdir, ("ran",)
 
 
-def claim(shape):
-    """An ``.npy`` file of 4 numbers that claims to have another shape."""
+def claim(shape, descr="<f8"):
+    """An ``.npy`` file of 32 bytes that claims to have another shape."""
     stream = io.BytesIO()
-    header = {"descr": "<f8", "fortran_order": False, "shape": shape}
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(stream, header)
     return stream.getvalue() + bytes(32)
 
@@ -146,6 +147,45 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
     path.write_bytes(raw.replace(size, (2**30 + 1).to_bytes(4, "little")))
     with pytest.raises(ValueError, match="at most 1073741824 bytes, got 1073741825"):
         load_file(path)
+
+
+def test_small_numbers_that_are_large_as_float64_are_refused_unread(tmp_path):
+    path = tmp_path / "city.npz"
+    shape = (2**20, 2**7 + 1)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("data.npy", "w") as member:
+            member.write(claim(shape, "|i1")[:-32])
+            for _ in range(shape[1]):
+                member.write(bytes(2**20))
+    assert path.stat().st_size < 150_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            ValueError,
+            match=r"city\.npz .* shape \(1048576, 129\) takes 1082130432 bytes as "
+            "float64, at most 1073741824 are read",
+        ):
+            load_file(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("dtype", ["i1", "f4"])
+def test_the_limit_is_on_the_numbers_as_float64(tmp_path, monkeypatch, dtype):
+    monkeypatch.setattr(numpy_file, "MAX_BYTES", 8 * 1024)
+    fits, large = np.ones((8, 128), dtype), np.ones((1, 1025), dtype)
+    path = tmp_path / "city.npz"
+    np.savez(path, fits=fits, large=large)
+    np.testing.assert_array_equal(numpy_file.read_npz(path, "fits"), fits)
+    rule = r"shape \(1, 1025\) takes 8200 bytes as float64, at most 8192 are read"
+    with pytest.raises(ValueError, match=rf"city\.npz .*{rule}"):
+        numpy_file.read_npz(path, "large")
+    np.save(tmp_path / "fits.npy", fits)
+    np.save(tmp_path / "large.npy", large)
+    np.testing.assert_array_equal(numpy_file.read_npy(tmp_path / "fits.npy"), fits)
+    with pytest.raises(ValueError, match=rf"large\.npy .*{rule}"):
+        numpy_file.read_npy(tmp_path / "large.npy")
 
 
 def test_a_file_of_no_known_kind_or_that_is_not_there_is_refused(tmp_path):

@@ -195,19 +195,24 @@ def test_the_chosen_step_is_stable_and_twice_that_is_not():
 
 
 @settings(max_examples=30)
-@given(st.integers(0, 2**32 - 1), st.booleans(), st.floats(0.5, 3))
-def test_vehicles_are_conserved_and_neither_negative_nor_backward(seed, ring, wild):
+@given(st.integers(0, 2**32 - 1), st.booleans(), st.booleans(), st.floats(0.5, 3))
+def test_vehicles_are_conserved_and_neither_negative_nor_backward(
+    seed, ring, exits, wild
+):
     rng = np.random.default_rng(seed)
     density = np.minimum(140, 140 * rng.random(30) ** wild * (rng.random(30) < 0.8))
     speed = 108 * rng.random(30)
     road = straight(30, 7.5, ring=ring, lanes=rng.integers(1, 5, 30).astype(float))
+    if exits:
+        leaving = np.where(rng.random(30) < 0.3, 0.99 * rng.random(30), 0)
+        road = dataclasses.replace(road, exit_share=leaving)
     share = np.where(rng.random((3, 30)) < 0.2, 0.3, 1.0)
     run = drive(road, density, speed, 3, 3000 * rng.random(1), share)
     change = on_road(road, run.final.density) - on_road(road, density)
     entered, left = float(run.entered.sum()), float(run.left.sum())
     scale = on_road(road, density) + entered
     assert change == pytest.approx(entered - left, abs=1e-12 * scale + 1e-12)
-    if ring:
+    if ring and not exits:
         assert entered == left == 0
     for state in (run, run.final):
         assert np.asarray(state.density).min() >= 0

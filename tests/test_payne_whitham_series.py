@@ -111,20 +111,6 @@ def test_queues_grow_against_the_traffic_from_detector_to_detector(quiet):
     assert (np.diff(begins[reached], axis=1) > 0).all()
 
 
-def test_days_simulated_side_by_side_join_as_if_in_a_row(quiet):
-    scenario, _ = quiet
-    freeway, demand, open_share = scenario
-    road, steps = freeway.road, slice(288 - 36, 3 * 288)
-    M, R = len(road.lanes), demand.shape[1]
-    start = FlowState(np.zeros((M, 1)), np.full((M, 1), 108.0), np.zeros((R, 1)))
-    wanted, share = (part[steps, :, None] for part in (demand, open_share))
-    run = simulate(PayneWhitham(), road, start, wanted, share)
-    in_a_row = np.asarray(run.speed)[36:, freeway.detector_cells, 0]
-    two = Scenario(freeway, demand[: 3 * 288], open_share[: 3 * 288])
-    aside = true_speeds(PayneWhitham(), two)
-    np.testing.assert_allclose(aside, in_a_row, rtol=0, atol=1e-6)
-
-
 def test_an_incident_slows_those_behind_it(quiet):
     scenario, mph = quiet
     freeway, demand, _ = scenario

@@ -65,6 +65,22 @@ def test_the_mask_leaves_nothing_of_the_diagonal():
     np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-12)
 
 
+def test_a_penalty_keeps_its_size_beside_scores_in_bfloat16():
+    odds = {}
+    for regularizer in ("none", "penalty"):
+        temporal = TemporalConfig(heads=H, regularizer=regularizer, penalty=-0.1)
+        mix = build(small(temporal, precision="bfloat16")).temporal[0].mix
+        with jax.enable_x64(False):
+            weights = mix.attention(jnp.asarray(X, jnp.float32))
+        diagonal = np.asarray(weights, np.float64)[..., STEPS, STEPS]
+        assert np.abs(np.asarray(weights).sum(-1) - 1).max() < 1e-6
+        odds[regularizer] = diagonal / np.maximum(1 - diagonal, 1e-9)
+    usual = (odds["none"] > 1e-3) & (odds["none"] < 1e3)
+    assert usual.sum() > 50
+    change = np.log(odds["penalty"][usual] / odds["none"][usual])
+    np.testing.assert_allclose(change, -0.1, atol=1e-3)  # not rounded
+
+
 @pytest.mark.parametrize("penalty", [-0.1, -3.0, 2.0])
 def test_a_penalty_multiplies_the_odds_of_the_diagonal(penalty):
     plain = attention_layer("none")

@@ -219,7 +219,9 @@ def test_a_table_says_data_split_seeds_epochs_parameters_and_device(out):
     )  # the made-up runs stopped early
     assert "25,001; (b) No regularization, graph diagonal: 24,000." in text
     assert "Device: 2 cores of Abacus 9, NVIDIA H100." in text
-    assert "All rows: width 32, time of week no, epochs 30, batch size 32." in text
+    assert (
+        "All trained rows: width 32, time of week no, epochs 30, batch size 32." in text
+    )
     assert "graph full, stack time-and-space, layers 2, heads 4" in text
     assert "anywhere" not in text
 

@@ -12,13 +12,13 @@ import pytest
 
 import models.train.loop
 from analysis.runs import IncompleteRunError, read_run
+from tests import train_runs
 from tests.train_runs import (
     EPOCHS,
-    as_on_the_command_line,
+    RESUME,
     contents,
     finished,
     kept,
-    made,
     refusal,
     same,
     train,
@@ -26,26 +26,8 @@ from tests.train_runs import (
 
 pytestmark = pytest.mark.slow  # seconds of compiling each
 
-RESUME = (*EPOCHS, "--resume")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def command_line():
-    """All of this module as users have it."""
-    with as_on_the_command_line():
-        yield
-
-
-@pytest.fixture(scope="module")
-def like():
-    """A state of the same model."""
-    return made().trainer.init([0, 1])
-
-
-@pytest.fixture
-def often(monkeypatch):
-    """A checkpoint after every epoch."""
-    monkeypatch.setattr(models.train.loop, "_CHECKPOINT_SECONDS", 0)
+command_line, like = train_runs.command_line, train_runs.like
+often = train_runs.often
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_says_where(

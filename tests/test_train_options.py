@@ -65,11 +65,12 @@ OTHER = {
     **{"epochs": 4, "steps_per_epoch": 9, "batch_size": 8, "learning_rate": 0.1},
     **{"warmup": 0, "weight_decay": 0.0, "patience": 3, "seeds": 3, "first_seed": 1},
 }
-WITH = {"penalty": -0.3, "diagonal_dropout": 0.4, "taps": 3}
+WITH = {"penalty": -0.3, "diagonal_dropout": 0.4, "taps": 3, "start": "2024-02-02"}
 NEEDS = {
     "penalty": ("--regularizer", "penalty"),
     "diagonal_dropout": ("--regularizer", "dropout"),
     "taps": ("--model", "convolution"),
+    "start": ("--dataset", "city.csv"),
 }
 NO_MATTER = {
     **{"preset": None, "data": None, "adjacency": None, "seeds_at_once": 2},
@@ -172,6 +173,10 @@ def test_the_cores_of_a_cpu_become_devices_unless_the_user_said_how(
         (
             ("--dataset", "city.csv", "--days", 3),
             "--days needs --dataset payne-whitham",
+        ),
+        (
+            ("--dataset", "payne-whitham", "--start", "2024-01-01"),
+            "--start needs a --dataset that is a file, got 'payne-whitham'",
         ),
         (("--adjacency", "a.npy"), "--adjacency needs --graph road, got 'full'"),
         (("--window", 0), "--window must be at least 1, got 0"),

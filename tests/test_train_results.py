@@ -20,9 +20,11 @@ from models.train.folder import RunFolder
 from models.train.loop import Progress, fit
 from models.train.printing import epoch_line, epoch_report
 from models.train.restore import restore
+from tests import train_runs
 from tests.train_runs import (
+    CHANCES,
     EPOCHS,
-    as_on_the_command_line,
+    LENGTH,
     finished,
     in_its_own_process,
     made,
@@ -32,12 +34,7 @@ from tests.train_runs import (
     walk,
 )
 
-
-@pytest.fixture(scope="module", autouse=True)
-def command_line():
-    """All of this module as users have it."""
-    with as_on_the_command_line():
-        yield
+command_line = train_runs.command_line
 
 
 # --- results ------------------------------------------------------------------------
@@ -79,20 +76,21 @@ def test_a_run_is_read_as_the_tables_want_it():
 
 @pytest.mark.slow
 def test_two_runs_make_a_table(tmp_path):
-    out = tmp_path / "penalty"
-    assert train(out, *EPOCHS, "--regularizer", "penalty") == 0
+    out = tmp_path / "plain"
+    assert train(out, *LENGTH, "--dropout", 0.2) == 0
     words = [str(finished()), str(out), "--out", str(tmp_path / "tables")]
     assert analysis.tables.main(words) == 0
     text = (tmp_path / "tables" / "table-4-3.md").read_text()
     assert "(b) No regularization" in text
-    assert "(e) Diagonal penalty" in text
+    assert "(d) Diagonal dropout" in text
     rows: pd.DataFrame = pd.read_csv(tmp_path / "tables" / "table-4-3.csv")
     assert not rows.empty
 
 
 def test_the_best_weights_are_tested_and_a_stopped_seed_has_no_more_rows(tmp_path):
     out = tmp_path / "out"
-    asked = ("--epochs", 40, "--seeds", 2, "--patience", 2, "--learning-rate", 0.3)
+    asked = (*CHANCES, "--epochs", 40, "--seeds", 2)
+    asked += ("--patience", 2, "--learning-rate", 0.3)
     assert train(out, *asked) == 0
     rows, patience = metrics(out), 2
     assert rows["epoch"].max() < 40
@@ -129,7 +127,7 @@ def test_a_run_read_back_must_be_the_one_asked_for(tmp_path):
 @pytest.mark.slow
 def test_the_first_seed_names_the_seeds(tmp_path):
     out = tmp_path / "out"
-    assert train(out, "--epochs", 4, "--seeds", 2, "--first-seed", 1) == 0
+    assert train(out, *EPOCHS, "--first-seed", 1) == 0
     assert read_run(out).seeds == (1, 2)
     pairs = [
         (metrics(out), metrics(finished())),
@@ -157,8 +155,9 @@ def test_nothing_is_compiled_and_no_memory_taken_after_the_first_epochs(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr("models.train.loop._CHECKPOINT_SECONDS", 0)
-    asked = options("--epochs", 12, "--seeds", 2, out=tmp_path / "out")
-    series, prepared, trainer = made("--epochs", 12, "--seeds", 2)
+    words = ("--epochs", 12, "--seeds", 2)
+    asked = options(*CHANCES, *words, out=tmp_path / "out")
+    series, prepared, trainer = made(*words)
     compiled, seen = [], []
 
     def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:

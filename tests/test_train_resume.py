@@ -10,40 +10,22 @@ import pytest
 import models.train.loop
 from analysis.runs import IncompleteRunError, read_run
 from models.training import Trainer
+from tests import train_runs
 from tests.train_runs import (
     EPOCHS,
-    as_on_the_command_line,
+    RESUME,
     contents,
     finished,
     in_its_own_process,
     kept,
-    made,
     refusal,
     same,
     train,
 )
 
+command_line, like = train_runs.command_line, train_runs.like
+often = train_runs.often
 OFTEN = "import models.train.loop as loop; loop._CHECKPOINT_SECONDS = 0"
-RESUME = (*EPOCHS, "--resume")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def command_line():
-    """All of this module as users have it."""
-    with as_on_the_command_line():
-        yield
-
-
-@pytest.fixture(scope="module")
-def like():
-    """A state of the same model."""
-    return made().trainer.init([0, 1])
-
-
-@pytest.fixture
-def often(monkeypatch):
-    """A checkpoint after every epoch."""
-    monkeypatch.setattr(models.train.loop, "_CHECKPOINT_SECONDS", 0)
 
 
 @pytest.fixture(scope="module")

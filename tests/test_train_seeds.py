@@ -6,21 +6,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
-from data import prepare
+import models.train.setup
+from data import TrafficSeries
+from data.splits import split_windows
 from models.state import Recipe, TrainState, stop_early
 from models.train.loop import validation_mae
 from models.train.setup import Setup
-from models.training import Trainer
-from tests.train_runs import as_on_the_command_line, made, one_of, walk
+from tests import train_runs
+from tests.train_runs import compiles_fast, made, one_of, walk
 
-
-@pytest.fixture(scope="module", autouse=True)
-def command_line():
-    """All of this module as users have it."""
-    with as_on_the_command_line():
-        yield
+command_line = train_runs.command_line
 
 
 class Trained(NamedTuple):
@@ -54,6 +52,10 @@ def side_by_side():
     return trained([0, 1], at_once=2)
 
 
+BOTH = ["in_turn", pytest.param("side_by_side", marks=pytest.mark.slow)]
+
+
+@pytest.mark.slow
 def test_a_seed_trained_alone_is_the_same_to_the_last_bit(in_turn):
     alone = trained([1])
     assert (alone.losses[0] == in_turn.losses[1]).all()
@@ -62,6 +64,7 @@ def test_a_seed_trained_alone_is_the_same_to_the_last_bit(in_turn):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_are_those_in_turn_up_to_rounding(in_turn, side_by_side):
     np.testing.assert_allclose(side_by_side.losses, in_turn.losses, rtol=1e-5)
     weights = [
@@ -85,7 +88,20 @@ def test_seeds_differ_in_weights_and_shuffles(in_turn):
     assert any((part[0] != part[1]).all() for part in drawn)
 
 
-@pytest.mark.parametrize("how", ["in_turn", "side_by_side"])
+@pytest.mark.parametrize("how", BOTH)
+def test_every_step_of_every_epoch_and_seed_draws_its_own_dropout(request, how):
+    _, _, (_, prepared, trainer) = request.getfixturevalue(how)
+    same = np.full_like(prepared.split.train, 7)  # one window all the time,
+    state, losses = trainer.init([0, 1]), []
+    alike = jax.tree.map(lambda w: jnp.stack([w[0], w[0]]), state.params)
+    state = trainer.put(state._replace(params=alike))
+    for _ in range(2):
+        state, of_epoch = trainer.epoch(state, same, 0.0)  # and the same weights
+        losses.append(np.asarray(of_epoch))
+    assert len(np.unique(losses)) == 2 * 2 * 4
+
+
+@pytest.mark.parametrize("how", BOTH)
 def test_a_seed_that_has_stopped_is_frozen_to_the_last_bit(request, how):
     before, _, (_, prepared, trainer) = request.getfixturevalue(how)
     state = jax.tree.map(jnp.copy, before)  # what is passed to an epoch is used up
@@ -147,15 +163,17 @@ def test_a_seed_stops_after_patience_and_keeps_its_best_weights(maes, best, stop
 # --- no leak ------------------------------------------------------------------------
 
 
-def numbers_of(setup, series):
-    """Losses of an epoch, then validation MAE and test errors, on another series."""
-    prepared = prepare(series, window=4, horizon=3)
-    like, split = setup.trainer, prepared.split
-    trainer = Trainer(like.config, like.recipe, prepared.arrays, prepared.scaler)
-    state, losses = trainer.epoch(trainer.init([0, 1]), split.train, 0.01)
-    mae = validation_mae(trainer, state.params, split.validation)
-    test = trainer.evaluate(state.params, split.test)
-    return np.asarray(losses), mae, test.absolute
+def recurring() -> TrafficSeries:
+    """Seven weeks of four readings a day; a sensor is silent where each part ends."""
+    series, missing = walk(), walk().missing.copy()
+    for part in split_windows(len(series.time), 4, 3):
+        missing[part[-1] - 3 : part[-1] + 4 + 3, 0] = True
+    return dataclasses.replace(
+        series,
+        values=np.where(missing, 0.0, series.values),
+        missing=missing,
+        time=pd.date_range("2024-01-01", periods=len(series.time), freq="6h"),
+    )
 
 
 def doubled(series, first):
@@ -166,14 +184,29 @@ def doubled(series, first):
 
 
 @pytest.mark.slow
-def test_no_number_of_training_or_validation_depends_on_later_rows(in_turn):
-    setup, series = in_turn.setup, walk()
-    train, validation, _ = setup.prepared.split
-    losses, mae, test = numbers_of(setup, series)
-    changed = numbers_of(setup, doubled(series, validation[-1] + 4 + 3))
-    np.testing.assert_array_equal(changed[0], losses)
-    np.testing.assert_array_equal(changed[1], mae)
-    assert np.all(changed[2] != test)  # the change is seen where it may be
-    changed = numbers_of(setup, doubled(series, train[-1] + 4 + 3))
-    np.testing.assert_array_equal(changed[0], losses)
-    assert np.all(changed[1] != mae)
+@pytest.mark.parametrize(
+    "choices", [("--time-of-week",), ("--scale", "global", "--fill", "mean")]
+)
+def test_no_number_of_training_or_validation_depends_on_later_rows(
+    monkeypatch, choices
+):
+    def numbers_of(series):
+        """Losses of an epoch over all windows, validation MAE and test errors."""
+        monkeypatch.setattr(models.train.setup, "load_series", lambda options: series)
+        _, prepared, trainer = made("--steps-per-epoch", 8, *choices)
+        state, losses = trainer.epoch(trainer.init([0]), prepared.split.train, 0.01)
+        mae = validation_mae(trainer, state.params, prepared.split.validation)
+        test = trainer.evaluate(state.params, prepared.split.test)
+        return np.asarray(losses), mae, test.absolute
+
+    series = recurring()
+    train, validation, _ = split_windows(len(series.time), 4, 3)
+    with compiles_fast():
+        losses, mae, test = numbers_of(series)
+        untested = numbers_of(doubled(series, validation[-1] + 4 + 3))
+        untrained = numbers_of(doubled(series, train[-1] + 4 + 3))
+    np.testing.assert_array_equal(untested[0], losses)
+    np.testing.assert_array_equal(untested[1], mae)
+    assert np.all(untested[2] != test)  # the change is seen where it may be
+    np.testing.assert_array_equal(untrained[0], losses)
+    assert np.all(untrained[1] != mae)

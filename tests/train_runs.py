@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+import models.train.loop
 from analysis.runs import read_run
 from data import TrafficSeries
 from models.checkpoints import CheckpointFolder
@@ -34,6 +35,11 @@ SIZES = (
     *("--window", "4", "--horizon", "3", "--layers", "1", "--width", "4"),
     *("--heads", "2", "--batch-size", "16", "--steps-per-epoch", "4"),
 )
+# Runs that must agree are to draw their random numbers alike, so that there are some.
+CHANCES = ("--dropout", 0.2, "--regularizer", "dropout", "--diagonal-dropout", 0.3)
+LENGTH = ("--epochs", 4, "--seeds", 2, "--predictions")
+EPOCHS = (*LENGTH, *CHANCES)
+RESUME = (*EPOCHS, "--resume")
 STEPS, NODES = 200, 3
 
 
@@ -54,6 +60,20 @@ def _remembering() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
+def compiles_fast() -> Iterator[None]:
+    """Compile in half the time, to slower programs.
+
+    Yields:
+        Nothing.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+
+
+@contextlib.contextmanager
 def as_on_the_command_line() -> Iterator[None]:
     """Float32 as users have it, and no program is compiled twice in a session.
 
@@ -71,6 +91,32 @@ def as_on_the_command_line() -> Iterator[None]:
         for name, value in before.items():
             jax.config.update(name, value)
         compilation_cache.reset_cache()
+
+
+# A module has these where it says so: ``command_line = train_runs.command_line``.
+
+
+@pytest.fixture(scope="module", autouse=True)
+def command_line() -> Iterator[None]:
+    """All of a module as users have it.
+
+    Yields:
+        Nothing.
+    """
+    with as_on_the_command_line():
+        yield
+
+
+@pytest.fixture(scope="module")
+def like() -> TrainState:
+    """A state of the same model."""
+    return made().trainer.init([0, 1])
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint after every epoch."""
+    monkeypatch.setattr(models.train.loop, "_CHECKPOINT_SECONDS", 0)
 
 
 def walk(seed: int = 0, steps: int = STEPS) -> TrafficSeries:
@@ -116,8 +162,8 @@ def options(*more: object, out: Path = Path("anywhere")) -> TrainOptions:
 
 
 def made(*more: object) -> Setup:
-    """The data and the model of a small run."""
-    return set_up(options(*more))
+    """The data and the model of a small run with dropout."""
+    return set_up(options(*CHANCES, *more))
 
 
 def train(out: Path, *more: object) -> int:
@@ -135,9 +181,6 @@ def refusal(capsys: pytest.CaptureFixture, out: Path, *more: object):
     said = capsys.readouterr().err
     assert "Traceback" not in said
     return status, " ".join(said.replace("│", " ").split())
-
-
-EPOCHS = ("--epochs", 4, "--seeds", 2, "--predictions")
 
 
 @functools.cache

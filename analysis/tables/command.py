@@ -101,6 +101,7 @@ def run(options: TableOptions) -> int:
     from analysis.tables.printing import show
     from analysis.tables.results import collect
     from analysis.tables.variants import group_runs, telling_settings
+    from data.whole_files import write_whole
 
     runs, left_out = _read(options)
     groups = group_runs(runs)
@@ -126,7 +127,7 @@ def run(options: TableOptions) -> int:
             "csv": rows.to_csv(index=False),
         }
         for ending, text in texts.items():
-            (options.out / f"{stem}.{ending}").write_text(text, encoding="utf-8")
+            write_whole(options.out / f"{stem}.{ending}", text)
         console.print(
             f"wrote {stem}.md, .tex and .csv to {options.out}",
             soft_wrap=True,

@@ -66,6 +66,11 @@ def notes_of(
     ]
     notes += _seed_notes(results)
     notes += _difference_notes(results, len(horizons))
+    if "ridge" in set(results.rows["variant"]):
+        notes.append(
+            "The ridge reads the average by time of week besides the window, whether "
+            "or not the trained rows do."
+        )
     notes += [f"Epochs: {_epochs(results.runs)}. {_sizes(results)}"]
     devices = dict.fromkeys(run.device for run in results.runs)
     notes += [f"Device: {', '.join(devices)}.", *_settings(results)]
@@ -173,7 +178,7 @@ def _settings(results: Results) -> list[str]:
     strengths = dict(v.strength for v in results.variants.values() if v.strength)
     notes = []
     if rest:
-        notes.append(f"All rows: {settings_in_words(rest)}.")
+        notes.append(f"All trained rows: {settings_in_words(rest)}.")
     if main or strengths:
         said = settings_in_words(main | strengths)
         notes.append(f"Unless a row says otherwise: {said}.")

@@ -69,11 +69,14 @@ class DataOptions:
 
     Attributes:
         dataset: "payne-whitham" (simulated, needs no file), "metr-la", "pems-bay", or
-            the path of an .h5, .npz or .csv file.
+            the path of an .h5, .npz or .csv file of speeds in mph (of an .npz the first
+            feature).
         data: Folder of the files of metr-la or pems-bay. A run that goes on compares
             what is in the files, not where they are.
         adjacency: The road graph for --graph road, as .pkl, .npy or .csv, where the
             data set brings none or another one is wanted. Likewise compared by content.
+        start: Time of the first row of a file without time stamps, as "2024-01-01
+            06:00"; by default that Monday's midnight. Its rows are 5 minutes apart.
         days: Days that are simulated (payne-whitham only; 35 by default).
         window: Time steps T a forecast reads.
         horizon: Time steps H it forecasts.
@@ -88,6 +91,7 @@ class DataOptions:
     dataset: str = "payne-whitham"
     data: Path | None = None
     adjacency: Path | None = None
+    start: str | None = None
     days: int | None = None
     window: int = 12
     horizon: int = 12
@@ -123,6 +127,10 @@ class DataOptions:
             raise ValueError(
                 f"--days needs --dataset payne-whitham, got {self.dataset!r}."
             )
+        if self.start is not None and (simulated or benchmark):
+            raise ValueError(
+                f"--start needs a --dataset that is a file, got {self.dataset!r}."
+            )
         check_at_least(self, 1, "days", "window", "horizon")
 
 
@@ -145,7 +153,8 @@ class ModelOptions:
         layers: Temporal layers, and as many graph layers.
         width: Model width D.
         heads: Attention heads; attention takes 4 where this is not given (the paper 8).
-        taps: Time steps a convolution sees; it takes 2 where this is not given.
+        taps: Time steps a convolution sees; it takes 2 where this is not given, and L
+            layers of it see L (taps - 1) + 1 of the window before the head.
         position: Position encoding added to the inputs.
         dropout: Chance that a unit is dropped in training.
         precision: What matrix products are computed in; parameters are float32.

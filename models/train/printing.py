@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 from data import Prepared
+from models.baselines import Ridge, baselines, ridge_bytes
+from models.schedule import learning_rate
 from models.train.folder import RunFolder
 from models.train.loop import Progress
 from models.train.options import TrainOptions
@@ -60,6 +62,8 @@ def announce(
         f"{fitting.epochs} epoch(s) of {steps} steps of {fitting.batch_size} windows, "
         f"{fitting.seeds} seed(s)"
     )
+    for note in remarks(options, prepared):
+        console.print(f"note: {note}", soft_wrap=True)
     found = environment() | {
         "matmul_precision": {
             "training": getattr(jax.config, "jax_default_matmul_precision", None)
@@ -76,8 +80,66 @@ def announce(
         "device": found.pop("device"),
         "versions": found.pop("versions"),
         "environment": found,
+        "preset": options.preset,
+        "devices": fitting.devices,
+        "seeds_at_once": fitting.seeds_at_once,  # None: see models.seeds.over_seeds
+        "gaps": time_gaps(prepared)[0],
     }
     folder.save()
+
+
+def remarks(options: TrainOptions, prepared: Prepared) -> list[str]:
+    """What may surprise whoever reads the numbers of a run.
+
+    Args:
+        options: The run.
+        prepared: The data.
+
+    Returns:
+        Sentences.
+    """
+    fitting, said = options.fit, []
+    windows = len(prepared.split.train)
+    count, longest = time_gaps(prepared)
+    if count:
+        said.append(
+            f"the time axis has {count} gap(s), the longest of {longest}; windows "
+            "reach across as if the steps were neighbours."
+        )
+    if 0 < fitting.epochs <= fitting.warmup:
+        peak = learning_rate(
+            fitting.epochs - 1, fitting.epochs, peak=1.0, warmup=fitting.warmup
+        )
+        said.append(
+            f"--warmup {fitting.warmup} is not over after --epochs {fitting.epochs}: "
+            f"the rate ends at {peak:.2g} of --learning-rate."
+        )
+    every = windows // fitting.batch_size
+    if fitting.steps_per_epoch is not None and fitting.steps_per_epoch > every:
+        said.append(
+            f"--steps-per-epoch {fitting.steps_per_epoch} is more than the {every} "
+            "batches there are."
+        )
+    if not any(isinstance(baseline, Ridge) for baseline in baselines(prepared)):
+        said.append(
+            "the ridge is left out of the test: it would take "
+            f"{ridge_bytes(prepared) / 2**30:.1f} GiB."
+        )
+    return said
+
+
+def time_gaps(prepared: Prepared) -> tuple[int, pd.Timedelta]:
+    """How many gaps the time axis has, and how long the longest is.
+
+    Args:
+        prepared: The data.
+
+    Returns:
+        The number of neighbouring steps that are further apart than the commonest
+        distance, and the largest distance.
+    """
+    apart = pd.Series(prepared.series.time).diff().iloc[1:]
+    return int((apart > apart.mode()[0]).sum()), apart.max()
 
 
 @contextlib.contextmanager

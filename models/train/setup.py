@@ -123,7 +123,9 @@ def load_series(options: TrainOptions) -> TrafficSeries:
         from data.files import load_dataset
 
         try:
-            series = load_dataset(given.dataset, given.data, given.adjacency)
+            series = load_dataset(
+                given.dataset, given.data, given.adjacency, given.start
+            )
         except (ValueError, OSError) as error:
             raise ValueError(_named(options, error)) from error
     if options.model.graph == "road" and series.adjacency is None:
@@ -149,4 +151,6 @@ def _named(options: TrainOptions, error: Exception) -> str:
     option = "--dataset" if given.data is None else "--data"
     if given.adjacency is not None and str(given.adjacency) in said:
         option = "--adjacency"
+    if said.startswith("start must"):
+        return f"--{said}"
     return f"{option}: {said}"
