@@ -15,6 +15,7 @@ from analysis.benchmark.training.options import TrainingOptions
 from analysis.benchmark.training.sizes import MISSING_SHARE, SEED
 from analysis.benchmark.training.targets import targets
 from analysis.environment import environment
+from data.whole_files import write_whole
 
 
 def write(
@@ -31,7 +32,7 @@ def write(
         left_out: What has not, and why.
         load: Load average of the machine before the start, if known.
     """
-    table.to_csv(options.out / "training.csv", index=False)
+    write_whole(options.out / "training.csv", table.to_csv(index=False))
     accelerator = jax.default_backend() != "cpu"
     measured = set(table["method"])
     torch: Any = None
@@ -55,4 +56,4 @@ def write(
         "targets": [target._asdict() for target in judged],
     }
     text = json.dumps(record, indent=2)
-    (options.out / "training.json").write_text(text + "\n", encoding="utf-8")
+    write_whole(options.out / "training.json", text + "\n")
