@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's colours, told apart by the colour-blind too.
 _COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7")
-_DASHES = ("solid", "solid", "dashed", "dashdot", "dotted", (0, (1, 1)))
+_DASHES = ("solid", "solid", "dashed", "dashdot", "dotted", (0, (6, 1, 1, 1)))
 
 
 def training_curves(table: pd.DataFrame) -> Figure:
@@ -26,7 +26,7 @@ def training_curves(table: pd.DataFrame) -> Figure:
     """
     sns.set_theme(context="notebook", style="ticks")
     windows = sorted(table["window"].unique())
-    figure = Figure(figsize=(1 + 4.8 * len(windows), 4.4), layout="constrained")
+    figure = Figure(figsize=(1 + 4.8 * len(windows), 4.8), layout="constrained")
     axes = figure.subplots(1, len(windows), squeeze=False)[0]
     variants = list(dict.fromkeys(table["variant"]))
     for ax, window in zip(axes, windows, strict=True):
@@ -50,8 +50,16 @@ def training_curves(table: pd.DataFrame) -> Figure:
         ax.tick_params(axis="y", which="minor", labelsize="x-small")
         ax.grid(color="0.9", lw=0.6)
         ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(frameon=False, fontsize="small")
     axes[0].set_ylabel("validation MAE (mph)")
+    lines = {str(line.get_label()): line for ax in axes for line in ax.get_lines()}
+    figure.legend(
+        [lines[variant] for variant in variants],
+        variants,
+        loc="outside lower center",
+        ncols=1 + len(windows),
+        frameon=False,
+        fontsize="small",
+    )
     return figure
 
 
