@@ -21,9 +21,6 @@ def test_training_without_arguments_beats_the_simple_forecasters(tmp_path):
     assert seconds < 360  # it is promised in 180 on two idle cores
     table = pd.read_csv(tmp_path / "out" / "test.csv", dtype={"horizon": str})
     mae = table.pivot(index="horizon", columns="model", values="mae")
-    for step in ("3", "6", "12", "mean"):
-        for baseline in ("last value", "time of week", "ridge"):
-            assert mae.loc[step, "attention"] < mae.loc[step, baseline], (
-                step,
-                baseline,
-            )
+    for baseline in ("last value", "time of week", "ridge"):
+        better = mae["attention"] < mae[baseline]
+        assert better[["3", "6", "12", "mean"]].all(), (baseline, mae)
