@@ -119,7 +119,7 @@ def compare(options: StudyOptions, console: "Console") -> int:
             if cell.window == window
         }
         title = (
-            f"Attention of the last block, {window} -> {window} steps: mean over "
+            f"Attention of the last block, {window} -> {window} steps\nmean over "
             f"{MAP_WINDOWS} test windows, all nodes, heads and seeds, evaluation mode"
         )
         path = options.out / f"attention-{window}-{window}.png"
