@@ -79,7 +79,7 @@ def attention_maps(maps: dict[str, Float[np.ndarray, "T T"]], title: str) -> Fig
     sns.set_theme(context="notebook", style="ticks")
     columns = min(len(maps), 3)
     rows = -(-len(maps) // columns)
-    figure = Figure(figsize=(3.4 * columns + 1, 3.4 * rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(3.4 * columns + 1, 3.4 * rows + 0.9), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     top = max(float(table.max()) for table in maps.values())
     image = None

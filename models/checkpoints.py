@@ -53,7 +53,8 @@ class CheckpointFolder:
             enable_async_checkpointing=False,
             read_only=read_only,
         )
-        self._manager = ocp.CheckpointManager(self.path, options=options)
+        with _errors_not_logged():  # that it is read only
+            self._manager = ocp.CheckpointManager(self.path, options=options)
 
     def save(self, epoch: int, checkpoint: Checkpoint) -> None:
         """Write a checkpoint.
