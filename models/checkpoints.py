@@ -46,14 +46,14 @@ class CheckpointFolder:
             read_only: Whether to leave it as it is, for another process may write.
         """
         self.path = path.resolve()
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=None if read_only else 1,
-            create=not read_only,
-            cleanup_tmp_directories=not read_only,  # what a kill has left
-            enable_async_checkpointing=False,
-            read_only=read_only,
-        )
-        with _errors_not_logged():  # that it is read only
+        with _errors_not_logged():  # nor that it is read only
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=None if read_only else 1,
+                create=not read_only,
+                cleanup_tmp_directories=not read_only,  # what a kill has left
+                enable_async_checkpointing=False,
+                read_only=read_only,
+            )
             self._manager = ocp.CheckpointManager(self.path, options=options)
 
     def save(self, epoch: int, checkpoint: Checkpoint) -> None:

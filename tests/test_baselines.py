@@ -140,6 +140,16 @@ def test_nothing_that_a_window_has_not_read_changes_its_forecast(kind):
     assert moved.any() == (kind is not TimeOfWeek)
 
 
+def test_no_training_reading_is_in_its_own_average():
+    before = tiny()
+    for step, sensor in np.argwhere(~before.series.missing[:30])[::7]:
+        values = before.series.values.copy()
+        values[step, sensor] += 30
+        moved = tiny(values).averages != before.averages
+        assert moved.any()
+        assert not moved[step, sensor]
+
+
 def test_forecasts_do_not_depend_on_which_windows_are_asked_for():
     prepared = tiny()
     starts = all_starts(prepared)

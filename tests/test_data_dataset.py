@@ -131,19 +131,6 @@ def test_without_the_option_there_is_no_average_among_the_inputs():
     assert cut(made, made.split.train).average is None
 
 
-def test_no_training_reading_is_in_its_own_average():
-    source = city()
-    before = ready(source, time_of_week=True)
-    for step, sensor in np.argwhere(~source.missing[:60])[::7]:
-        values = source.values.copy()
-        values[step, sensor] += 30
-        after = ready(city(values=values, missing=source.missing), time_of_week=True)
-        assert before.averages[step, sensor] == pytest.approx(
-            after.averages[step, sensor], rel=1e-12
-        )
-        assert (before.averages != after.averages).any()
-
-
 # --- nothing leaks ------------------------------------------------------------------
 
 

@@ -81,10 +81,10 @@ NO_MATTER = {
 
 def words_of(name, value):
     """An option as it is typed."""
-    flag = groups.flag(name)
+    typed = flags.flag(name)
     if value is False:
-        return [f"--no-{flag[2:]}"]
-    return [flag] if value is True else [flag, value]
+        return [f"--no-{typed[2:]}"]
+    return [typed] if value is True else [typed, value]
 
 
 def test_every_option_counts_or_is_known_not_to():
@@ -135,7 +135,7 @@ def test_help_is_quick_and_loads_no_jax():
     assert time.perf_counter() - start < 3
     said = b" ".join(done.stdout.replace("│".encode(), b" ").split()).decode()
     for field in (*OTHER, *WITH, *NO_MATTER):
-        assert f"{groups.flag(field)}" in said.replace(",", " "), field
+        assert f"{flags.flag(field)}" in said.replace(",", " "), field
     assert "learning rate 0.0002, penalty -0.05" in said
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from data import TrafficSeries
 from data.whole_files import write_whole
-from models.train.groups import flag
+from models.train.flags import flag
 from models.train.options import PLACES, TrainOptions
 
 _RESULTS = ("test.csv", "predictions.npz")

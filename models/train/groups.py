@@ -1,7 +1,6 @@
 """Options of a training run in three groups: the data, the model, the fit."""
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +17,7 @@ from models.config import (
     TemporalKind,
 )
 from models.positions import PositionKind
+from models.train.flags import check_at_least, flag, in_flags
 
 # As `data.Convention` and so on: importing them would load jax, and --help is quick.
 Convention = Literal["windows", "time"]
@@ -29,54 +29,19 @@ _BENCHMARKS = ("metr-la", "pems-bay")
 _FILES = (".h5", ".hdf5", ".npz", ".csv")
 
 
-def flag(name: str) -> str:
-    """An option as it is typed."""
-    return "--" + name.replace("_", "-")
-
-
-def in_flags(message: str) -> str:
-    """A message of the toolkit that begins with an argument, as the user typed it.
-
-    Args:
-        message: As ``"batch_size (3) must be ..."``.
-
-    Returns:
-        As ``"--batch-size (3) must be ..."``.
-    """
-    return re.sub(r"^\w+(?= must | \()", lambda match: flag(match[0]), message)
-
-
-def check_at_least(options: object, least: int, *names: str) -> None:
-    """Refuse numbers that are too small; None is no number.
-
-    Args:
-        options: The dataclass.
-        least: The smallest number allowed.
-        names: Its fields.
-
-    Raises:
-        ValueError: Naming the option, its rule and the value.
-    """
-    for name in names:
-        value = getattr(options, name)
-        if value is not None and not value >= least:
-            raise ValueError(f"{flag(name)} must be at least {least}, got {value}.")
-
-
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DataOptions:
     """The series, and the windows that are cut from it.
 
     Attributes:
-        dataset: "payne-whitham" (simulated, needs no file), "metr-la", "pems-bay", or
-            the path of an .h5, .npz or .csv file of speeds in mph (of an .npz the first
-            feature).
+        dataset: "payne-whitham" (simulated), "metr-la", "pems-bay", or the path of an
+            .h5, .npz or .csv file of speeds in mph (of an .npz the first feature).
         data: Folder of the files of metr-la or pems-bay. A run that goes on compares
             what is in the files, not where they are.
         adjacency: The road graph for --graph road, as .pkl, .npy or .csv, where the
             data set brings none or another one is wanted. Likewise compared by content.
-        start: Time of the first row of a file without time stamps, as "2024-01-01
-            06:00"; by default that Monday's midnight. Its rows are 5 minutes apart.
+        start: Time of the first row of a file without time stamps (whose rows are 5
+            minutes apart); by default 2024-01-01 00:00, a Monday.
         days: Days that are simulated (payne-whitham only; 35 by default).
         window: Time steps T a forecast reads.
         horizon: Time steps H it forecasts.
@@ -153,8 +118,7 @@ class ModelOptions:
         layers: Temporal layers, and as many graph layers.
         width: Model width D.
         heads: Attention heads; attention takes 4 where this is not given (the paper 8).
-        taps: Time steps a convolution sees; it takes 2 where this is not given, and L
-            layers of it see L (taps - 1) + 1 of the window before the head.
+        taps: Steps a convolution sees (2 where not given); L layers: L (taps - 1) + 1.
         position: Position encoding added to the inputs.
         dropout: Chance that a unit is dropped in training.
         precision: What matrix products are computed in; parameters are float32.
@@ -261,10 +225,9 @@ class FitOptions:
         seeds: Number of seeds, each a model of its own.
         first_seed: The first of them; the others follow it.
         seeds_at_once: Seeds trained side by side; by default all on an accelerator, one
-            after another on a CPU. A step differs by rounding, which training
-            amplifies: to compare runs, leave it as it is.
-        devices: Devices that share every batch; on a CPU, its cores. A step differs by
-            rounding, which training amplifies.
+            after another on a CPU. Other choices round a step otherwise, which training
+            amplifies: runs to be compared need the same.
+        devices: Devices that share every batch; on a CPU, its cores. Likewise.
     """
 
     epochs: int = 10

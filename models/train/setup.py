@@ -4,7 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 from data import Prepared, TrafficSeries, prepare, read_adjacency
-from models.train.groups import in_flags
+from models.train.flags import in_flags
 from models.train.options import TrainOptions
 from models.training import Recipe, Trainer
 
