@@ -12,7 +12,7 @@ import pytest
 
 import data.dataset
 import data.splits
-from models.train import command, groups
+from models.train import command, flags, groups
 from models.train.options import PRESETS, TrainOptions
 from tests.train_runs import ROOT, options, refusal
 
