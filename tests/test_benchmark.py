@@ -51,6 +51,7 @@ def made_up(passes=5.0):
     return rows
 
 
+@pytest.mark.slow
 def test_a_short_run_writes_a_tidy_table_the_environment_and_the_picture(
     tmp_path, capsys
 ):
@@ -181,7 +182,7 @@ def test_a_fast_call_is_repeated_and_a_slow_one_is_not(monkeypatch):
 @pytest.mark.parametrize(
     ("layer", "norm"),
     [
-        ("eight heads", "frobenius"),
+        pytest.param("eight heads", "frobenius", marks=pytest.mark.slow),
         pytest.param("one head", "spectral", marks=pytest.mark.slow),
     ],
 )

@@ -51,8 +51,8 @@ ROUNDING = 16 * np.finfo(float).eps
         ("paper", "closed_form"),
         ("paper", "autodiff"),
         ("folded", "closed_form"),
-        ("folded", "autodiff"),
-        ("narrow", "closed_form"),
+        pytest.param("folded", "autodiff", marks=pytest.mark.slow),
+        pytest.param("narrow", "closed_form", marks=pytest.mark.slow),
     ],
 )
 @given(seed=seeds, scale=scales, diagonal=diagonals, kind=kinds)
@@ -96,6 +96,7 @@ def test_both_sides_of_every_statement_are_the_oracles(
                 assert one.holds[one.counted].all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 @given(seed=seeds, scale=scales, diagonal=diagonals, kind=kinds)
 @settings(max_examples=15)

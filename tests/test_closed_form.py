@@ -53,7 +53,10 @@ def check(x, w, score_bias, bias, norm, engine, per_head, residual=None):
 @pytest.mark.parametrize(
     ("engine", "name", "norm"),
     [
-        (engine, name, norm)
+        pytest.param(
+            *(engine, name, norm),
+            marks=[] if name in ("paper", "folded") else pytest.mark.slow,
+        )
         for engine in ENGINES
         for name in SHAPES
         for norm in NORMS
@@ -71,6 +74,7 @@ def test_every_norm_is_the_oracles(engine, name, norm, seed, scale, diagonal, ki
         check(x, w, score_bias, bias, norm, engine, per_head)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("axes", "causal"),
     [((), True), ((6,), False), ((6, 1), True), ((3, 1, 6), False), ((1, 6, 6), True)],
@@ -120,6 +124,7 @@ def test_batch_axes_of_inputs_and_biases_are_samples(axes):
                 assert_close(actual, one[path], 1e-12, atol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 @given(seed=seeds, scale=scales, diagonal=diagonals, kind=kinds)
 @settings(max_examples=25)

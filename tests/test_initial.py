@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from models.config import ForecasterConfig, TemporalConfig
@@ -11,6 +12,8 @@ from models.temporal import TemporalAttention, TemporalLayer
 
 D = 24
 CONFIG = ForecasterConfig(nodes=50, width=D, layers=1, temporal=TemporalConfig(heads=3))
+
+pytestmark = pytest.mark.slow  # seconds of compiling each
 
 
 def assert_uniform(param: nnx.Variable, bound: float) -> None:

@@ -75,6 +75,7 @@ def test_derivatives_by_one_argument_alone_are_those_of_einsum(name, only):
         agree(jax.jit(make(product))(*args), jax.jit(make(plain))(*args))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_second_derivatives_are_those_of_einsum_in_every_order_of_modes(name):
     product, plain, args, _ = case(name, "none")

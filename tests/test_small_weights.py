@@ -51,6 +51,7 @@ def test_norms_of_small_values_are_those_of_large_ones(engine, norm):
                 assert_close(np.asarray(one, float) / factor, other, rtol, atol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_statistics_of_small_values_are_those_of_large_ones(norm):
     for dtype, factor in SMALL:
@@ -62,6 +63,7 @@ def test_statistics_of_small_values_are_those_of_large_ones(norm):
             assert_close(one, getattr(plain, name), rtol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("kernels", ["query", "query key", "value"])
 def test_true_statements_hold_however_small_the_weights(kernels, norm):

@@ -175,6 +175,7 @@ CHOICES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHOICES)
 def test_rows_are_what_check_bounds_says_of_the_drawn_layers(
     name, done, traffic, tmp_path

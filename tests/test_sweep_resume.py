@@ -54,6 +54,7 @@ def start_and_send(out: Path, number: int) -> tuple[int, str]:
     return process.returncode, said
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_goes_on_and_ends_with_the_same_bytes(done, tmp_path, capsys):
     out = tmp_path / "out"
     status, _ = start_and_send(out, signal.SIGKILL)

@@ -40,6 +40,7 @@ command_line = train_runs.command_line
 # --- results ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_test_csv_and_predictions_npz_say_the_same():
     run, kept = read_run(finished()), np.load(finished() / "predictions.npz")
     steps = kept["start"][:, None] + 4 + np.arange(3)
@@ -58,6 +59,7 @@ def test_test_csv_and_predictions_npz_say_the_same():
         assert own.loc["mean", "readings"] == (targets != 0).sum()
 
 
+@pytest.mark.slow
 def test_a_run_is_read_as_the_tables_want_it():
     run = read_run(finished())
     assert (run.seeds, run.steps_per_epoch, run.parameters) == ((0, 1), 4, 285)
@@ -87,6 +89,7 @@ def test_two_runs_make_a_table(tmp_path):
     assert not rows.empty
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_tested_and_a_stopped_seed_has_no_more_rows(tmp_path):
     out = tmp_path / "out"
     asked = (*CHANCES, "--epochs", 40, "--seeds", 2)
@@ -108,6 +111,7 @@ def test_the_best_weights_are_tested_and_a_stopped_seed_has_no_more_rows(tmp_pat
     assert np.all(tested != last)
 
 
+@pytest.mark.slow
 def test_a_run_read_back_must_be_the_one_asked_for(tmp_path):
     with pytest.raises(ValueError, match="other arguments: --width 4 there, 8 asked"):
         restore(options(*EPOCHS, "--width", "8", out=finished()))
@@ -255,6 +259,7 @@ def test_one_seed_has_no_spread():
     assert "MAE 1.000 mph" in epoch_line(alone, 0.0)
 
 
+@pytest.mark.slow
 def test_run_json_says_what_was_asked_and_on_what():
     record = json.loads((finished() / "run.json").read_text())
     assert record["complete"] is True

@@ -27,6 +27,8 @@ command_line, like = train_runs.command_line, train_runs.like
 often = train_runs.often
 OFTEN = "import models.train.loop as loop; loop._CHECKPOINT_SECONDS = 0"
 
+pytestmark = pytest.mark.slow  # seconds of compiling each
+
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
