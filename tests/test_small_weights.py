@@ -31,6 +31,7 @@ def layer(dtype: Any, **factors: float) -> tuple[np.ndarray, AttentionWeights]:
     return dtype(x), AttentionWeights(**arrays)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "norm"),
     [

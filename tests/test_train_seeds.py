@@ -82,12 +82,14 @@ def test_seeds_side_by_side_are_those_in_turn_up_to_rounding(in_turn, side_by_si
     np.testing.assert_array_equal(errors[1].count, errors[0].count)
 
 
+@pytest.mark.slow
 def test_seeds_differ_in_weights_and_shuffles(in_turn):
     assert not (in_turn.losses[0] == in_turn.losses[1]).any()
     drawn = jax.tree.leaves(in_turn.setup.trainer.init([0, 1]).params)
     assert any((part[0] != part[1]).all() for part in drawn)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", BOTH)
 def test_every_step_of_every_epoch_and_seed_draws_its_own_dropout(request, how):
     _, _, (_, prepared, trainer) = request.getfixturevalue(how)
@@ -101,6 +103,7 @@ def test_every_step_of_every_epoch_and_seed_draws_its_own_dropout(request, how):
     assert len(np.unique(losses)) == 2 * 2 * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", BOTH)
 def test_a_seed_that_has_stopped_is_frozen_to_the_last_bit(request, how):
     before, _, (_, prepared, trainer) = request.getfixturevalue(how)
