@@ -20,6 +20,17 @@ def test_without_a_position_encoding_it_says_what_the_tokens_are(tmp_path, capsy
         assert any(note in one for one in notes) == noted
 
 
+def test_simulated_traffic_needs_no_file_and_shows_every_verdict(tmp_path, capsys):
+    asked = ("--source", "payne-whitham", "--T", "4", "6", "--position", "tape")
+    assert sweep(tmp_path / "out", *asked) == 0
+    assert "missing readings filled" in capsys.readouterr().out
+    verdicts = verdict_table(tmp_path / "out").set_index("statement")
+    assert set(verdicts.index) == set(STATEMENTS)
+    assert (verdicts.loc["eq8_off_diagonal", "holds_share"] == 1).all()
+    assert sweep(tmp_path / "out", *asked, "--T", "20000") == 2
+    assert "must not exceed the 10080 steps of payne-whitham" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_real_traffic_windows_show_every_verdict(tmp_path, capsys):
     data = str(real("metr-la-29"))

@@ -74,19 +74,24 @@ def _load(options: SweepOptions) -> "TrafficSeries | None":
     Raises:
         ValueError: If it cannot be read, or a length exceeds the series.
     """
-    if options.data is None:
+    if options.source == "gaussian":
         return None
-    from data import load_metr_la
+    if options.data is None:
+        from data.freeway import simulate_traffic
 
-    try:
-        series = load_metr_la(options.data)
-    except (ValueError, FileNotFoundError) as error:
-        raise ValueError(f"--data: {error}") from error
+        series = simulate_traffic()
+    else:
+        from data import load_metr_la
+
+        try:
+            series = load_metr_la(options.data)
+        except (ValueError, FileNotFoundError) as error:
+            raise ValueError(f"--data: {error}") from error
     steps = len(series.values)
     if max(options.T) > steps:
         raise ValueError(
             f"--T ({max(options.T)}) must not exceed the {steps} steps of "
-            f"{options.data}."
+            f"{options.data or series.name}."
         )
     return series
 
@@ -196,7 +201,7 @@ def _finish(console: "Console", options: SweepOptions, folder: "SweepFolder") ->
     folder.save_record()
     show_verdicts(console, verdict, options.layer.heads)
     shares = folder.record["filled_share"].values()
-    if options.source == "metr-la":
+    if options.source != "gaussian":
         console.print(f"missing readings filled: {100 * max(shares):.1f} % at most")
     names = ", ".join((*RESULTS, "run.json"))
     console.print(f"wrote {names} in {folder.path}", soft_wrap=True, markup=False)

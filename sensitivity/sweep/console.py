@@ -42,7 +42,7 @@ def announce(
     console.print(f"work arrays: at most about {format_memory(size)}")
     weights = draw_weights(layer, 0, measure.dtype)
     notes = sorted({identity_note(weights, level) for level in ("head", "layer")})
-    if options.source == "metr-la" and layer.position == "none":
+    if options.source != "gaussian" and layer.position == "none":
         notes.append(
             "without --position every token is a scalar, the speed, times one vector"
         )

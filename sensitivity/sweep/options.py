@@ -11,7 +11,7 @@ from sensitivity.memory import parse_memory
 from sensitivity.norms import Norm
 from sensitivity.path_norms import Engine
 
-Source = Literal["gaussian", "metr-la"]
+Source = Literal["gaussian", "payne-whitham", "metr-la"]
 Regularizer = Literal["none", "mask", "penalty", "dropout"]
 
 
@@ -108,8 +108,9 @@ class SweepOptions:
 
     Attributes:
         T: Numbers of time steps.
-        source: Where inputs come from: independent N(0, 1), or windows of real traffic
-            speeds, z-scored and projected to D by a random linear map.
+        source: Where inputs come from: independent N(0, 1); or windows of traffic
+            speeds, simulated (payne-whitham) or real (metr-la), z-scored and projected
+            to D by a random linear map.
         data: Folder (or .h5 file) of the METR-LA data; needed by that source.
         seeds: How many layers, each with its own weights.
         samples: How many inputs per layer and length.
