@@ -1,0 +1,174 @@
+"""The true input of every attention layer inside a Flax model, on a user's batch.
+
+``nnx.capture`` and ``sow`` give what layers return, never what they are given. Here the
+class's own call is wrapped for as long as a ``with`` block lasts.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sensitivity.attention import attend
+from sensitivity.foreign import from_flax
+from sensitivity.inputs import is_traced
+from sensitivity.layer import AttentionWeights, ScoreBias
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+# Of the largest output, by dtype: Flax takes its softmax in float32 at most.
+_TOLERANCE = {"float64": 1e-5, "float32": 1e-4}
+_COARSE = 3e-2  # bfloat16 and float16
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class CapturedLayer:
+    """One call of an attention layer, ready for `check_bounds` and the rest.
+
+    Attributes:
+        name: Path of the layer in the model, such as ``encoder.0.attention``.
+        x: Its input, shape (..., T, D).
+        weights: Its arrays.
+        score_bias: Its masks.
+        output: What it returned, shape (..., T, O); `attend` gives the same.
+    """
+
+    name: str
+    x: np.ndarray
+    weights: AttentionWeights
+    score_bias: ScoreBias
+    output: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Capture:
+    """What the layers of a model were given.
+
+    Attributes:
+        layers: A `CapturedLayer` for every call of self-attention, in order.
+        refused: Names of the layers whose calls cannot be analysed, and why.
+    """
+
+    layers: list[CapturedLayer] = dataclasses.field(default_factory=list)
+    refused: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def capture_attention(model: "nnx.Module") -> Iterator[Capture]:
+    """Record what every ``nnx.MultiHeadAttention`` of a model is given.
+
+    Call the model inside the block, in evaluation and not under ``jit``. The output is
+    computed again from what was recorded and must be the layer's; a layer for which it
+    is not (dropout that is on, cross-attention, a decoder's cache) is not recorded but
+    named in ``refused``. The class's call is restored whatever happens. Not for use in
+    several threads at once.
+
+    Args:
+        model: The model, whose layers are named by their path in it.
+
+    Yields:
+        What has been recorded so far.
+
+    Raises:
+        ValueError: At the end of the block, if the model has no such layer or none was
+            called in it.
+
+    Example:
+        >>> import numpy as np
+        >>> from flax import nnx
+        >>> from sensitivity import check_bounds
+        >>> layer = nnx.MultiHeadAttention(
+        ...     num_heads=2, in_features=8, decode=False, rngs=nnx.Rngs(0)
+        ... )
+        >>> model = nnx.Sequential(nnx.Linear(3, 8, rngs=nnx.Rngs(1)), layer)
+        >>> with capture_attention(model) as capture:
+        ...     _ = model(np.random.default_rng(0).normal(size=(5, 12, 3)))
+        >>> seen = capture.layers[0]
+        >>> seen.name, seen.x.shape
+        ('layers.1', (5, 12, 8))
+        >>> table = check_bounds(seen.x, seen.weights, score_bias=seen.score_bias)
+        >>> int(table.set_index("statement").loc["eq8_off_diagonal", "rows"])
+        120
+    """
+    from flax import nnx
+
+    attention: Any = nnx.MultiHeadAttention
+    names = {
+        id(module): ".".join(map(str, path))
+        for path, module in nnx.iter_graph(model)
+        if isinstance(module, attention)
+    }
+    if not names:
+        raise ValueError(
+            f"model must hold an nnx.MultiHeadAttention, got a {type(model).__name__} "
+            "without one."
+        )
+    capture, original = Capture(), attention.__call__
+
+    def recorded(module: Any, *inputs: Any, **options: Any) -> Any:
+        output = original(module, *inputs, **options)
+        if (name := names.get(id(module))) is not None:
+            try:
+                capture.layers.append(_read(name, module, inputs, options, output))
+            except ValueError as error:
+                capture.refused[name] = str(error)
+        return output
+
+    attention.__call__ = recorded
+    try:
+        yield capture
+    finally:
+        attention.__call__ = original
+    if not capture.layers and not capture.refused:
+        raise ValueError("model must be called inside the block, but was not.")
+
+
+def _read(
+    name: str, module: Any, inputs: tuple, options: dict[str, Any], output: Any
+) -> CapturedLayer:
+    """One call as a layer.
+
+    Returns:
+        The layer.
+
+    Raises:
+        ValueError: If it is not plain self-attention in evaluation.
+    """
+    given = dict(zip(("inputs_q", "inputs_k", "inputs_v"), inputs, strict=False))
+    given |= options
+    x = given["inputs_q"]
+    others = [given.get(key) for key in ("inputs_k", "inputs_v")]
+    if is_traced((x, output)):
+        raise ValueError("it was called under jit or another transformation.")
+    if any(other is not None and not _same(other, x) for other in others):
+        raise ValueError("it is cross-attention: keys have another input than queries.")
+    weights, bias = from_flax(module), _score_bias(given)
+    again = np.asarray(attend(x, x, x, weights, bias), np.float64)
+    seen = np.asarray(output, np.float64)
+    if again.shape != seen.shape:
+        raise ValueError(f"it returned shape {seen.shape}, a decoder's step.")
+    allowed = _TOLERANCE.get(str(output.dtype), _COARSE) * np.abs(seen).max()
+    if not np.abs(again - seen).max() <= allowed:
+        raise ValueError(
+            "its output is not that of its weights, input and mask: off by "
+            f"{np.abs(again - seen).max():.2g} where {allowed:.2g} is rounding. Is its "
+            "dropout on?"
+        )
+    return CapturedLayer(name, np.asarray(x), weights, bias, np.asarray(output))
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one is other or (
+        np.shape(one) == np.shape(other)
+        and bool((np.asarray(one) == np.asarray(other)).all())
+    )
+
+
+def _score_bias(given: dict[str, Any]) -> ScoreBias:
+    """The masks of a call."""
+    mask, causal = given.get("mask"), bool(given.get("is_causal", False))
+    array = None if mask is None else np.where(np.asarray(mask) != 0, 0.0, -np.inf)
+    return ScoreBias(causal=causal, array=array)
