@@ -38,10 +38,10 @@ def training_curves(table: pd.DataFrame) -> Figure:
             by_seed = by_seed.ffill()
             mean, low, high = (by_seed.agg(f, axis=1) for f in ("mean", "min", "max"))
             colour = _COLOURS[number % len(_COLOURS)]
-            dash = _DASHES[number % len(_DASHES)]
+            dash = _DASHES[(number + number // len(_COLOURS)) % len(_DASHES)]
             ax.plot(mean.index, mean, color=colour, ls=dash, label=variant)
             ax.fill_between(mean.index, low, high, color=colour, alpha=0.12, lw=0)
-        ax.set_title(f"{window} steps in, {window} steps out", fontsize="medium")
+        ax.set_title(f"{window} steps in", fontsize="medium")
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_yscale("log")

@@ -10,7 +10,15 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis.study import main
-from analysis.study.grid import VARIANTS, Cell, StudyOptions, all_finished, plan
+from analysis.study.grid import (
+    PAPER,
+    VARIANTS,
+    Cell,
+    CellKey,
+    StudyOptions,
+    all_finished,
+    plan,
+)
 from analysis.tables import main as tables
 from analysis.training_plots import attention_maps, training_curves
 from models.train.options import TrainOptions
@@ -36,14 +44,14 @@ def options(tmp_path, **changes) -> StudyOptions:
 
 
 def test_every_variant_differs_from_the_baseline_in_one_option():
-    assert [len(VARIANTS[name]) for name in VARIANTS] == [1, 0, 1, 1, 1, 1]
+    assert [len(VARIANTS[name]) for name in PAPER] == [1, 0, 1, 1, 1, 1]
     assert VARIANTS["a"] == {"residual": False}
     assert VARIANTS["b-diagonal"] == {"graph": "diagonal"}
 
 
 def test_short_windows_come_first_and_all_is_missing_at_first(tmp_path):
     cells = plan(options(tmp_path, windows=(8, 6), variants=("b", "e")))
-    assert [(cell.window, cell.variant) for cell in cells] == [
+    assert [cell.key[:2] for cell in cells] == [
         *((6, "b"), (6, "e")),
         *((8, "b"), (8, "e")),
     ]
@@ -51,7 +59,7 @@ def test_short_windows_come_first_and_all_is_missing_at_first(tmp_path):
         assert cell.finished == []
         run = missing(cell)
         assert run.fit.seed_list() == [0, 1, 2]
-        assert run.series.horizon == cell.window
+        assert run.series.horizon == cell.key.window
         assert run.resume
 
 
@@ -73,16 +81,35 @@ def test_more_seeds_train_only_the_new_ones(tmp_path):
 @pytest.mark.parametrize("seeds", [1, 2, 3])
 def test_fewer_seeds_are_finished_with_those_that_were_more(tmp_path, seeds):
     for first, count in ((0, 1), (1, 3)):
-        finish(options(tmp_path).cell(6, "b", first, count))
+        finish(options(tmp_path).cell(CellKey(6, "b", 2), first, count))
     (cell,) = plan(options(tmp_path, variants=("b",), seeds=seeds))
     assert cell.missing == []
 
 
 def test_a_gap_between_seeds_is_trained_and_nothing_else(tmp_path):
     for first, count in ((0, 1), (3, 2)):
-        finish(options(tmp_path).cell(6, "b", first, count))
+        finish(options(tmp_path).cell(CellKey(6, "b", 2), first, count))
     (cell,) = plan(options(tmp_path, variants=("b",), seeds=7))
     assert [run.fit.seed_list() for run in cell.missing] == [[1, 2], [5, 6]]
+
+
+def test_depths_and_a_horizon_of_its_own_are_cells_of_their_own(tmp_path):
+    study = options(tmp_path, variants=("b", "convolution-tts"), layers=(3, 1))
+    study = dataclasses.replace(study, windows=(8, 6), horizon=4, keep_epochs=(0, 2))
+    runs = [missing(cell) for cell in plan(study)]
+    assert [(run.series.window, run.model.layers) for run in runs] == [
+        *((6, 1), (6, 1), (6, 3), (6, 3)),
+        *((8, 1), (8, 1), (8, 3), (8, 3)),
+    ]
+    assert {run.series.horizon for run in runs} == {4}
+    assert {run.keep_epochs for run in runs} == {(0, 2)}
+    assert len({run.out for run in runs}) == 8
+    for run in runs:
+        finish(run)
+    assert all(not cell.missing for cell in plan(study))
+    there = all_finished(dataclasses.replace(study, windows=(6,), layers=(1,)))
+    assert [cell.key for cell in there] == study.keys()
+    assert all_finished(dataclasses.replace(study, horizon=None)) == []
 
 
 def test_where_the_data_lie_does_not_count(tmp_path):
@@ -103,7 +130,7 @@ def test_where_the_data_lie_does_not_count(tmp_path):
 def test_a_study_of_other_settings_is_refused_before_anything_is_trained(
     tmp_path, capsys, change, word
 ):
-    finish(options(tmp_path).cell(6, "e", 0, 3))
+    finish(options(tmp_path).cell(CellKey(6, "e", 2), 0, 3))
     command = ["--dataset", "payne-whitham", "--windows", "6", "--out", str(tmp_path)]
     for name, value in change.items():
         command.append("--" + name.replace("_", "-"))
@@ -126,10 +153,10 @@ def test_a_run_that_is_not_complete_is_continued(tmp_path):
 def test_all_that_is_finished_is_compared_whatever_was_asked_for_last(tmp_path):
     study = options(tmp_path)
     for window, variant, first in ((6, "b", 0), (6, "b", 1), (6, "e", 0), (8, "b", 0)):
-        finish(study.cell(window, variant, first, 1))
-    finish(study.cell(8, "c", 0, 1), complete=False)
+        finish(study.cell(CellKey(window, variant, 2), first, 1))
+    finish(study.cell(CellKey(8, "c", 2), 0, 1), complete=False)
     cells = all_finished(options(tmp_path, windows=(8,), variants=("b",)))
-    found = [(c.window, c.variant, len(c.finished)) for c in cells]
+    found = [(c.key.window, c.key.variant, len(c.finished)) for c in cells]
     assert found == [(6, "b", 2), (6, "e", 1), (8, "b", 1)]
 
 
@@ -179,8 +206,8 @@ def test_training_curves_have_a_line_per_variant_and_a_panel_per_window():
     )
     figure = training_curves(table)
     assert [ax.get_title() for ax in figure.axes] == [
-        "12 steps in, 12 steps out",
-        "36 steps in, 36 steps out",
+        "12 steps in",
+        "36 steps in",
     ]
     for ax in figure.axes:
         assert ax.get_xlabel() == "epoch"

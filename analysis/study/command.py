@@ -23,6 +23,9 @@ LABELS = {
     "d": "(d) Diagonal dropout",
     "e": "(e) Diagonal penalty",
     "b-diagonal": "(b) No regularization, graph diagonal",
+    "b-tts": "(b) No regularization, time then space",
+    "convolution": "Convolution",
+    "convolution-tts": "Convolution, time then space",
 }
 MAP_WINDOWS = 256
 INTERRUPTED = 130
@@ -71,10 +74,10 @@ def run(options: StudyOptions) -> int:
     from models.train.command import train
 
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
-    todo = [missing for cell in plan(options) for missing in cell.missing]
+    cells = plan(options)
+    todo = [missing for cell in cells for missing in cell.missing]
     console.print(
-        f"{len(options.windows) * len(options.variants)} cells, {options.seeds} seeds; "
-        f"{len(todo)} run(s) to train"
+        f"{len(cells)} cells, {options.seeds} seeds; {len(todo)} run(s) to train"
     )
     failed = {}
     for number, missing in enumerate(todo, 1):
@@ -112,22 +115,32 @@ def compare(options: StudyOptions, console: "Console") -> int:
     written = [
         _save(options.out / "training-curves.png", training_curves(_epochs(cells)))
     ]
-    for window in sorted({cell.window for cell in cells}):
+    attention = [cell for cell in cells if cell.finished[0].model.heads is not None]
+    for window in sorted({cell.key.window for cell in attention}):
         maps = {
-            LABELS[cell.variant]: last_block_map(cell.finished)
-            for cell in cells
-            if cell.window == window
+            _label(cell, cells): last_block_map(cell.finished)
+            for cell in attention
+            if cell.key.window == window
         }
+        name = options.folder(window).name
         title = (
-            f"Attention of the last block, {window} -> {window} steps\nmean over "
-            f"{MAP_WINDOWS} test windows, all nodes, heads and seeds, evaluation mode"
+            f"Attention of the last block, {name.replace('-', ' -> ')} steps\nmean "
+            f"over {MAP_WINDOWS} test windows, all nodes, heads and seeds, evaluation "
+            "mode"
         )
-        path = options.out / f"attention-{window}-{window}.png"
+        path = options.out / f"attention-{name}.png"
         written.append(_save(path, attention_maps(maps, title)))
     console.print(
         f"wrote tables, {', '.join(written)} in {options.out}", soft_wrap=True
     )
     return 0
+
+
+def _label(cell: Cell, cells: list[Cell]) -> str:
+    """A cell in words, its depth among them where depths differ."""
+    label, layers = LABELS[cell.key.variant], cell.key.layers
+    several = len({other.key.layers for other in cells}) > 1
+    return f"{label}, {layers} layers" if several else label
 
 
 def _epochs(cells: list[Cell]) -> "pd.DataFrame":
@@ -138,7 +151,8 @@ def _epochs(cells: list[Cell]) -> "pd.DataFrame":
     for cell in cells:
         for run in cell.finished:
             table = pd.read_csv(run.out / "metrics.csv")
-            table["variant"], table["window"] = LABELS[cell.variant], cell.window
+            table["variant"] = _label(cell, cells)
+            table["window"] = cell.key.window
             tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
@@ -153,21 +167,15 @@ def last_block_map(runs: "list[TrainOptions]", windows: int = MAP_WINDOWS) -> An
     Returns:
         Mean over windows, nodes, heads and seeds, shape (T, T), in evaluation mode.
     """
-    import jax
     import numpy as np
 
-    from data import gather
-    from models.train.restore import restore
+    from models.train.restore import best_models, restore, spread_windows
 
     maps = []
-    for run in runs:
-        trainer, prepared, state = restore(run)
-        test = prepared.split.test
-        starts = test[np.linspace(0, len(test) - 1, windows).round().astype(int)]
-        batch = gather(prepared.arrays, starts, prepared.window, prepared.horizon)
-        for seed in range(len(state.best_mae)):
-            params = jax.tree.map(lambda part, s=seed: part[s], state.best)
-            model = trainer.model(params)
+    for options in runs:
+        run = restore(options)
+        batch = spread_windows(run.prepared, windows)
+        for _, _, model in best_models(run):
             seen = model.attention_maps(batch.speeds, batch.time_of_day, batch.average)
             maps.append(np.asarray(seen[-1]))
     return np.mean(maps, axis=0)

@@ -141,7 +141,7 @@ def _train(options: TrainOptions, console: "Console") -> int:
     folder = RunFolder(options, series)
     announce(console, options, folder, trainer, prepared)
     with epoch_report(console, options.fit.epochs) as report:
-        state = fit(trainer, prepared, options.fit, folder, report)
+        state = fit(trainer, prepared, options.fit, folder, report, options.keep_epochs)
     table = test_all(
         trainer,
         prepared,
@@ -161,5 +161,5 @@ def _train(options: TrainOptions, console: "Console") -> int:
 def _written(folder: "RunFolder") -> str:
     names = ("run.json", "metrics.csv", "test.csv", "predictions.npz")
     there = [name for name in names if (folder.path / name).exists()]
-    checkpoints = ["checkpoints"] if any(folder.checkpoints.glob("*")) else []
-    return ", ".join(there + checkpoints)
+    places = [folder.checkpoints, folder.kept]
+    return ", ".join(there + [at.name for at in places if any(at.glob("*"))])

@@ -13,6 +13,7 @@ from data.whole_files import write_whole
 from models.train.flags import flag
 from models.train.options import PLACES, TrainOptions
 
+KEPT = "kept"
 _RESULTS = ("test.csv", "predictions.npz")
 _COLUMNS = ("epoch", "seed", "loss", "validation_mae", "learning_rate", "seconds")
 
@@ -82,6 +83,11 @@ class RunFolder:
         """Where the checkpoints are."""
         return self.path / "checkpoints"
 
+    @property
+    def kept(self) -> Path:
+        """Where the weights of chosen epochs are."""
+        return self.path / KEPT
+
     def _clear(self, old: dict[str, Any]) -> None:
         """Delete an earlier run's files, and nothing else.
 
@@ -91,8 +97,8 @@ class RunFolder:
         self._write({"arguments": old["arguments"], "complete": False})
         self._delete_results()
         (self.path / "metrics.csv").unlink(missing_ok=True)
-        if self.checkpoints.is_dir():
-            for kept in self.checkpoints.glob("[0-9]*"):
+        for folder in (self.checkpoints, self.kept):
+            for kept in folder.glob("[0-9]*"):
                 shutil.rmtree(kept)
 
     def _delete_results(self) -> None:

@@ -1,14 +1,14 @@
 """The loop over epochs: train, judge, write down, go on from wherever it stopped."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from data import Prepared
-from models.checkpoints import Checkpoint, CheckpointFolder
+from models.checkpoints import Checkpoint, CheckpointFolder, KeptWeights
 from models.schedule import learning_rate
 from models.state import TrainState
 from models.train.folder import RunFolder
@@ -48,6 +48,7 @@ def fit(
     options: FitOptions,
     folder: RunFolder,
     report: Callable[[Progress], None],
+    keep: Sequence[int] = (),
 ) -> TrainState:
     """Train until every seed has stopped or the epochs are over.
 
@@ -57,6 +58,7 @@ def fit(
         options: How long and how fast.
         folder: Where the run is kept; it goes on from the checkpoint there.
         report: Called after every epoch.
+        keep: Epochs after which the weights are kept; 0 is before training.
 
     Returns:
         The last state; its best weights are those to test.
@@ -64,10 +66,12 @@ def fit(
     Raises:
         DivergedError: If a loss is not finite: names epoch, step and seed. The last
             checkpoint stays.
-        ValueError: If a checkpoint is damaged, or one that was written is gone.
+        ValueError: If a checkpoint is damaged, or one that was written is gone, or an
+            epoch to keep is over and was not kept.
         OSError: If the folder cannot be written.
     """
     checkpoints = CheckpointFolder(folder.checkpoints)
+    weights = KeptWeights(folder.kept) if keep else None
     try:
         seeds = options.seed_list()
         state = trainer.init(seeds)
@@ -81,6 +85,8 @@ def fit(
                 "is gone; --overwrite begins it anew."
             )
         folder.save_history(history)
+        if weights is not None:
+            _keep_first(weights, keep, state)
         last_save = -float("inf")  # the first epoch is kept
         for epoch in range(int(np.asarray(state.epoch).max()), options.epochs):
             if np.asarray(state.stopped).all():
@@ -112,6 +118,8 @@ def fit(
                 }
                 for row in np.flatnonzero(active).tolist()
             ]
+            if weights is not None and epoch + 1 in keep:
+                weights.save(epoch + 1, state.params)
             over = epoch + 1 == options.epochs or bool(stopped.all())
             folder.record["seconds"] = sum_of_seconds(history)
             if over or time.perf_counter() - last_save > _CHECKPOINT_SECONDS:
@@ -124,6 +132,21 @@ def fit(
         return state
     finally:
         checkpoints.close()
+        if weights is not None:
+            weights.close()
+
+
+def _keep_first(weights: KeptWeights, keep: Sequence[int], state: TrainState) -> None:
+    """Keep the weights before training; those of later epochs may not be gone."""
+    done = int(np.asarray(state.epoch).max())
+    if done == 0 and 0 in keep:
+        weights.save(0, state.params)
+    gone = sorted({epoch for epoch in keep if epoch <= done} - {*weights.epochs()})
+    if gone:
+        raise ValueError(
+            f"--keep-epochs {gone[0]} is over: the run is at epoch {done}, and what "
+            "was not kept then is gone; leave it out, or begin anew with --overwrite."
+        )
 
 
 def validation_mae(

@@ -10,6 +10,9 @@ from models.train.groups import DataOptions, FitOptions, ModelOptions
 
 Preset = Literal["small", "paper"]
 PLACES = ("data", "adjacency")
+_NO_IDENTITY = (
+    *("preset", "out", "resume", "overwrite", "predictions", "keep_epochs"),
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +32,9 @@ class TrainOptions:
             With --epochs 0 nothing is trained: what it has reached is tested again.
         overwrite: Whether to replace a run in that folder.
         predictions: Whether to keep the test forecasts of every seed (mph).
+        keep_epochs: Epochs after which the weights are kept for good, beside the
+            checkpoint; 0 is before training. ``python -m sensitivity.sweep
+            --checkpoint RUN --weights kept`` looks at them.
     """
 
     preset: Preset = "small"
@@ -39,6 +45,7 @@ class TrainOptions:
     resume: bool = False
     overwrite: bool = False
     predictions: bool = False
+    keep_epochs: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself.
@@ -51,6 +58,12 @@ class TrainOptions:
         if self.series.adjacency is not None and self.model.graph != "road":
             raise ValueError(
                 f"--adjacency needs --graph road, got {self.model.graph!r}."
+            )
+        kept, epochs = self.keep_epochs, self.fit.epochs
+        if len(set(kept)) < len(kept) or not all(0 <= one <= epochs for one in kept):
+            raise ValueError(
+                f"--keep-epochs must lie in 0 to --epochs ({epochs}) and not repeat, "
+                f"got {list(kept)}."
             )
         self.model.config(
             nodes=1,
@@ -68,7 +81,7 @@ class TrainOptions:
         """
         arguments = dataclasses.asdict(self)
         groups = [arguments.pop(name) for name in ("series", "model", "fit")]
-        for name in ("preset", "out", "resume", "overwrite", "predictions"):
+        for name in _NO_IDENTITY:
             del arguments[name]
         for group in groups:
             arguments |= group

@@ -1,28 +1,122 @@
-"""A finished run read back: its data, its model and its weights."""
+"""A training run read back: its options, its data, its model and its weights."""
 
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from data import Prepared
-from models.checkpoints import CheckpointFolder
+import jax
+import numpy as np
+
+from data import Batch, Prepared, gather
+from models.checkpoints import CheckpointFolder, KeptWeights
+from models.forecaster import Forecaster
 from models.state import TrainState
-from models.train.folder import differences, fingerprints, read_record
+from models.train.flags import flag
+from models.train.folder import KEPT, differences, fingerprints, read_record
+from models.train.groups import DataOptions, FitOptions, ModelOptions
 from models.train.options import TrainOptions
 from models.train.setup import set_up
 from models.training import Trainer
+
+_GROUPS: dict[str, Any] = {
+    "series": DataOptions,
+    "model": ModelOptions,
+    "fit": FitOptions,
+}
+_PATHS = ("data", "adjacency")
 
 
 class Restored(NamedTuple):
     """A run as it was when it ended.
 
     Attributes:
+        options: What it was asked to do.
         trainer: The model.
         prepared: The windows.
         state: The last state; ``best`` holds the weights that were tested.
     """
 
+    options: TrainOptions
     trainer: Trainer
     prepared: Prepared
     state: TrainState
+
+
+class Snapshot(NamedTuple):
+    """The forecaster of one seed at one moment of its training.
+
+    Attributes:
+        seed: Its seed.
+        step: Training steps it had been trained for; 0 is untrained.
+        model: The forecaster.
+    """
+
+    seed: int
+    step: int
+    model: Forecaster
+
+
+def read_options(folder: Path, data: Path | None = None) -> TrainOptions:
+    """What a run was asked to do, from its ``run.json``.
+
+    Args:
+        folder: The run.
+        data: Where the files of its data set are now, if not where they were.
+
+    Returns:
+        The options, with ``out`` the folder.
+
+    Raises:
+        ValueError: If the folder holds no run, or one of another version: names what
+            one of the two does not know.
+    """
+    record = read_record(folder) if folder.is_dir() else None
+    if record is None:
+        raise ValueError(f"{folder} is no training run: it holds no run.json.")
+    left = {
+        name: value
+        for name, value in record["arguments"].items()
+        if not name.endswith("_sha256")
+    }
+    if data is not None and left.get("data") is not None:
+        left["data"] = str(data)
+    groups = {}
+    for group, kind in _GROUPS.items():
+        fields = {field.name: field for field in dataclasses.fields(kind)}
+        given = {name: left.pop(name) for name in fields if name in left}
+        for name in _PATHS:
+            if given.get(name) is not None:
+                given[name] = Path(given[name])
+        absent = [
+            name
+            for name in fields
+            if name not in (*given, "devices") and fields[name].default is not None
+        ]
+        if absent:
+            raise ValueError(_other_version(folder, record, f"lacks {_flags(absent)}"))
+        try:
+            groups[group] = kind(**given)
+        except (TypeError, ValueError) as error:
+            raise ValueError(_other_version(folder, record, str(error))) from None
+    if left:
+        words = f"has {_flags(list(left))}, which this version does not know"
+        raise ValueError(_other_version(folder, record, words))
+    return TrainOptions(out=folder, **groups)
+
+
+def _flags(names: list[str]) -> str:
+    return ", ".join(flag(name) for name in names)
+
+
+def _other_version(folder: Path, record: dict[str, Any], difference: str) -> str:
+    here, there = version("stgnn-sensitivity"), record.get("versions", {})
+    return (
+        f"{folder} is a run of another version (made with "
+        f"{there.get('stgnn-sensitivity', 'an unknown one')}, this is {here}): its "
+        f"run.json {difference}."
+    )
 
 
 def restore(options: TrainOptions) -> Restored:
@@ -41,7 +135,10 @@ def restore(options: TrainOptions) -> Restored:
     record = read_record(options.out)
     if record is None:
         raise ValueError(f"{options.out} is no training run: it holds no run.json.")
-    setup = set_up(options)
+    try:
+        setup = set_up(options)
+    except ValueError as error:
+        raise ValueError(f"{options.out} cannot be read back: {error}") from error
     asked = options.identity() | fingerprints(options, setup.series)
     if different := differences(record["arguments"], asked):
         raise ValueError(
@@ -57,4 +154,82 @@ def restore(options: TrainOptions) -> Restored:
         checkpoints.close()
     if checkpoint is None:
         raise ValueError(f"{options.out} holds no checkpoint.")
-    return Restored(setup.trainer, setup.prepared, setup.trainer.put(checkpoint.state))
+    state = setup.trainer.put(checkpoint.state)
+    return Restored(options, setup.trainer, setup.prepared, state)
+
+
+def steps_per_epoch(run: Restored) -> int:
+    """Training steps in an epoch of a run."""
+    return run.trainer.steps_in(len(run.prepared.split.train))
+
+
+def kept_epochs(folder: Path) -> list[int]:
+    """The epochs of a run whose weights were kept (``--keep-epochs``), in order."""
+    if not (folder / KEPT).is_dir():
+        return []
+    weights = KeptWeights(folder / KEPT, read_only=True)
+    try:
+        return weights.epochs()
+    finally:
+        weights.close()
+
+
+def best_models(run: Restored) -> Iterator[Snapshot]:
+    """The weights that were tested, of every seed.
+
+    Args:
+        run: The run.
+
+    Yields:
+        A snapshot per seed, in order.
+    """
+    state = run.state
+    steps = np.asarray(state.epoch - state.since_best) * steps_per_epoch(run)
+    for row, seed in enumerate(run.options.fit.seed_list()):
+        yield Snapshot(seed, int(steps[row]), _model(run, state.best, row))
+
+
+def kept_models(run: Restored, epoch: int) -> Iterator[Snapshot]:
+    """The weights kept after an epoch, of every seed.
+
+    Args:
+        run: The run.
+        epoch: One of `kept_epochs`.
+
+    Yields:
+        A snapshot per seed, in order.
+    """
+    weights = KeptWeights(run.options.out / KEPT, read_only=True)
+    try:
+        params = weights.load(epoch, run.state.params)
+    finally:
+        weights.close()
+    for row, seed in enumerate(run.options.fit.seed_list()):
+        yield Snapshot(seed, epoch * steps_per_epoch(run), _model(run, params, row))
+
+
+def _model(run: Restored, params: Any, row: int) -> Forecaster:
+    return run.trainer.model(jax.tree.map(lambda part: part[row], params))
+
+
+def spread_windows(prepared: Prepared, count: int) -> Batch:
+    """Windows of the test split, evenly spaced from its first to its last.
+
+    Args:
+        prepared: The windows of a run.
+        count: How many.
+
+    Returns:
+        The windows as the model reads them, on every node.
+
+    Raises:
+        ValueError: If there are not so many.
+    """
+    test = prepared.split.test
+    if not 1 <= count <= len(test):
+        raise ValueError(
+            f"windows ({count}) must be at least 1 and at most the {len(test)} of the "
+            "test split."
+        )
+    starts = test[np.linspace(0, len(test) - 1, count).round().astype(int)]
+    return gather(prepared.arrays, starts, prepared.window, prepared.horizon)
