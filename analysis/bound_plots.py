@@ -38,22 +38,32 @@ def bound_against_length(table: pd.DataFrame) -> Figure:
     """
     sns.set_theme(context="notebook", style="ticks")
     layer = table[table["head"].astype(str) == "layer"]
+    layer = table if layer.empty else layer  # heads only were judged
     figure = Figure(figsize=(10, 5.2), layout="constrained")
     axes = figure.subplots(1, 2)
     for ax, (title, bounds) in zip(axes, _PANELS.items(), strict=True):
         _panel(ax, layer, title, bounds)
     axes[0].set_ylabel("Jacobian norm, mean over query steps")
-    first = table.iloc[0]
-    position = ""
-    if first["position"] != "none" or first["source"] == "metr-la":
-        position = f"position {first['position']}, "
     figure.suptitle(
-        f"Influence of one time step on another: {first['source']}, {position}"
-        f"regularizer {first['regularizer']}, {first['norm']} norm, "
-        f"{layer['seed'].nunique()} layers",
-        fontsize="medium",
+        f"Influence of one time step on another: {_what(table)}", fontsize="medium"
     )
     return figure
+
+
+def _what(table: pd.DataFrame) -> str:
+    """What a sweep looked at, in words."""
+    first, position = table.iloc[0], ""
+    regularizers = ", ".join(dict.fromkeys(table["regularizer"]))
+    if first["position"] != "none" or first["source"] == "metr-la":
+        position = f"position {first['position']}, "
+    layers = f"{table['seed'].nunique()} layers"
+    if "run" in table and (table["run"] != "random").all():
+        models = len(table[["run", "seed"]].drop_duplicates())
+        layers = f"trained attention of {models} models"
+    return (
+        f"{first['source']}, {position}regularizer {regularizers}, {first['norm']} "
+        f"norm, {layers}"
+    )
 
 
 def _panel(ax: Axes, table: pd.DataFrame, title: str, bounds: tuple) -> None:

@@ -1,4 +1,4 @@
-"""Gains of every layer of a forecaster, at what it really sees."""
+"""Gains of every layer of a forecaster at what it really sees, and their bounds."""
 
 from typing import Any
 
@@ -9,6 +9,8 @@ from jaxtyping import Float
 from models.forecaster import Forecaster
 from models.graph import GraphConvolution, GraphLayer
 from models.temporal import CausalConvolution, TemporalAttention, TemporalLayer
+from sensitivity.convolution_bounds import lag_matrix, tap_gain
+from sensitivity.factorised import factorised_bound
 from sensitivity.gains import (
     Gains,
     NodeGains,
@@ -17,7 +19,60 @@ from sensitivity.gains import (
     attention_gains,
     block_gains,
     layer_norm_gains,
+    product_bound,
 )
+from sensitivity.graph_bounds import filter_bound
+
+
+def forecaster_bounds(
+    model: Forecaster,
+    speeds: Float[Any, "T N"],
+    time_of_day: Float[Any, " T"],
+    average: Float[Any, "TH N"] | None = None,
+) -> dict[str, Float[np.ndarray, "H N T N"]]:
+    r"""Bounds on how much each z-scored speed moves each z-scored forecast.
+
+    To be compared with the exact norms, `sensitivity.network.space_time_norms` of the
+    forecaster as a function of speeds (T, N, 1), spectral. In falling order of what
+    they know of the network at this window:
+
+    - ``"gain product"``: the product of the layers' gains.
+    - ``"factorised"``: the same with each layer's largest gains over nodes, or over
+      steps, so that it is a product of one table over time and one over space.
+    - ``"graph and taps"``, of convolutions only: with :math:`g R` in place of each
+      convolution (`lag_matrix`, `tap_gain`) and :math:`\theta S` in place of each
+      graph layer (`filter_bound`), which hold for every window. Layer norms and
+      read-out, which the theorem does not have, count as in ``"factorised"``.
+    - ``"frozen attention"``, of attention only: the gain product if attention weights
+      did not move with the input. **No bound**: it leaves out key and query paths.
+
+    Args:
+        model: The forecaster.
+        speeds: z-scored speeds of the window, shape (T, N).
+        time_of_day: In [0, 1), shape (T,).
+        average: z-scored averages over window and horizon, shape (T + H, N).
+
+    Returns:
+        By name, from (t, n) to (t', n') at [t', n', t, n], shape (H, N, T, N).
+
+    References:
+        Marisca et al., arXiv 2506.15507, 2025, Theorem 5.1 (``"graph and taps"``);
+        Barbero et al., arXiv 2406.04267, 2024 (``"frozen attention"``).
+    """
+    T, N = np.shape(speeds)
+    window = (model, speeds, time_of_day, average)
+    gains = forecaster_gains(*window)
+    bounds = {
+        "gain product": product_bound(gains, T, N),
+        "factorised": factorised_bound(gains, T, N).table(),
+    }
+    if model.config.temporal.kind == "convolution":
+        coarse = _graph_and_taps(model, gains)
+        bounds["graph and taps"] = factorised_bound(coarse, T, N).table()
+    else:
+        frozen = forecaster_gains(*window, frozen=True)
+        bounds["frozen attention"] = product_bound(frozen, T, N)
+    return bounds
 
 
 def forecaster_gains(
@@ -67,6 +122,24 @@ def forecaster_gains(
     return gains
 
 
+def _graph_and_taps(model: Forecaster, gains: list[Gains]) -> list[Gains]:
+    """The gains, with those of convolutions and graph layers for every input."""
+    T, N = model.config.window, model.config.nodes
+    coarse = list(gains)
+    for number, layer in enumerate(model.layers()):
+        if isinstance(layer.mix, CausalConvolution):
+            lags = lag_matrix(T, layer.mix.taps)
+            table = tap_gain(_taps(layer.mix), residual=layer.residual) * lags
+            found = StepGains(np.broadcast_to(table, (N, T, T)))
+        else:
+            assert isinstance(layer.mix, GraphConvolution)
+            blocks, steps = _filter(layer.mix)
+            table = filter_bound(blocks, steps, residual=layer.residual).table()
+            found = NodeGains(np.broadcast_to(table, (T, N, N)))
+        coarse[1 + 2 * number] = found  # behind the lift, in front of its norm
+    return coarse
+
+
 def _mixing(
     layer: TemporalLayer | GraphLayer, x: Float[np.ndarray, "N T D"], frozen: bool
 ) -> Gains:
@@ -89,11 +162,10 @@ def _convolution(
 ) -> Float[np.ndarray, "N T T"]:
     """Gains of relu(b + sum_p W_p x_{t-p}), with the relu as it acts at x."""
     N, T, D = x.shape
-    kernel = np.asarray(mix.mix.kernel[...], np.float64).reshape(-1, D, D)
     open_ = np.asarray(mix(jnp.asarray(x))) > 0  # (N, T, D)
     gains = np.zeros((N, T, T))
-    for p, tap in enumerate(kernel):
-        blocks = open_[..., p:, :, None] * tap.T  # (N, T - p, D out, D in)
+    for p, tap in enumerate(_taps(mix)[:T]):
+        blocks = open_[..., p:, :, None] * tap  # (N, T - p, D out, D in)
         if p == 0 and residual:
             blocks = blocks + np.eye(D)
         step = np.arange(p, T)
@@ -101,21 +173,36 @@ def _convolution(
     return gains
 
 
+def _taps(mix: CausalConvolution) -> Float[np.ndarray, "P D D"]:
+    """Weights W_p, as matrices that act on x from the left."""
+    kernel = np.asarray(mix.mix.kernel[...], np.float64)
+    D = kernel.shape[1]
+    return kernel.reshape(-1, D, D).mT
+
+
+def _filter(
+    mix: GraphConvolution,
+) -> tuple[Float[np.ndarray, "blocks D D"], Float[np.ndarray, "2 N N"]]:
+    """Weights of the hops, acting from the left, and the adjacencies really used."""
+    D, N = mix.config.width, mix.config.nodes
+    kernel = np.asarray(mix.mix.kernel[...], np.float64).reshape(-1, D, D)
+    steps = np.asarray(mix.adjacencies(), np.float64)
+    if mix.config.graph.kind == "diagonal":
+        steps = steps * np.eye(N)
+    return kernel.mT, steps
+
+
 def _graph_blocks(
     mix: GraphConvolution, residual: bool
 ) -> Float[np.ndarray, "N N D D"]:
     """What node m gives to node n, [n, m], as matrices that act on x from the left."""
-    D, N = mix.config.width, mix.config.nodes
-    kernel = np.asarray(mix.mix.kernel[...], np.float64).reshape(-1, D, D)
-    own, *others = kernel
-    blocks = np.eye(N)[..., None, None] * (own.T + residual * np.eye(D))
+    (own, *others), steps = _filter(mix)
+    N = mix.config.nodes
+    blocks = np.eye(N)[..., None, None] * (own + residual * np.eye(len(own)))
     hops = len(others) // 2
-    steps = np.asarray(mix.adjacencies(), np.float64)
-    if mix.config.graph.kind == "diagonal":
-        steps = steps * np.eye(N)
     for number, step in enumerate(steps):
         power = np.eye(N)
         for weights in others[number * hops : (number + 1) * hops]:
             power = power @ step
-            blocks = blocks + power[..., None, None] * weights.T
+            blocks = blocks + power[..., None, None] * weights
     return blocks

@@ -6,9 +6,12 @@ class's own call is wrapped for as long as a ``with`` block lasts.
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sensitivity.attention import attend
@@ -19,9 +22,15 @@ from sensitivity.layer import AttentionWeights, ScoreBias
 if TYPE_CHECKING:
     from flax import nnx
 
-# Of the largest output, by dtype: Flax takes its softmax in float32 at most.
+# Of the largest output, by its dtype: Flax takes its softmax in float32 at most.
 _TOLERANCE = {"float64": 1e-5, "float32": 1e-4}
 _COARSE = 3e-2  # bfloat16 and float16
+
+_UNSEEN = (
+    "call the model itself, not a copy (nnx.jit, nnx.grad, nnx.scan and nnx.merge make "
+    "copies); and where a subclass has a call of its own, that must go through "
+    "nnx.MultiHeadAttention's."
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -29,9 +38,11 @@ class CapturedLayer:
     """One call of an attention layer, ready for `check_bounds` and the rest.
 
     Attributes:
-        name: Path of the layer in the model, such as ``encoder.0.attention``.
-        x: Its input, shape (..., T, D).
-        weights: Its arrays.
+        name: Path of the layer in the model, such as ``encoder.0.attention``; the first
+            one of a layer that is shared, empty where the model is the layer.
+        x: Its input, shape (..., T, D), as the layer computed with it: a copy in the
+            dtype of its output.
+        weights: Its arrays, in the same dtype.
         score_bias: Its masks.
         output: What it returned, shape (..., T, O); `attend` gives the same.
     """
@@ -48,8 +59,10 @@ class Capture:
     """What the layers of a model were given.
 
     Attributes:
-        layers: A `CapturedLayer` for every call of self-attention, in order.
-        refused: Names of the layers whose calls cannot be analysed, and why.
+        layers: A `CapturedLayer` for every call of self-attention, in order: a layer
+            that is called twice is in it twice.
+        refused: Names of the layers that a call cannot be analysed of, or, once the
+            block has ended, that no call was seen of; and why.
     """
 
     layers: list[CapturedLayer] = dataclasses.field(default_factory=list)
@@ -60,11 +73,12 @@ class Capture:
 def capture_attention(model: "nnx.Module") -> Iterator[Capture]:
     """Record what every ``nnx.MultiHeadAttention`` of a model is given.
 
-    Call the model inside the block, in evaluation and not under ``jit``. The output is
-    computed again from what was recorded and must be the layer's; a layer for which it
-    is not (dropout that is on, cross-attention, a decoder's cache) is not recorded but
-    named in ``refused``. The class's call is restored whatever happens. Not for use in
-    several threads at once.
+    Call the model inside the block, in evaluation and not under ``jit``; on a GPU under
+    ``jax.default_matmul_precision("highest")``. The output is computed again from what
+    was recorded and must be the layer's. A call that cannot be analysed (dropout that
+    is on, cross-attention, a decoder's cache), and a layer that is never called, is not
+    recorded but named in ``refused``. The class's call is restored whatever happens.
+    Blocks may be nested. Not for use in several threads at once.
 
     Args:
         model: The model, whose layers are named by their path in it.
@@ -73,8 +87,8 @@ def capture_attention(model: "nnx.Module") -> Iterator[Capture]:
         What has been recorded so far.
 
     Raises:
-        ValueError: At the end of the block, if the model has no such layer or none was
-            called in it.
+        ValueError: If the model has no such layer, or, at the end of the block, if no
+            call of one was seen.
 
     Example:
         >>> import numpy as np
@@ -96,11 +110,12 @@ def capture_attention(model: "nnx.Module") -> Iterator[Capture]:
     from flax import nnx
 
     attention: Any = nnx.MultiHeadAttention
-    names = {
-        id(module): ".".join(map(str, path))
+    layers = {
+        ".".join(map(str, path)): module  # held here, so that an id stays one layer's
         for path, module in nnx.iter_graph(model)
         if isinstance(module, attention)
     }
+    names = {id(module): name for name, module in layers.items()}
     if not names:
         raise ValueError(
             f"model must hold an nnx.MultiHeadAttention, got a {type(model).__name__} "
@@ -108,6 +123,7 @@ def capture_attention(model: "nnx.Module") -> Iterator[Capture]:
         )
     capture, original = Capture(), attention.__call__
 
+    @functools.wraps(original)
     def recorded(module: Any, *inputs: Any, **options: Any) -> Any:
         output = original(module, *inputs, **options)
         if (name := names.get(id(module))) is not None:
@@ -123,7 +139,13 @@ def capture_attention(model: "nnx.Module") -> Iterator[Capture]:
     finally:
         attention.__call__ = original
     if not capture.layers and not capture.refused:
-        raise ValueError("model must be called inside the block, but was not.")
+        raise ValueError(
+            f"model must be called inside the block, but no call was seen: {_UNSEEN}"
+        )
+    seen = {layer.name for layer in capture.layers}
+    for name in layers:
+        if name not in seen:
+            capture.refused.setdefault(name, f"no call of it was seen: {_UNSEEN}")
 
 
 def _read(
@@ -145,19 +167,28 @@ def _read(
         raise ValueError("it was called under jit or another transformation.")
     if any(other is not None and not _same(other, x) for other in others):
         raise ValueError("it is cross-attention: keys have another input than queries.")
+    decode, deterministic = given.get("decode"), given.get("deterministic")
+    if module.decode if decode is None else decode:
+        raise ValueError("it decodes step by step, from a cache of earlier steps.")
+    if module.dropout_rate > 0 and not (
+        module.deterministic if deterministic is None else deterministic
+    ):
+        raise ValueError("its dropout is on: call model.eval() first.")
     weights, bias = from_flax(module), _score_bias(given)
+    # As the layer rounds them: sharp attention is another one in another dtype.
+    x, weights = jax.tree.map(lambda a: jnp.asarray(a, output.dtype), (x, weights))
     again = np.asarray(attend(x, x, x, weights, bias), np.float64)
     seen = np.asarray(output, np.float64)
     if again.shape != seen.shape:
-        raise ValueError(f"it returned shape {seen.shape}, a decoder's step.")
+        raise ValueError(f"it returned shape {seen.shape}, not {again.shape}.")
     allowed = _TOLERANCE.get(str(output.dtype), _COARSE) * np.abs(seen).max()
     if not np.abs(again - seen).max() <= allowed:
         raise ValueError(
             "its output is not that of its weights, input and mask: off by "
-            f"{np.abs(again - seen).max():.2g} where {allowed:.2g} is rounding. Is its "
-            "dropout on?"
+            f"{np.abs(again - seen).max():.2g} where {allowed:.2g} is rounding (on a "
+            'GPU only under jax.default_matmul_precision("highest")).'
         )
-    return CapturedLayer(name, np.asarray(x), weights, bias, np.asarray(output))
+    return CapturedLayer(name, np.array(x), weights, bias, np.array(output))
 
 
 def _same(one: Any, other: Any) -> bool:

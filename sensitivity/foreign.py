@@ -25,8 +25,8 @@ def from_flax(module: "nnx.MultiHeadAttention") -> AttentionWeights:
 
     Raises:
         ValueError: If the layer normalises its queries and keys, has an attention
-            function of its own, or takes keys of another width: this is then not
-            the attention that is analysed here.
+            function or projections of its own, or takes keys of another width: this
+            is then not the attention that is analysed here.
     """
     from flax import nnx
 
@@ -50,6 +50,12 @@ def from_flax(module: "nnx.MultiHeadAttention") -> AttentionWeights:
             f"in_kv_features ({module.in_kv_features}) must equal in_features "
             f"({module.in_features}): self-attention has one input."
         )
+    for name in ("query", "key", "value", "out"):
+        if not isinstance(projection := getattr(module, name), nnx.LinearGeneral):
+            raise ValueError(
+                f"{name} must be an nnx.LinearGeneral, got a "
+                f"{type(projection).__name__}."
+            )
     repeats = module.num_heads // module.num_kv_heads
 
     def array(linear: Any, name: str, repeat: int = 1) -> Any:
@@ -70,6 +76,15 @@ def from_flax(module: "nnx.MultiHeadAttention") -> AttentionWeights:
     )
 
 
+def _as_numpy(array: Any) -> np.ndarray:
+    """A PyTorch tensor, on any device and with or without a gradient, or an array."""
+    if hasattr(array, "detach"):  # PyTorch itself need not be installed
+        array = array.detach().cpu()
+        if str(array.dtype) == "torch.bfloat16":  # has no counterpart in NumPy
+            array = array.float()
+    return np.asarray(array)
+
+
 def from_torch(
     state_dict: Mapping[str, Any], num_heads: int, prefix: str = ""
 ) -> AttentionWeights:
@@ -79,7 +94,8 @@ def from_torch(
     False, as is PyTorch's default.
 
     Args:
-        state_dict: Names to arrays (NumPy, or anything NumPy reads).
+        state_dict: Names to arrays: PyTorch tensors, NumPy arrays, or a file of them
+            that ``np.load`` opened. What belongs to other layers is left alone.
         num_heads: Number of heads H of the layer.
         prefix: Path of the layer inside a larger model's state dict, such as
             ``encoder.layers.0.self_attn``.
@@ -96,7 +112,7 @@ def from_torch(
 
     def get(name: str) -> np.ndarray | None:
         array = state_dict.get(prefix + name)
-        return None if array is None else np.asarray(array)
+        return None if array is None else _as_numpy(array)
 
     def need(name: str) -> np.ndarray:
         if (array := get(name)) is None:

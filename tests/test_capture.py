@@ -1,5 +1,6 @@
 """What is captured of a model's attention layers is what they were given."""
 
+import jax
 import numpy as np
 import pytest
 from flax import nnx
@@ -95,6 +96,8 @@ def test_layers_of_other_models_are_left_alone(batch):
         other(batch)
         model.blocks[1](batch)
     assert [one.name for one in capture.layers] == ["blocks.1.attention"]
+    assert list(capture.refused) == ["blocks.0.attention"]
+    assert "no call of it was seen" in capture.refused["blocks.0.attention"]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +105,9 @@ def test_layers_of_other_models_are_left_alone(batch):
     [
         (lambda model, x: nnx.jit(model)(x), "under jit"),
         (lambda model, x: model.blocks[0](x, memory=x[:, :3]), "cross-attention"),
-        (lambda model, x: model(x, deterministic=False), "Is its dropout on"),
+        (lambda model, x: model(x, deterministic=False), "its dropout is on"),
+        (lambda model, x: model(x, mask=np.tri(T, k=-1)), "row i=0 nothing to attend"),
+        (lambda model, x: jax.vmap(model)(x), "another transformation"),
     ],
 )
 def test_what_cannot_be_analysed_is_named_with_its_reason(batch, call, reason):
@@ -125,3 +130,23 @@ def test_a_model_without_attention_or_without_a_call_is_refused(batch):
         capture_attention(Stack()),
     ):
         pass
+
+
+@nnx.jit
+def compiled(model, x):
+    return model(x)
+
+
+def copied(model, x):
+    return nnx.merge(*nnx.split(model))(x)
+
+
+@pytest.mark.parametrize("call", [compiled, copied])
+def test_the_call_of_a_copy_is_refused_with_the_reason(batch, call):
+    model = Stack()
+    with (
+        pytest.raises(ValueError, match=r"not a copy \(nnx.jit,"),
+        capture_attention(model),
+    ):
+        call(model, batch)
+    assert nnx.MultiHeadAttention.__call__ is CALL

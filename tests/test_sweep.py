@@ -9,7 +9,7 @@ from scipy import stats
 
 from data import load_metr_la
 from sensitivity import check_bounds
-from sensitivity.sweep.sources import draw_bias, draw_point
+from sensitivity.sweep.sources import draw_bias, draw_inputs
 from tests.sweep_runs import (
     STATEMENTS,
     SWEEP_COLUMNS,
@@ -195,7 +195,7 @@ def test_rows_are_what_check_bounds_says_of_the_drawn_layers(
         )
         assert (rows[column] == getattr(part, column)).all()
     T, seed = asked.T[-1], 1
-    point = draw_point(asked, series, T, seed)
+    point = draw_inputs(asked, series, T, seed)
     own = rows[(rows["T"] == T) & (rows["seed"] == seed)]
     for level in ("head", "layer"):
         expected = check_bounds(
@@ -236,28 +236,33 @@ def test_engine_and_memory_change_how_but_not_what(choice, done, tmp_path):
 def test_what_is_drawn_follows_the_options(traffic):
     series = load_metr_la(traffic)
     real_options = options("--source", "metr-la", "--data", str(traffic))
-    base = draw_point(options(), None, 8, 0)
+    base = draw_inputs(options(), None, 8, 0)
     assert base.x.shape == (2, 8, 4)
-    assert draw_point(options("--samples", "3"), None, 8, 0).x.shape == (3, 8, 4)
-    again, other = draw_point(options(), None, 8, 0), draw_point(options(), None, 8, 1)
+    assert draw_inputs(options("--samples", "3"), None, 8, 0).x.shape == (3, 8, 4)
+    again, other = (
+        draw_inputs(options(), None, 8, 0),
+        draw_inputs(options(), None, 8, 1),
+    )
     assert (again.x == base.x).all()
     assert (other.x != base.x).all()
     assert (other.weights.query != base.weights.query).all()
-    longer = draw_point(options(), None, 12, 0).weights
+    longer = draw_inputs(options(), None, 12, 0).weights
     np.testing.assert_array_equal(longer.value, base.weights.value)
-    scaled = draw_point(options("--scale", "2"), None, 8, 0).weights
+    scaled = draw_inputs(options("--scale", "2"), None, 8, 0).weights
     np.testing.assert_allclose(scaled.key, 2 * np.asarray(base.weights.key))
-    single = draw_point(options("--dtype", "float32"), None, 8, 0)
+    single = draw_inputs(options("--dtype", "float32"), None, 8, 0)
     assert single.x.dtype == np.asarray(single.weights.query).dtype == np.float32
-    placed = draw_point(options("--position", "sinusoidal"), None, 8, 0)
+    placed = draw_inputs(options("--position", "sinusoidal"), None, 8, 0)
     shift = placed.x - base.x
     np.testing.assert_allclose(shift[0], shift[1], atol=1e-12)
     assert np.abs(shift).max() > 0.5
-    two = draw_point(options("--heads", "2"), None, 8, 0).weights
+    two = draw_inputs(options("--heads", "2"), None, 8, 0).weights
     assert two.out is not None
     assert (two.heads, np.shape(two.out)) == (2, (2, 2, 4))
     assert base.weights.out is None
-    windows = draw_point(real_options, series, 8, 0).x  # one number along one direction
+    windows = draw_inputs(
+        real_options, series, 8, 0
+    ).x  # one number along one direction
     assert np.linalg.matrix_rank(windows.reshape(-1, 4), tol=1e-9) == 1
 
 

@@ -1,5 +1,6 @@
 """Run a sweep: measure every point, judge it, write tables and the picture."""
 
+import io
 import os
 import sys
 import time
@@ -12,9 +13,11 @@ from sensitivity.sweep.console import announce, progress, show_verdicts
 from sensitivity.sweep.options import SweepOptions
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
     from rich.console import Console
 
-    from data import TrafficSeries
+    from sensitivity.sweep.points import Layers
     from sensitivity.sweep.store import SweepFolder
 
 
@@ -41,9 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from sensitivity.sweep.store import SweepFolder
 
-        series, size = _load(options), _plan(options)
-        folder = SweepFolder(options)
-        return run_sweep(options, series, folder, size)
+        layers = open_layers(options)
+        size = layers.size()
+        folder = SweepFolder(options, layers.identity())
+        return run_sweep(options, layers, folder, size)
     except ValueError as error:
         return _fail(str(error).replace("max_memory", "--max-memory"), 2)
     except OSError as error:
@@ -65,48 +69,35 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def _load(options: SweepOptions) -> "TrafficSeries | None":
-    """Read the data a source needs.
+def open_layers(options: SweepOptions) -> "Layers":
+    """The layers a sweep looks at.
+
+    Args:
+        options: The sweep.
 
     Returns:
-        The series, or None.
+        Drawn ones, or those of trained models.
 
     Raises:
-        ValueError: If it cannot be read, or a length exceeds the series.
+        ValueError: If what they need cannot be read.
     """
-    if options.source == "gaussian":
-        return None
-    if options.data is None:
-        from data.freeway import simulate_traffic
+    if options.checkpoint:
+        from sensitivity.sweep.trained import TrainedLayers
 
-        series = simulate_traffic()
-    else:
-        from data import load_metr_la
+        return TrainedLayers(options)
+    from sensitivity.sweep.sources import RandomLayers
 
-        try:
-            series = load_metr_la(options.data)
-        except (ValueError, FileNotFoundError) as error:
-            raise ValueError(f"--data: {error}") from error
-    steps = len(series.values)
-    if max(options.T) > steps:
-        raise ValueError(
-            f"--T ({max(options.T)}) must not exceed the {steps} steps of "
-            f"{options.data or series.name}."
-        )
-    return series
+    return RandomLayers(options)
 
 
 def run_sweep(
-    options: SweepOptions,
-    series: "TrafficSeries | None",
-    folder: "SweepFolder",
-    size: int,
+    options: SweepOptions, layers: "Layers", folder: "SweepFolder", size: int
 ) -> int:
     """Measure what is not finished, then write and show the results.
 
     Args:
         options: The sweep.
-        series: Real traffic, for the source that needs it.
+        layers: What is measured.
         folder: Where finished points are kept.
         size: Bytes that the work arrays are estimated to take.
 
@@ -116,93 +107,83 @@ def run_sweep(
     from rich.console import Console
 
     from sensitivity.bounds import measure
-    from sensitivity.sweep.sources import draw_point
     from sensitivity.sweep.table import point_table
 
     console = Console(width=None if sys.stdout.isatty() else 130)
-    announce(console, options, folder, size)
-    points = [(T, seed) for T in options.T for seed in range(options.seeds)]
-    with progress(console, len(points)) as done:
-        for T, seed in points:
-            if (state := folder.state(T, seed)) != "finished":
+    announce(console, options, layers, folder, size)
+    with progress(console, len(layers.points)) as done:
+        for point in layers.points:
+            if (state := folder.state(point)) != "finished":
                 start = time.perf_counter()
-                point = draw_point(options, series, T, seed)
+                x, weights, score_bias, filled_share = layers.inputs(point)
                 measured = measure(
-                    point.x,
-                    point.weights,
-                    score_bias=point.score_bias,
+                    x,
+                    weights,
+                    score_bias=score_bias,
                     norm=options.measure.norm,
+                    levels=options.measure.levels,
                     engine=options.measure.engine,
                     max_memory=options.measure.max_memory,
                 )
-                table = point_table(options, T, seed, measured)
+                table = point_table(options, point, measured)
                 seconds = time.perf_counter() - start
                 folder.record["seconds"] += seconds
-                folder.record["filled_share"][f"T={T}-seed={seed}"] = point.filled_share
+                folder.record["filled_share"][point.name] = filled_share
                 folder.save_record()  # first: a point that is there is in the record
-                folder.add(T, seed, table)
+                folder.add(point, table)
                 again = ", computed again: its file was damaged"
-                done(
-                    f"T={T} seed={seed}: {seconds:.1f} s" + again * (state == "damaged")
-                )
+                done(f"{point.words}: {seconds:.1f} s" + again * (state == "damaged"))
             else:
-                done(f"T={T} seed={seed}: finished before")
-    return _finish(console, options, folder)
+                done(f"{point.words}: finished before")
+    return _finish(console, options, layers, folder)
 
 
-def _plan(options: SweepOptions) -> int:
-    """Check that the layers can be drawn and the longest length fits the budget.
-
-    Returns:
-        Bytes that the work arrays are estimated to take.
-    """
-    import jax
-    import numpy as np
-
-    from sensitivity.autodiff import plan_autodiff
-    from sensitivity.closed_form import plan_heads, plan_layer
-    from sensitivity.sweep.sources import draw_weights
-
-    layer, measure = options.layer, options.measure
-    weights = draw_weights(layer, 0, measure.dtype)
-    shape = jax.ShapeDtypeStruct(
-        (options.samples, max(options.T), layer.d_model), np.dtype(measure.dtype)
-    )
-    plans = [plan_heads(shape, weights, measure.norm, measure.max_memory)]
-    if measure.engine == "autodiff":
-        plans.append(plan_autodiff(shape, weights, True, measure.max_memory))
-    elif layer.heads > 1:
-        plans.append(plan_layer(shape, weights, measure.norm, measure.max_memory))
-    return max(plan.size for plan in plans)
-
-
-def _finish(console: "Console", options: SweepOptions, folder: "SweepFolder") -> int:
-    """Write the tables and the picture, print the verdicts."""
-    import io
-
-    import matplotlib
-
+def _finish(
+    console: "Console", options: SweepOptions, layers: "Layers", folder: "SweepFolder"
+) -> int:
+    """Write the tables and the pictures, print the verdicts."""
     from data.whole_files import write_whole
-    from sensitivity.sweep.store import RESULTS
-    from sensitivity.sweep.table import verdicts
+    from sensitivity.sweep.table import verdicts, verdicts_by
+
+    table = folder.collect(layers.points)
+    written, verdict = ["sweep.csv", "verdicts.csv"], verdicts(table)
+    write_whole(folder.path / "verdicts.csv", verdict.to_csv(index=False))
+    trained = bool(options.checkpoint)
+    if trained:
+        parts = verdicts_by(table, ("run", "T", "seed", "step", "layer", "head"))
+        written.append("verdicts-by-layer.csv")
+        write_whole(folder.path / written[-1], parts.to_csv(index=False))
+    for name, figure in _pictures(table, trained).items():
+        for suffix in ("png", "pdf"):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=suffix, dpi=200)
+            written.append(f"{name}.{suffix}")
+            write_whole(folder.path / written[-1], buffer.getvalue())
+    folder.record["complete"] = True
+    folder.save_record()
+    show_verdicts(console, verdict, max(point.heads for point in layers.points))
+    shares = folder.record["filled_share"].values()
+    if layers.points[0].source != "gaussian":
+        console.print(f"missing readings filled: {100 * max(shares):.1f} % at most")
+    names = ", ".join((*written, "run.json"))
+    console.print(f"wrote {names} in {folder.path}", soft_wrap=True, markup=False)
+    return 0
+
+
+def _pictures(table: "pd.DataFrame", trained: bool) -> "dict[str, Figure]":
+    """The pictures of a sweep, by the name of their file."""
+    import matplotlib
 
     matplotlib.use("Agg")
     from analysis.bound_plots import bound_against_length
 
-    table = folder.collect(options)
-    verdict = verdicts(table)
-    write_whole(folder.path / "verdicts.csv", verdict.to_csv(index=False))
-    figure = bound_against_length(table)
-    for suffix in ("png", "pdf"):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=suffix, dpi=200)
-        write_whole(folder.path / f"bound-vs-T.{suffix}", buffer.getvalue())
-    folder.record["complete"] = True
-    folder.save_record()
-    show_verdicts(console, verdict, options.layer.heads)
-    shares = folder.record["filled_share"].values()
-    if options.source != "gaussian":
-        console.print(f"missing readings filled: {100 * max(shares):.1f} % at most")
-    names = ", ".join((*RESULTS, "run.json"))
-    console.print(f"wrote {names} in {folder.path}", soft_wrap=True, markup=False)
-    return 0
+    if not trained:
+        return {"bound-vs-T": bound_against_length(table)}
+    from analysis.verdict_plots import verdict_share, verdicts_by_step
+
+    pictures = {"verdict-share": verdict_share(table)}
+    if table["T"].nunique() > 1:
+        pictures["bound-vs-T"] = bound_against_length(table)
+    if table["step"].nunique() > 1:
+        pictures["verdicts-by-step"] = verdicts_by_step(table)
+    return pictures

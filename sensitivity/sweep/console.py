@@ -10,17 +10,23 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
+    from sensitivity.sweep.points import Layers
     from sensitivity.sweep.store import SweepFolder
 
 
 def announce(
-    console: "Console", options: SweepOptions, folder: "SweepFolder", size: int
+    console: "Console",
+    options: SweepOptions,
+    layers: "Layers",
+    folder: "SweepFolder",
+    size: int,
 ) -> None:
     """Say what will be done, on what, and with how much memory; keep it in run.json.
 
     Args:
         console: Where to.
         options: The sweep.
+        layers: What is measured.
         folder: Its folder, which keeps the record.
         size: Bytes that the work arrays are estimated to take.
     """
@@ -29,32 +35,22 @@ def announce(
 
     import jax
 
-    from sensitivity.bounds import identity_note
     from sensitivity.memory import format_memory
-    from sensitivity.sweep.sources import draw_weights
 
-    layer, measure = options.layer, options.measure
+    measure, notes = options.measure, layers.notes()
     console.print(
-        f"{len(options.T)} lengths, {options.seeds} seeds, {options.samples} samples; "
-        f"source {options.source}, {layer.heads} head(s) at D = {layer.d_model}, "
-        f"regularizer {layer.regularizer}, {measure.norm} norm, {measure.dtype}"
+        f"{layers.headline()}; {measure.norm} norm, {measure.dtype}", soft_wrap=True
     )
     console.print(f"work arrays: at most about {format_memory(size)}")
-    weights = draw_weights(layer, 0, measure.dtype)
-    notes = sorted({identity_note(weights, level) for level in ("head", "layer")})
-    if options.source != "gaussian" and layer.position == "none":
-        notes.append(
-            "without --position every token is a scalar, the speed, times one vector"
-        )
     for note in notes:
-        console.print(note)
+        console.print(note, soft_wrap=True)
     packages = ("stgnn-sensitivity", "jax", "jaxlib", "numpy", "pandas", "scipy")
     folder.record["notes"] = notes
     folder.record["versions"] = {name: version(name) for name in packages}
     folder.record["versions"]["python"] = platform.python_version()
     folder.record["device"] = f"{jax.default_backend()}: {jax.devices()[0].device_kind}"
     folder.record["precision"] = f"{measure.dtype}, matrix products at full precision"
-    folder.record["seeds"] = list(range(options.seeds))
+    folder.record["seeds"] = sorted({point.seed for point in layers.points})
 
 
 @contextlib.contextmanager
@@ -88,7 +84,7 @@ def show_verdicts(console: "Console", verdict: "pd.DataFrame", heads: int) -> No
         verdict: The rows of ``verdicts.csv``.
         heads: Number of heads; a layer of one is that head, and shown once.
     """
-    if heads == 1:
+    if heads == 1 and "layer" in set(verdict["level"]):
         verdict = verdict[verdict["level"] == "layer"]
     from rich.table import Table
 

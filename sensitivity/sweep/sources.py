@@ -1,45 +1,170 @@
-"""Where the layers and inputs of a sweep come from, all drawn from its seeds."""
+"""Layers and inputs that are drawn from the seeds of a sweep."""
 
-from typing import NamedTuple
+import hashlib
+from typing import Any
 
+import jax
 import numpy as np
-from jaxtyping import Float
 
-from data import TrafficSeries, draw_windows
+from data import TrafficSeries, draw_windows, load_metr_la
+from data.freeway import simulate_traffic
 from models.positions import position_encoding
+from sensitivity.autodiff import plan_autodiff
+from sensitivity.bounds import identity_note
+from sensitivity.closed_form import plan_heads, plan_layer
 from sensitivity.layer import AttentionWeights, ScoreBias
-from sensitivity.sweep.options import LayerOptions, SweepOptions
+from sensitivity.sweep.options import LayerOptions, MeasureOptions, SweepOptions
+from sensitivity.sweep.points import Inputs, Point
 
 
-class Point(NamedTuple):
-    """One layer and its inputs at one length.
+class RandomLayers:
+    """Layers with random weights, on random inputs or on windows of traffic.
 
     Attributes:
-        x: Inputs, shape (S, T, D).
-        weights: The layer of this seed, the same at every length.
-        score_bias: What the regularizer adds to the scores.
-        filled_share: Share of the readings that were missing and forward-filled.
+        points: A layer per length and seed.
     """
 
-    x: Float[np.ndarray, "S T D"]
-    weights: AttentionWeights
-    score_bias: ScoreBias
-    filled_share: float
+    def __init__(self, options: SweepOptions):
+        """Read the data the source needs.
+
+        Args:
+            options: The sweep.
+
+        Raises:
+            ValueError: If it cannot be read, or a length exceeds the series.
+        """
+        self.options, self._series = options, load_series(options)
+        self.points = [
+            Point(
+                name=f"T={T}-seed={seed}",
+                T=T,
+                seed=seed,
+                source=options.source,
+                position=options.layer.position,
+                regularizer=options.layer.regularizer,
+                heads=options.layer.heads,
+            )
+            for T in options.T
+            for seed in range(options.seeds)
+        ]
+
+    def identity(self) -> dict[str, Any]:
+        """SHA-256 of the readings."""
+        if self._series is None:
+            return {"data_sha256": None}
+        return {
+            "data_sha256": hashlib.sha256(self._series.values.tobytes()).hexdigest()
+        }
+
+    def headline(self) -> str:
+        """What is looked at, in words."""
+        options, layer = self.options, self.options.layer
+        return (
+            f"{len(options.T)} lengths, {options.seeds} seeds, {options.samples} "
+            f"samples; source {options.source}, {layer.heads} head(s) at D = "
+            f"{layer.d_model}, regularizer {layer.regularizer}"
+        )
+
+    def notes(self) -> list[str]:
+        """What whoever reads the numbers should know."""
+        layer, dtype = self.options.layer, self.options.measure.dtype
+        weights = draw_weights(layer, 0, dtype)
+        levels = self.options.measure.levels
+        notes = sorted({identity_note(weights, level) for level in levels})
+        if self._series is not None and layer.position == "none":
+            notes.append(
+                "without --position every token is a scalar, the speed, times one "
+                "vector"
+            )
+        return notes
+
+    def size(self) -> int:
+        """Bytes that the work arrays are estimated to take.
+
+        Returns:
+            The bytes.
+
+        Raises:
+            ValueError: If that is more than the budget.
+        """
+        layer, measure = self.options.layer, self.options.measure
+        shape = (self.options.samples, max(self.options.T), layer.d_model)
+        return work_bytes(shape, draw_weights(layer, 0, measure.dtype), measure)
+
+    def inputs(self, point: Point) -> Inputs:
+        """The layer of a point, and its inputs."""
+        return draw_inputs(self.options, self._series, point.T, point.seed)
 
 
-def draw_point(
+def work_bytes(
+    shape: tuple[int, ...], weights: AttentionWeights, measure: MeasureOptions
+) -> int:
+    """What measuring a layer takes.
+
+    Args:
+        shape: Of its inputs, (..., T, D).
+        weights: The layer.
+        measure: How it is measured.
+
+    Returns:
+        Estimated bytes of work arrays.
+
+    Raises:
+        ValueError: If that is more than the budget.
+    """
+    x = jax.ShapeDtypeStruct(shape, np.dtype(measure.dtype))
+    plans = [plan_heads(x, weights, measure.norm, measure.max_memory)]
+    if measure.engine == "autodiff":
+        per_head = "layer" not in measure.levels
+        plans.append(plan_autodiff(x, weights, per_head, measure.max_memory))
+    elif weights.heads > 1 and "layer" in measure.levels:
+        plans.append(plan_layer(x, weights, measure.norm, measure.max_memory))
+    return max(plan.size for plan in plans)
+
+
+def load_series(options: SweepOptions) -> TrafficSeries | None:
+    """Read or simulate the series of a sweep.
+
+    Args:
+        options: The sweep.
+
+    Returns:
+        The series, or None where inputs are drawn.
+
+    Raises:
+        ValueError: If it cannot be read, or a length exceeds the series.
+    """
+    if options.source == "gaussian":
+        return None
+    if options.data is None:
+        series = simulate_traffic()
+    else:
+        try:
+            series = load_metr_la(options.data)
+        except (ValueError, FileNotFoundError) as error:
+            raise ValueError(f"--data: {error}") from error
+    steps = len(series.values)
+    if max(options.T) > steps:
+        raise ValueError(
+            f"--T ({max(options.T)}) must not exceed the {steps} steps of "
+            f"{options.data or series.name}."
+        )
+    return series
+
+
+def draw_inputs(
     options: SweepOptions, series: TrafficSeries | None, T: int, seed: int
-) -> Point:
+) -> Inputs:
     """Draw what is measured at one length for one seed.
 
     Args:
         options: The sweep.
-        series: Real traffic, for the source that needs it.
+        series: Traffic, for the sources that need it.
         T: Number of time steps.
         seed: The seed.
 
     Returns:
-        The point, in the dtype of the sweep.
+        The layer and its inputs, in the dtype of the sweep.
     """
     layer, dtype = options.layer, options.measure.dtype
     rng = np.random.default_rng([seed, T, 3])
@@ -54,7 +179,7 @@ def draw_point(
         x = windows.values[..., None] * lift
         filled_share = windows.filled_share
     x = x + position_encoding(layer.position, T, layer.d_model)
-    return Point(
+    return Inputs(
         x=x.astype(dtype),
         weights=draw_weights(layer, seed, dtype),
         score_bias=draw_bias(layer, T, options.samples, rng, dtype),

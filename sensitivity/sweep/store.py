@@ -1,8 +1,8 @@
 """A sweep's folder: finished points stay, whatever happens, and are not done again."""
 
-import hashlib
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,14 +11,16 @@ from pandas.api.types import is_numeric_dtype
 
 from data.whole_files import write_whole
 from sensitivity.sweep.options import SweepOptions
-from sensitivity.sweep.table import COLUMNS, WORDS, rows_of_point
+from sensitivity.sweep.points import Point
+from sensitivity.sweep.table import COLUMNS, OF_POINT, WORDS, rows_of_point
 
+PICTURES = ("bound-vs-T", "verdict-share", "verdicts-by-step")
 RESULTS = (
-    "sweep.csv",
-    "verdicts.csv",
-    "bound-vs-T.png",
-    "bound-vs-T.pdf",
+    *("sweep.csv", "verdicts.csv", "verdicts-by-layer.csv"),
+    *(f"{name}.{suffix}" for name in PICTURES for suffix in ("png", "pdf")),
 )
+# A path that looks like a number, or like nothing, is still a path.
+_TYPES: Any = {"head": str, "run": str}
 
 
 class SweepFolder:
@@ -33,14 +35,24 @@ class SweepFolder:
         record: What ``run.json`` holds.
     """
 
-    def __init__(self, options: SweepOptions):
+    def __init__(self, options: SweepOptions, fingerprints: dict[str, Any]):
+        """Make the folder, or go on with the same sweep in it.
+
+        Args:
+            options: The sweep.
+            fingerprints: Of all that it reads.
+
+        Raises:
+            ValueError: If it holds a sweep with other arguments, or something else that
+                ``--overwrite`` may not delete.
+        """
         self.path = options.out
         self.record: dict[str, Any] = {}
         self._points = self.path / "points"
-        self._rows = rows_of_point(options)
-        self._open(options)
+        self._options = options
+        self._open(options, options.identity() | fingerprints)
 
-    def _open(self, options: SweepOptions) -> None:
+    def _open(self, options: SweepOptions, identity: dict[str, Any]) -> None:
         """Make the folder, or go on with the same sweep in it.
 
         Raises:
@@ -49,7 +61,6 @@ class SweepFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"--out ({self.path}) must be a folder, but it is a file.")
-        identity = options.identity() | {"data_sha256": _fingerprint(options.data)}
         run = self.path / "run.json"
         self.record = {"arguments": identity, "complete": False, "seconds": 0.0}
         self.record["filled_share"] = {}
@@ -102,67 +113,61 @@ class SweepFolder:
     def _clear(self) -> None:
         """Delete an earlier sweep's files, and nothing else."""
         for end in ("csv", "csv.part"):
-            for file in self._points.glob(f"T=*-seed=*.{end}"):
+            for file in self._points.glob(f"T=*.{end}"):
                 file.unlink()
         for name in RESULTS:
             (self.path / name).unlink(missing_ok=True)
 
-    def _point(self, T: int, seed: int) -> Path:
-        return self._points / f"T={T}-seed={seed}.csv"
+    def _point(self, point: Point) -> Path:
+        return self._points / f"{point.name}.csv"
 
-    def state(self, T: int, seed: int) -> Literal["missing", "damaged", "finished"]:
+    def state(self, point: Point) -> Literal["missing", "damaged", "finished"]:
         """Whether a point is finished, or its file not what was once written.
 
         Args:
-            T: Its number of time steps.
-            seed: Its seed.
+            point: The point.
 
         Returns:
             The state; what is damaged (other columns, rows missing, cut off) is to be
             computed again.
         """
         try:
-            text = self._point(T, seed).read_bytes().decode()
+            text = self._point(point).read_bytes().decode()
         except FileNotFoundError:
             return "missing"
         except UnicodeDecodeError:
             return "damaged"
         try:
-            table = pd.read_csv(io.StringIO(text), dtype={"head": str})
+            table = pd.read_csv(io.StringIO(text), dtype=_TYPES)
         except ValueError:  # nothing in it, or nothing like a table
             return "damaged"
         sound = (
             text.endswith("\n")
             and tuple(table.columns) == COLUMNS
-            and len(table) == self._rows
+            and len(table) == rows_of_point(self._options, point)
             and all(is_numeric_dtype(table[name]) for name in {*COLUMNS} - {*WORDS})
-            and (table["T"] == T).all()
-            and (table["seed"] == seed).all()
+            and all((table[name] == getattr(point, name)).all() for name in OF_POINT)
         )
         return "finished" if sound else "damaged"
 
-    def add(self, T: int, seed: int, table: pd.DataFrame) -> None:
+    def add(self, point: Point, table: pd.DataFrame) -> None:
         """Keep a finished point."""
-        write_whole(self._point(T, seed), table.to_csv(index=False))
+        write_whole(self._point(point), table.to_csv(index=False))
 
-    def collect(self, options: SweepOptions) -> pd.DataFrame:
+    def collect(self, points: Sequence[Point]) -> pd.DataFrame:
         """Write ``sweep.csv`` from the finished points.
 
         Args:
-            options: The sweep: its lengths and seeds in order.
+            points: The points in order.
 
         Returns:
             The table.
         """
-        texts = [
-            self._point(T, seed).read_text()
-            for T in options.T
-            for seed in range(options.seeds)
-        ]
+        texts = [self._point(point).read_text() for point in points]
         header = texts[0].splitlines(keepends=True)[0]
         body = "".join(text.removeprefix(header) for text in texts)
         write_whole(self.path / "sweep.csv", header + body)
-        return pd.read_csv(self.path / "sweep.csv", dtype={"head": str})
+        return pd.read_csv(self.path / "sweep.csv", dtype=_TYPES)
 
     def save_record(self) -> None:
         """Write ``run.json``."""
@@ -174,14 +179,3 @@ def _differences(old: dict, new: dict) -> str:
     return ", ".join(
         f"{name}: {old.get(name)!r} there, {new.get(name)!r} here" for name in names
     )
-
-
-def _fingerprint(data: Path | None) -> str | None:
-    """SHA-256 of the data file, so that a sweep never mixes two versions of it."""
-    if data is None:
-        return None
-    file = data / "metr-la.h5" if data.is_dir() else data
-    if not file.exists():
-        return None  # the loader says what is missing
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

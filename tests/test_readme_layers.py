@@ -1,0 +1,90 @@
+"""Every line of the README on reading one's own layer runs, and prints what it says."""
+
+import contextlib
+import io
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+TITLE = "## Read your own attention layer in five minutes\n"
+B, T, D = 3, 24, 16  # of the layer that its PyTorch lines save
+
+
+def python_blocks(title: str) -> list[str]:
+    """The Python blocks of a section of the README."""
+    section = TEXT.split(title)[1].split("\n## ")[0]
+    assert section.count("```") == 2 * section.count("```python\n")  # of no other kind
+    return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+
+
+def promised(block: str) -> list[str]:
+    """What a block says it prints: its comments that have a line of their own."""
+    return [line[2:] for line in block.splitlines() if line.startswith("# ")]
+
+
+def printed(block: str, names: dict[str, Any]) -> list[str]:
+    """What a block prints when it runs after those that left these names."""
+    caught = io.StringIO()
+    with contextlib.redirect_stdout(caught):
+        exec(compile(block, "README.md", "exec"), names)
+    return caught.getvalue().splitlines()
+
+
+def needs_torch(block: str) -> bool:
+    """Whether a block is for where PyTorch is installed."""
+    return "import torch" in block
+
+
+def save_another_layer() -> None:
+    """Leave what the PyTorch lines leave, with other numbers, as without PyTorch."""
+    rng = np.random.default_rng(0)
+    np.savez(
+        "layer.npz",
+        x=rng.normal(size=(T, B, D)).astype(np.float32),
+        in_proj_weight=rng.uniform(-0.3, 0.3, size=(3 * D, D)).astype(np.float32),
+        in_proj_bias=np.zeros(3 * D, np.float32),
+        **{
+            "out_proj.weight": rng.uniform(-0.25, 0.25, (D, D)).astype(np.float32),
+            "out_proj.bias": np.zeros(D, np.float32),
+        },
+    )
+
+
+def test_the_section_has_a_block_for_every_way_in():
+    blocks = python_blocks(TITLE)
+    assert [needs_torch(block) for block in blocks] == [False] * 3 + [True, False]
+    ways = {1: "AttentionWeights(\n", 2: "capture_attention(model)", 4: ".from_torch("}
+    for number, way in ways.items():
+        assert way in blocks[number]
+        said = "\n".join(promised(blocks[number]))
+        assert re.search(r"corrected: 72 of 72 rows\nmean norm on the diagonal", said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("with_torch", [True, False])
+def test_every_line_runs_and_prints_what_it_says(with_torch, tmp_path, monkeypatch):
+    if with_torch:
+        pytest.importorskip("torch", reason="PyTorch is not installed")
+    else:
+        monkeypatch.setitem(sys.modules, "torch", None)  # importing it is an error
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    another = False
+    for block in python_blocks(TITLE):
+        if needs_torch(block) and not with_torch:
+            save_another_layer()
+            another = True
+            continue
+        lines, said = printed(block, names), promised(block)
+        if another:  # its numbers are others: the same lines, of as many rows
+            lines, said = (
+                [re.sub(r"\d+\.\d+|\d+ of", "#", line) for line in both]
+                for both in (lines, said)
+            )
+        assert lines == said
+    assert (tmp_path / "layer.npz").exists()
