@@ -18,6 +18,7 @@ from models.train.restore import (
     kept_models,
     read_options,
     restore,
+    spread_nodes,
     spread_windows,
 )
 from sensitivity import check_bounds
@@ -241,7 +242,7 @@ def test_what_cannot_be_read_back_is_said_by_name(tmp_path, capsys):
     assert trainer(sizes[:place] + sizes[place + 2 :]) == 0
     assert "must have attention layers" in refused(convolution)
     folder = run("--layers", 2)
-    assert "--nodes (4) must not exceed the 3" in refused(folder, "--nodes", 4)
+    assert "--nodes (4) must be at most the 3" in refused(folder, "--nodes", 4)
     assert "--samples (999) must not exceed the" in refused(folder, "--samples", 999)
     budget = refused(folder, "--max-memory", "2KiB")
     assert "--max-memory (2KiB) must be at least" in budget
@@ -277,3 +278,10 @@ def test_options_of_trained_layers_need_a_checkpoint(tmp_path, capsys, name, val
     status, said = refusal(capsys, tmp_path / "out", f"--{name}", value)
     assert status == 2
     assert f"--{name} needs --checkpoint" in said
+
+
+def test_nodes_are_spread_from_the_first_to_the_last():
+    assert spread_nodes(29, None) == list(range(29))
+    assert spread_nodes(29, 2) == [0, 28]
+    with pytest.raises(ValueError, match=r"nodes \(4\) must be at most the 3"):
+        spread_nodes(3, 4)

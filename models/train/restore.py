@@ -233,3 +233,27 @@ def spread_windows(prepared: Prepared, count: int) -> Batch:
         )
     starts = test[np.linspace(0, len(test) - 1, count).round().astype(int)]
     return gather(prepared.arrays, starts, prepared.window, prepared.horizon)
+
+
+def spread_nodes(total: int, count: int | None) -> list[int]:
+    """Numbers of nodes, evenly spaced from the first to the last.
+
+    Args:
+        total: How many there are.
+        count: How many are wanted; None is all.
+
+    Returns:
+        The numbers, from 0.
+
+    Raises:
+        ValueError: If there are not so many.
+
+    Example:
+        >>> spread_nodes(29, 3)
+        [0, 14, 28]
+    """
+    if count is None:
+        return list(range(total))
+    if count > total:
+        raise ValueError(f"nodes ({count}) must be at most the {total} of the graph.")
+    return np.linspace(0, total - 1, count).round().astype(int).tolist()

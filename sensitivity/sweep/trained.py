@@ -17,6 +17,7 @@ from models.train.restore import (
     kept_models,
     read_options,
     restore,
+    spread_nodes,
     spread_windows,
 )
 from sensitivity.bounds import identity_note
@@ -170,11 +171,9 @@ class TrainedLayers:
         seen = model.temporal_inputs(batch.speeds, batch.time_of_day, batch.average)
         return model, seen, _filled_share(run, self.options.samples)
 
-    def _nodes(self, run: Restored) -> np.ndarray:
+    def _nodes(self, run: Restored) -> list[int]:
         """The nodes of a run that are looked at."""
-        count = run.trainer.config.nodes
-        wanted = count if self.options.nodes is None else self.options.nodes
-        return np.linspace(0, count - 1, wanted).round().astype(int)
+        return spread_nodes(run.trainer.config.nodes, self.options.nodes)
 
 
 def _open(folder: Path, options: SweepOptions) -> Restored:
@@ -193,10 +192,10 @@ def _open(folder: Path, options: SweepOptions) -> Restored:
             f"--checkpoint {folder} must have attention layers, but its temporal "
             f"layers are {config.temporal.kind}s."
         )
-    if options.nodes is not None and options.nodes > config.nodes:
-        raise ValueError(
-            f"--nodes ({options.nodes}) must not exceed the {config.nodes} of {folder}."
-        )
+    try:
+        spread_nodes(config.nodes, options.nodes)
+    except ValueError as error:
+        raise ValueError(f"--{error}") from None
     windows = len(run.prepared.split.test)
     if options.samples > windows:
         raise ValueError(

@@ -1,0 +1,68 @@
+"""What ``python -m analysis.attention`` is asked to do."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+# As `sensitivity.norms.Norm`: importing it would load jax, and --help is quick.
+Norm = Literal["frobenius", "spectral"]
+Weights = Literal["best", "kept"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionOptions:
+    """Measure how trained attention spreads, and by which path it influences.
+
+    What is finished is kept, part by part: the same command goes on after an interrupt,
+    and with more runs it measures the new ones only.
+
+    Attributes:
+        runs: Folders of complete runs of models.train with attention layers.
+        data: Folder of the data set's files, where they are not where they were in
+            training.
+        weights: The best weights, which were tested; or those of every epoch that was
+            kept (--keep-epochs of models.train), to see them move.
+        windows: Test windows, evenly spaced from first to last.
+        nodes: Nodes of the graph, evenly spaced; by default all.
+        norm: Norm of the Jacobians. Spectral norms of a whole layer of several heads
+            are slow; for one head both are fast.
+        certificates: Samples (window and node, evenly spaced) on which the bounds on a
+            whole layer's Jacobian are judged; 0 for none. Best weights only.
+        out: Folder for the results.
+        overwrite: Whether to replace results of other settings in that folder, and to
+            measure everything again.
+    """
+
+    runs: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUNS...")
+    ]
+    data: Path | None = None
+    weights: Weights = "best"
+    windows: int = 8
+    nodes: int | None = None
+    norm: Norm = "frobenius"
+    certificates: int = 4
+    out: Path = Path("runs/attention")
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured, before anything is read.
+
+        Raises:
+            ValueError: Naming the argument, its rule and the value.
+        """
+        if not self.runs:
+            raise ValueError("RUNS must name at least one folder, got none.")
+        for name, least in (("windows", 1), ("nodes", 1), ("certificates", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"--{name} must be at least {least}, got {value}.")
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"--out must be a folder, got the file {self.out}.")
+
+    def settings(self) -> dict[str, Any]:
+        """What all results in a folder have in common."""
+        names = ("weights", "windows", "nodes", "norm", "certificates")
+        return {name: getattr(self, name) for name in names}

@@ -1,0 +1,298 @@
+"""Trained attention under the microscope: its numbers, its command, its refusals."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import analysis.attention.command as command
+from analysis.attention import main
+from analysis.attention.comparison import compare, markdown
+from analysis.attention.measure import layer_inputs, measure
+from analysis.attention.summaries import (
+    diagonal_excess,
+    largest_column_mean,
+    off_diagonal,
+    parroting,
+    quantities,
+    relative_entropy,
+)
+from models.train.restore import (
+    best_models,
+    read_options,
+    restore,
+    spread_windows,
+)
+from sensitivity import path_jacobians
+from tests import train_runs
+
+command_line = train_runs.command_line
+SMALL = ("--windows", "2", "--certificates", "2")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A trained run with a residual, two seeds, and the weights of epochs 0 to 2."""
+    out = tmp_path_factory.mktemp("runs") / "b"
+    length = ("--epochs", 2, "--seeds", 2, "--keep-epochs", 0, 1, 2)
+    assert train_runs.train(out, *length) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory) -> Path:
+    """The same under a full diagonal mask."""
+    out = tmp_path_factory.mktemp("runs") / "c"
+    length = ("--epochs", 2, "--seeds", 2)
+    assert train_runs.train(out, *length, "--regularizer", "mask") == 0
+    return out
+
+
+def refused(capsys: pytest.CaptureFixture, *arguments: object) -> str:
+    """What the command says when it refuses with 2."""
+    capsys.readouterr()
+    try:
+        status = main([str(word) for word in arguments])
+    except SystemExit as stop:  # from the reader of the command line
+        status = stop.code
+    assert status == 2
+    return " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+# Numbers on arrays written down by hand.
+
+
+def test_uniform_attention_has_entropy_one_share_one_over_T_and_no_sink():
+    alpha = np.full((4, 4), 0.25)
+    np.testing.assert_allclose(relative_entropy(alpha), 1, rtol=1e-15)
+    assert largest_column_mean(alpha) == 0.25
+    assert diagonal_excess(0.25, 4) == pytest.approx(1, rel=1e-15)
+
+
+def test_a_sink_takes_the_whole_column_and_the_entropy_away():
+    alpha = np.zeros((2, 3, 3))
+    alpha[..., 1] = 1
+    assert largest_column_mean(alpha).tolist() == [1, 1]
+    assert not relative_entropy(alpha).any()
+
+
+def test_off_diagonal_means_are_over_the_other_steps_and_never_see_the_diagonal():
+    table = np.array([[1e300, 1.0, 3.0], [2.0, 1e300, 4.0], [0.0, 0.0, 1e300]])
+    assert off_diagonal(table).tolist() == [2, 3, 0]
+    assert np.isnan(off_diagonal(np.ones((1, 1)))).all()
+
+
+def test_rows_that_move_by_nothing_else_are_counted_and_not_averaged():
+    found = parroting(np.array([[2.0, 6.0], [5.0, 0.0]]), np.array([[1, 2], [0, 0]]))
+    assert found == (2.5, 2.5, 2)
+    nothing = parroting(np.ones(3), np.zeros(3))
+    assert np.isnan(nothing[:2]).all()
+    assert nothing.left_out == 3
+
+
+def test_quantities_are_means_over_rows_and_the_ratio_is_taken_row_by_row():
+    rows = {name: np.ones((1, 2)) for name in ("entropy", "sink")}
+    rows["attention_diagonal"] = np.array([[0.2, 0.4]])
+    for path in ("value", "key", "query", "total"):
+        rows[f"{path}_diagonal"] = np.array([[1.0, 9.0]])
+        rows[f"{path}_off_diagonal"] = np.array([[1.0, 3.0]])
+    found = quantities(rows)
+    assert found["diagonal_share"] == pytest.approx(0.3)
+    assert found["uniform_share"] == 0.5
+    assert (found["query_diagonal"], found["total_off_diagonal"]) == (5, 2)
+    assert found["parroting_mean"] == 2  # of 1 and 3, not 5 / 2
+    assert "parroting_with_residual_median" not in found
+
+
+def table_of(values: dict[str, list[float]]) -> pd.DataFrame:
+    """Diagonal shares of one layer, by variant and seed."""
+    rows = [
+        {"T": 4, "variant": name, "seed": seed, "weights": "best", "step": 7 + seed}
+        | {"layer": 1, "head": "layer", "quantity": "diagonal_share", "value": value}
+        for name, shares in values.items()
+        for seed, value in enumerate(shares)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_variants_are_paired_with_b_by_seed_whatever_their_best_step():
+    table = table_of({"b": [0.2, 0.3, 0.4], "c": [0.1, 0.2, 0.3], "lone": [0.5]})
+    rows = compare(table, {"c": "b", "b": "", "lone": ""})
+    rows_of = {row["variant"]: row for row in rows.to_dict("records")}
+    c = rows_of["c"]
+    assert (c["mean"], c["difference"]) == pytest.approx((0.2, -0.1))
+    assert (c["seeds"], c["paired_seeds"], c["reference"]) == (3, 3, "b")
+    # Three seeds: t(0.975, 2) = 4.303 times 0.1 / sqrt(3).
+    assert c["high"] - c["mean"] == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)
+    assert np.isnan(rows_of["lone"]["low"])
+    page = markdown(rows, "spectral", "of what")
+    assert "minus (b), by seed" in page
+    assert "Spectral norm" in page
+
+
+# On trained layers.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["frobenius", "spectral"])
+def test_the_numbers_of_a_trained_layer_are_those_of_automatic_differentiation(
+    run, norm
+):
+    restored = restore(read_options(run))
+    batch = spread_windows(restored.prepared, 2)
+    model = next(best_models(restored)).model
+    (layer,) = layer_inputs(model, batch, [0, 2])
+    part = measure([layer], norm)
+    found = part.table.set_index(["head", "quantity"])["value"]
+    order = 2 if norm == "spectral" else "fro"
+    x = np.concatenate(list(np.moveaxis(layer.x, 1, 0)))  # samples, window by window
+    T, D = x.shape[1:]
+    own, eye = np.eye(T, dtype=bool), np.eye(D)
+    for head, name in ((0, "0"), (1, "1"), (None, "layer")):
+        blocks = path_jacobians(
+            x, layer.weights, score_bias=layer.score_bias, per_head=head is not None
+        )
+        tables = {path: getattr(blocks, path) for path in ("value", "key", "query")}
+        tables["total"] = blocks.total
+        if head is not None:
+            tables = {path: np.asarray(t)[:, head] for path, t in tables.items()}
+        norms = {p: np.linalg.norm(t, order, (-2, -1)) for p, t in tables.items()}
+        for path, table in norms.items():
+            on, off = table[:, own].mean(), table[:, ~own].mean()
+            index = ["attention", "value", "key", "query", "total"].index(path)
+            mean = part.maps[0, -1 if head is None else head, index]
+            for one, other in (
+                (found[name, f"{path}_diagonal"], on),
+                (found[name, f"{path}_off_diagonal"], off),
+                (mean, table.mean(0)),
+            ):
+                np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-15)
+        if head is None:
+            diagonal = np.asarray(blocks.total)[:, own] + eye
+            whole = np.linalg.norm(diagonal, order, axis=(-2, -1))
+            others = norms["total"][:, ~own].reshape(len(x), T, T - 1).mean(-1)
+            kept = found["layer", "parroting_with_residual_median"]
+            assert kept == pytest.approx(np.median(whole / others), rel=1e-8)
+
+
+@pytest.mark.slow
+def test_under_a_full_mask_the_value_and_key_paths_vanish_and_the_query_path_stays(
+    run, masked, tmp_path
+):
+    assert main([str(run), str(masked), *SMALL, "--out", str(tmp_path)]) == 0
+    table = pd.read_csv(tmp_path / "diagnostics.csv")
+    of_mask = table[table["variant"] == "(c) Full diagonal mask"]
+    value = of_mask.groupby("quantity")["value"]
+    for name in ("diagonal_share", "value_diagonal", "key_diagonal"):
+        assert value.max()[name] == 0  # exactly
+    assert value.min()["query_diagonal"] > 0
+    assert (table["quantity"] == "uniform_share").sum() == 2 * 2 * 3
+    rows = pd.read_csv(tmp_path / "variants.csv")
+    compared = rows[rows["variant"] == "(c) Full diagonal mask"]
+    assert set(compared["reference"]) == {"(b) No regularization"}
+    assert set(compared["paired_seeds"]) == {2}
+    assert "Frobenius norm" in (tmp_path / "variants.md").read_text()
+    bounds = pd.read_csv(tmp_path / "certificates.csv")
+    assert bounds["holds"].dropna().all()
+    assert len(bounds) == 2 * 2 * 2 * 4  # runs, seeds, samples, certificates
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["complete"]
+    with np.load(tmp_path / "maps.npz") as maps:
+        names = [name for name in maps.files if name.startswith("(c)")]
+        assert maps[names[0]].shape == (3, 5, 4, 4)
+    for name in ("path-maps", "diagonal-share", "parroting"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_an_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(
+    run, tmp_path, monkeypatch, capsys
+):
+    words = [str(run), "--weights", "kept", *SMALL, "--out", str(tmp_path / "out")]
+    real, calls = command._part, []
+
+    def interrupted(*arguments):
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(None)
+        return real(*arguments)
+
+    monkeypatch.setattr(command, "_part", interrupted)
+    assert main(words) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert len(list((tmp_path / "out/parts").glob("*.npz"))) == 3
+    monkeypatch.setattr(command, "_part", real)
+    damaged = sorted((tmp_path / "out/parts").glob("*.npz"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    assert main(words) == 0
+    assert capsys.readouterr().out.count("finished before") == 2
+    assert (tmp_path / "out/by-training-step.png").exists()
+    other = tmp_path / "other"
+    assert main([*words[:-1], str(other)]) == 0
+    for name in ("diagnostics.csv", "variants.csv", "maps.npz"):
+        there, here = (tmp_path / "out" / name, other / name)
+        assert there.read_bytes() == here.read_bytes()
+    table = pd.read_csv(other / "diagnostics.csv")
+    assert sorted(set(table["step"])) == [0, 4, 8]
+    assert not (other / "certificates.csv").exists()
+    assert "--windows 2 there, 1 here" in refused(
+        capsys, *words, "--windows", 1, "--certificates", 2
+    )
+    assert main([*words, "--windows", "1", "--overwrite"]) == 0
+
+
+def test_what_cannot_be_measured_is_refused_by_name(tmp_path, capsys):
+    run = train_runs.finished()
+    out = ("--out", tmp_path / "out")
+    said = refused(capsys, tmp_path, *out)
+    assert "is no training run: it holds no run.json" in said
+    assert "--windows (10000) must be at least 1 and at most the" in refused(
+        capsys, run, *SMALL, "--windows", 10000, *out
+    )
+    assert "--nodes (4) must be at most the 3" in refused(
+        capsys, run, *SMALL, "--nodes", 4, *out
+    )
+    assert "each folder once" in refused(capsys, run, run, *out)
+    assert "RUNS must name at least one" in refused(capsys, *out)
+    assert "--windows must be at least 1, got 0" in refused(
+        capsys, run, "--windows", 0, *out
+    )
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("dear")
+    said = refused(capsys, run, "--out", tmp_path / "full")
+    assert "it holds 'letter.txt'" in said
+    assert (tmp_path / "full" / "letter.txt").read_text() == "dear"
+
+
+def test_runs_that_lack_data_attention_kept_weights_or_their_end_are_refused(
+    tmp_path, capsys
+):
+    trained = train_runs.finished()
+    out = ("--out", tmp_path / "out")
+    said = refused(capsys, trained, "--weights", "kept", *out)
+    assert "--weights kept needs weights that were kept" in said
+
+    def changed(name: str, **values: object) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        record = json.loads((trained / "run.json").read_text())
+        record |= {"complete": values.pop("complete", True)}
+        record["arguments"] |= values
+        (folder / "run.json").write_text(json.dumps(record))
+        return folder
+
+    assert "is not complete" in refused(
+        capsys, changed("unfinished", complete=False), *out
+    )
+    gone = tmp_path / "nowhere" / "speeds"
+    said = refused(
+        capsys, changed("moved", dataset="metr-la", data=str(gone), days=None), *out
+    )
+    assert f"{gone} does not exist; say with --data" in said
+    convolution = {"model": "convolution", "heads": None, "taps": 3}
+    plain = {"regularizer": "none", "penalty": None, "diagonal_dropout": None}
+    said = refused(capsys, changed("taps", **convolution, **plain), *out)
+    assert "has no attention layer: its temporal layers are of --model conv" in said
+    assert not (tmp_path / "out").exists()
