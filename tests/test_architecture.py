@@ -23,8 +23,10 @@ ALLOWED = {
 # Only these compose freely: the sweep (a module, a package, or its parts) and ...
 COMMANDS = {
     "models.train",
+    "analysis.attention",
     "analysis.report",
     "analysis.benchmark",
+    "analysis.network",
     "analysis.study",
     "analysis.tables",
 }

@@ -5,6 +5,7 @@ import gc
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -90,14 +91,16 @@ def test_every_row_is_what_check_bounds_says_of_what_the_layer_really_saw(tmp_pa
         for number, layer in enumerate(model.temporal):
             x = seen[number]  # (N, S, T, D)
             weights = jax.tree.map(lambda a: np.asarray(a, float), layer.mix.weights())
-            for level, words in (("head", ["0", "1"]), ("layer", ["layer"])):
+            levels: Any = (("head", ["0", "1"]), ("layer", ["layer"]))
+            for level, words in levels:
                 expected = check_bounds(x, weights, level=level)
                 own = rows[(rows["seed"] == seed) & (rows["layer"] == number)]
                 own = own[own["head"].isin(words)]
                 assert set(own["step"]) == {step}
                 sums = own.groupby("statement")[["rows", "rows_holding"]].sum()
-                worst = own.groupby("statement")["ratio"].max()
-                for line in expected.itertuples():
+                worst: Any = own.groupby("statement")["ratio"].max()
+                lines: Any = expected.itertuples()
+                for line in lines:
                     assert sums.loc[line.statement].tolist() == [
                         line.rows,
                         line.rows_holding,

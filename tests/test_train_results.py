@@ -19,7 +19,7 @@ from models.errors import metrics_of
 from models.train.folder import RunFolder
 from models.train.loop import Progress, fit
 from models.train.printing import epoch_line, epoch_report
-from models.train.restore import restore
+from models.train.restore import best_models, restore
 from tests import train_runs
 from tests.train_runs import (
     CHANCES,
@@ -97,13 +97,16 @@ def test_the_best_weights_are_tested_and_a_stopped_seed_has_no_more_rows(tmp_pat
     assert train(out, *asked) == 0
     rows, patience = metrics(out), 2
     assert rows["epoch"].max() < 40
-    trainer, prepared, state = restore(options(*asked, out=out))
+    run = restore(options(*asked, out=out))
+    _, trainer, prepared, state = run
+    steps = [step for _, step, _ in best_models(run)]
     table = read_run(out).test().set_index(["seed", "horizon"])
     for seed in (0, 1):
         own = rows[rows["seed"] == seed]["validation_mae"].to_numpy()
         assert len(own) == own.argmin() + 1 + patience
         assert state.best_mae[seed] == np.float32(own.min())
         assert state.stopped[seed]
+        assert steps[seed] == 4 * (own.argmin() + 1)
     best = metrics_of(trainer.evaluate(state.best, prepared.split.test)).mae[:, 0]
     last = metrics_of(trainer.evaluate(state.params, prepared.split.test)).mae[:, 0]
     tested = [table.loc[(seed, "1"), "mae"] for seed in (0, 1)]

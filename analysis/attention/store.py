@@ -10,13 +10,13 @@ from typing import Any
 import jax
 import numpy as np
 import pandas as pd
-from flax import nnx
 
 from analysis.attention.measure import Part
 from analysis.attention.options import AttentionOptions
 from data import Batch
 from data.whole_files import write_whole
 from models.forecaster import Forecaster
+from models.train.restore import weights_sha256
 
 COMMAND = "analysis.attention"
 _COLUMNS = ("layer", "head", "quantity", "value")
@@ -190,8 +190,8 @@ def identity(model: Forecaster, batch: Batch, settings: dict[str, Any]) -> str:
     """
     digest = hashlib.sha256(repr(model.config).encode())
     digest.update(json.dumps(settings, sort_keys=True).encode())
-    parts = (nnx.state(model, nnx.Param), batch)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(parts):
+    digest.update(weights_sha256(model).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
         array = np.asarray(leaf)
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} ".encode())
         digest.update(f"{array.shape}".encode() + array.tobytes())

@@ -1,6 +1,7 @@
 """A training run read back: its options, its data, its model and its weights."""
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax import nnx
 
 from data import Batch, Prepared, gather
 from models.checkpoints import CheckpointFolder, KeptWeights
@@ -257,3 +259,14 @@ def spread_nodes(total: int, count: int | None) -> list[int]:
     if count > total:
         raise ValueError(f"nodes ({count}) must be at most the {total} of the graph.")
     return np.linspace(0, total - 1, count).round().astype(int).tolist()
+
+
+def weights_sha256(model: Forecaster) -> str:
+    """Fingerprint of all trained numbers of a model, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    leaves = jax.tree_util.tree_leaves_with_path(nnx.state(model, nnx.Param))
+    for path, leaf in leaves:
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} ".encode())
+        digest.update(f"{array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()

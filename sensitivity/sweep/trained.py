@@ -11,7 +11,6 @@ import numpy as np
 from models.temporal import TemporalAttention
 from models.train.restore import (
     Restored,
-    Snapshot,
     best_models,
     kept_epochs,
     kept_models,
@@ -19,6 +18,7 @@ from models.train.restore import (
     restore,
     spread_nodes,
     spread_windows,
+    weights_sha256,
 )
 from sensitivity.bounds import identity_note
 from sensitivity.memory import format_memory, parse_memory
@@ -83,8 +83,7 @@ class TrainedLayers:
             digest = hashlib.sha256()
             for epoch in _epochs(run, self.options):
                 for snapshot in _models(run, epoch):
-                    for leaf in jax.tree.leaves(_state(snapshot)):
-                        digest.update(np.asarray(leaf).tobytes())
+                    digest.update(weights_sha256(snapshot.model).encode())
             found["weights_sha256"].append(digest.hexdigest())
             values = run.prepared.series.values
             found["runs_data_sha256"].append(
@@ -217,12 +216,6 @@ def _epochs(run: Restored, options: SweepOptions) -> list[int | None]:
 
 def _models(run: Restored, epoch: int | None) -> Any:
     return best_models(run) if epoch is None else kept_models(run, epoch)
-
-
-def _state(snapshot: Snapshot) -> Any:
-    from flax import nnx
-
-    return nnx.state(snapshot.model, nnx.Param)
 
 
 def _filled_share(run: Restored, windows: int) -> float:

@@ -1,0 +1,79 @@
+"""What is asked of the forecasters, checked when it is written down."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from models.train.flags import check_at_least
+from sensitivity.memory import parse_memory
+
+Norm = Literal["spectral", "frobenius"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkOptions:
+    """Measure how much every input of trained forecasters moves every output.
+
+    Influence is |d output[t', n'] / d input[t, n]|, both z-scored speeds, in
+    evaluation, on test windows, with the weights that were tested.
+
+    Attributes:
+        runs: Folders of runs of models.train.
+        data: Where the files of their data set are now, if not where they were.
+        windows: Test windows, evenly spaced from the first to the last.
+        nodes: How many nodes' outputs to look at, evenly spaced; by default all. Inputs
+            are always all.
+        norm: Norm of a block, which here is one number by one number: both are its
+            absolute value.
+        estimate: Instead of exact norms, estimate squared influence with so many random
+            probes (Hutchinson): no hops, no bounds, no single pairs.
+        bounds: Whether to hold the bounds on influence against the exact norms.
+        max_memory: Budget for work arrays.
+        out: Folder for the results. What is finished there is not done again, unless
+            weights or settings are others.
+        overwrite: Whether to do it again all the same.
+    """
+
+    runs: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUNS...")
+    ]
+    data: Path | None = None
+    windows: int = 4
+    nodes: int | None = None
+    norm: Norm = "spectral"
+    estimate: int | None = None
+    bounds: bool = True
+    max_memory: str = "2GiB"
+    out: Path = Path("runs/network")
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured.
+
+        Raises:
+            ValueError: Naming the option, its rule and the value.
+        """
+        if not self.runs:
+            raise ValueError("RUNS must name at least one folder, got none.")
+        seen = set()
+        for folder in self.runs:
+            if folder.resolve() in seen:
+                raise ValueError(
+                    f"RUNS must name each folder once, got {folder} twice."
+                )
+            seen.add(folder.resolve())
+        check_at_least(self, 1, "windows", "nodes")
+        check_at_least(self, 2, "estimate")
+        try:
+            parse_memory(self.max_memory)
+        except ValueError as error:
+            raise ValueError(str(error).replace("max_memory", "--max-memory")) from None
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"--out ({self.out}) must be a folder, but it is a file.")
+
+    def settings(self) -> dict[str, Any]:
+        """What the numbers of one forecaster depend on, besides it and its data."""
+        names = ("windows", "nodes", "estimate", "bounds", "norm")
+        return {name: getattr(self, name) for name in names}
