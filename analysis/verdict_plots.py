@@ -138,6 +138,7 @@ def verdicts_by_step(table: pd.DataFrame) -> Figure:
         _band(right, medians, title, colour, marker)
     right.axhline(1, color="0.5", ls=":", lw=1)
     right.set(yscale="log", ylabel="exact / bound, median")
+    right.yaxis.set_major_formatter("{x:g}")
     for ax in (left, right):
         ax.set_xlabel("training steps")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
