@@ -34,3 +34,38 @@ def certify(layers: list[LayerInput], nodes: list[int], count: int) -> pd.DataFr
         table = pd.DataFrame({"layer": number, **places}).join(table)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
+
+
+def certificate_table(table: pd.DataFrame, note: str) -> str:
+    """The certificates beside the exact norm, as a Markdown page.
+
+    Args:
+        table: The rows of ``certificates.csv``.
+        note: What was measured.
+
+    Returns:
+        The page: a row per length, variant and certificate, over all samples.
+    """
+    head = (
+        *("T", "variant", "certificate", "applies", "samples", "holds"),
+        *("exact, median", "bound, median", "exact / bound, median", "worst"),
+    )
+    lines = [
+        "# The whole Jacobian of trained layers: exact spectral norm and certificates",
+        "",
+        *(note, "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"),
+    ]
+    names = ["T", "variant", "certificate", "applies"]
+    for key, own in table.groupby(names, sort=False, dropna=False):
+        inside = own.dropna(subset=["bound"])
+        holding = f"{int(inside['holds'].astype(bool).sum())} of {len(inside)}"
+        medians = [own["exact"].median()]
+        if len(inside):
+            medians += [inside["bound"].median(), inside["ratio"].median()]
+            medians += [inside["ratio"].max()]
+        else:
+            holding = ""
+        numbers = [f"{value:.3g}" for value in medians] + [""] * (4 - len(medians))
+        cells = [*map(str, key), str(len(own)), holding, *numbers]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])

@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from analysis.attention.certify import certificate_table
 from analysis.attention.comparison import MEAN, PRINTED, compare, markdown
 from analysis.attention.measure import MAPS, Part
 from analysis.attention.options import AttentionOptions
@@ -71,6 +72,7 @@ def write_results(
     if certified:
         bounds = pd.concat(certified)
         folder.write("certificates.csv", bounds.to_csv(index=False))
+        folder.write("certificates.md", certificate_table(bounds, note))
     for name, figure in _figures(options, table, rows, pairs, note).items():
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=150)
