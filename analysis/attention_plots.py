@@ -34,6 +34,7 @@ def path_maps(
 
     Attention has a linear scale from 0, the same for rows of one length. The paths of a
     row share one logarithmic scale, so that they can be compared; exact zeros are grey.
+    Where values lie below three decades, the colour bar ends in an arrow.
 
     Args:
         rows: By row, and by the names ``attention``, ``value``, ``key``, ``query`` and
@@ -52,13 +53,12 @@ def path_maps(
     for table in (maps["attention"] for maps in rows.values()):
         tops[len(table)] = max(tops.get(len(table), 0), float(table.max()))
     for line, (name, maps) in zip(axes, rows.items(), strict=True):
-        scale = _scale([maps[path] for path in _PANELS if path != "attention"])
+        paths = [maps[path] for path in _PANELS if path != "attention"]
+        scale, extend = _scale(paths)
         top = tops[len(maps["attention"])]
         images = [_map(line[0], maps["attention"], "cividis", vmin=0, vmax=top)]
-        images += [
-            _map(ax, maps[path], "viridis", norm=scale)
-            for ax, path in zip(line[1:], list(_PANELS)[1:], strict=True)
-        ]
+        for ax, table in zip(line[1:], paths, strict=True):
+            images.append(_map(ax, table, "viridis", norm=scale))
         bar = figure.colorbar(images[0], ax=line[0], shrink=0.85)
         share = 1 / len(maps["attention"])
         bar.ax.axhline(share, color="white", lw=2)
@@ -66,8 +66,8 @@ def path_maps(
             -0.2, share, "1/T", ha="right", va="center", fontsize="x-small",
             transform=bar.ax.get_yaxis_transform(),
         )  # fmt: skip
-        words = f"{norm.capitalize()} norm"
-        bar = figure.colorbar(images[-1], ax=line[1:], shrink=0.85, label=words)
+        look = {"label": f"{norm.capitalize()} norm", "extend": extend}
+        bar = figure.colorbar(images[-1], ax=line[1:], shrink=0.85, **look)
         plain_log_ticks(bar.ax.yaxis)
         line[0].set_ylabel(f"{textwrap.fill(name, 22)}\nquery step i", fontsize="small")
     for ax, label in zip(axes[0], _PANELS.values(), strict=True):
@@ -100,24 +100,24 @@ def entitle(figure: Figure, *lines: str) -> None:
     figure.suptitle(text, fontsize="medium")
 
 
-def _scale(tables: list[np.ndarray]) -> LogNorm:
-    """One logarithmic scale for all that is not 0, of three decades at most."""
-    values = np.concatenate([table.ravel() for table in tables])
-    values = values[values > 0]
+def _scale(tables: list[np.ndarray]) -> tuple[LogNorm, str]:
+    """One scale for all that is not 0, of at most three decades, and where it ends."""
+    values = np.concatenate([table[table > 0] for table in tables])
     if not values.size:
-        return LogNorm(0.1, 1)
+        return LogNorm(0.1, 1), "neither"
     top = float(values.max())
-    low = max(float(values.min()), top / 10**_DECADES)
-    return LogNorm(min(low, 0.9 * top), top)
+    least, low = float(values.min()), top / 10**_DECADES
+    scale = LogNorm(min(max(least, low), 0.9 * top), top)
+    return scale, "min" if least < low else "neither"
 
 
 def _map(ax: Axes, table: np.ndarray, colours: str, **scale: object):
-    edge = len(table) + 0.5  # steps are counted from 1
+    edge = len(table) - 0.5  # steps are counted from 0
     ax.set_facecolor(_ZERO)
     image = ax.imshow(
         np.ma.masked_equal(table, 0),
         cmap=colours,
-        extent=(0.5, edge, edge, 0.5),
+        extent=(-0.5, edge, edge, -0.5),
         interpolation="nearest",
         **scale,  # pyright: ignore[reportArgumentType]
     )
@@ -198,6 +198,8 @@ def _dots(
             ax.axvline(reference, color=BLACK, ls="--", lw=1.2, label=named)
             own = points[(points["T"] == T) & (points["layer"] == layer)]
             own = own[own["head"] == "layer"]
+            if log:  # first: intervals are cut by the scale
+                ax.set_xscale("log")
             means = rows[(rows["T"] == T) & (rows["layer"] == str(layer))]
             for number, (name, look) in enumerate(shown.items()):
                 shift = 0.3 * (number - (len(shown) - 1) / 2)
@@ -210,7 +212,6 @@ def _dots(
             ax.grid(axis="x", color="0.9", lw=0.6)
             ax.spines[["top", "right"]].set_visible(False)
             if log:
-                ax.set_xscale("log")
                 plain_log_ticks(ax.xaxis)
         if not log:
             right = max(float(ax.dataLim.xmax) for ax in line)
@@ -247,7 +248,8 @@ def _draw_dots(
             label=f"{label}: mean, 95 % interval")  # fmt: skip
     low = own["low"].to_numpy(float)
     if ax.get_xscale() == "log":
-        low = np.maximum(low, 1e-3)
+        least = seeds["value"][seeds["value"] > 0].min()
+        low = np.where(low > 0, low, 0.5 * least)
     ax.hlines(height, low, own["high"], color=colour, lw=2)
 
 
@@ -289,8 +291,8 @@ def some_layers(table: pd.DataFrame, most: int = 3) -> list[int]:
         Their numbers.
 
     Example:
-        >>> some_layers(pd.DataFrame({"layer": range(1, 13)}))
-        [1, 7, 12]
+        >>> some_layers(pd.DataFrame({"layer": range(12)}))
+        [0, 6, 11]
     """
     layers = sorted(int(layer) for layer in set(table["layer"]))
     count = min(most, len(layers))

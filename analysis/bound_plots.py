@@ -26,9 +26,9 @@ def bound_against_length(table: pd.DataFrame) -> Figure:
     """Exact norms of a layer and their bounds against T, on and off the diagonal.
 
     Exact means are lines with a band from the lowest to the highest seed, bounds are
-    dashed; where a bound is exceeded a cross and the share of layers and inputs in
-    which it is. The title names the position encoding where there is one, and on real
-    traffic, where it decides what a token is, always.
+    dashed; where a bound is exceeded a cross and the share of cases (layers, inputs,
+    nodes) in which it is. The title names the position encoding where there is one, and
+    on real traffic, where it decides what a token is, always.
 
     Args:
         table: The rows of ``sweep.csv``.
@@ -133,7 +133,8 @@ def _mark_violations(
 ) -> None:
     """Cross out the lengths at which a bound is exceeded, and say how often."""
     rows = rows[rows["rows"] > 0]
-    share = (rows["rows_holding"] < rows["rows"]).groupby(rows["T"]).mean()
+    sums = rows.groupby("T")[["rows_holding", "rows"]].sum()
+    share = 1 - sums["rows_holding"] / sums["rows"]
     share = share[share > 0]
     if share.empty:
         return
@@ -144,7 +145,7 @@ def _mark_violations(
         color=colour,
         markersize=11,
         zorder=4,
-        label="exceeded in this share of inputs",
+        label="exceeded in this share of cases",
     )
     for T, part, height in zip(share.index, share, exact[share.index], strict=True):
         ax.annotate(

@@ -1,6 +1,7 @@
 """Gains of every layer of a forecaster at what it really sees, and their bounds."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +30,7 @@ def forecaster_bounds(
     speeds: Float[Any, "T N"],
     time_of_day: Float[Any, " T"],
     average: Float[Any, "TH N"] | None = None,
+    spatial: Sequence[Float[np.ndarray, "N N"]] | None = None,
 ) -> dict[str, Float[np.ndarray, "H N T N"]]:
     r"""Bounds on how much each z-scored speed moves each z-scored forecast.
 
@@ -39,10 +41,11 @@ def forecaster_bounds(
     - ``"gain product"``: the product of the layers' gains.
     - ``"factorised"``: the same with each layer's largest gains over nodes, or over
       steps, so that it is a product of one table over time and one over space.
-    - ``"graph and taps"``, of convolutions only: with :math:`g R` in place of each
-      convolution (`lag_matrix`, `tap_gain`) and :math:`\theta S` in place of each
-      graph layer (`filter_bound`), which hold for every window. Layer norms and
-      read-out, which the theorem does not have, count as in ``"factorised"``.
+    - ``"graph"``, of attention, or ``"graph and taps"``, of convolutions: with
+      :math:`\theta S` in place of each graph layer (`filter_bound`) and :math:`g R` in
+      place of each convolution (`lag_matrix`, `tap_gain`), which hold for every window.
+      Attention, layer norms and read-out, which the theorem does not have, count as in
+      ``"factorised"``.
     - ``"frozen attention"``, of attention only: the gain product if attention weights
       did not move with the input. **No bound**: it leaves out key and query paths.
 
@@ -51,25 +54,29 @@ def forecaster_bounds(
         speeds: z-scored speeds of the window, shape (T, N).
         time_of_day: In [0, 1), shape (T,).
         average: z-scored averages over window and horizon, shape (T + H, N).
+        spatial: `graph_gains` of the model, which windows share; computed if not given.
 
     Returns:
         By name, from (t, n) to (t', n') at [t', n', t, n], shape (H, N, T, N).
 
     References:
-        Marisca et al., arXiv 2506.15507, 2025, Theorem 5.1 (``"graph and taps"``);
+        Marisca et al., arXiv 2506.15507, 2025, Theorem 5.1 (``"graph and taps"``;
+        of it the factors :math:`\theta S` in ``"graph"``);
         Barbero et al., arXiv 2406.04267, 2024 (``"frozen attention"``).
     """
     T, N = np.shape(speeds)
-    window = (model, speeds, time_of_day, average)
+    if spatial is None:
+        spatial = graph_gains(model)
+    window = (model, speeds, time_of_day, average, spatial)
     gains = forecaster_gains(*window)
     bounds = {
         "gain product": product_bound(gains, T, N),
         "factorised": factorised_bound(gains, T, N).table(),
     }
-    if model.config.temporal.kind == "convolution":
-        coarse = _graph_and_taps(model, gains)
-        bounds["graph and taps"] = factorised_bound(coarse, T, N).table()
-    else:
+    attention = model.config.temporal.kind == "attention"
+    coarse = factorised_bound(_graph_and_taps(model, gains), T, N)
+    bounds["graph" if attention else "graph and taps"] = coarse.table()
+    if attention:
         frozen = forecaster_gains(*window, frozen=True)
         bounds["frozen attention"] = product_bound(frozen, T, N)
     return bounds
@@ -80,6 +87,7 @@ def forecaster_gains(
     speeds: Float[Any, "T N"],
     time_of_day: Float[Any, " T"],
     average: Float[Any, "TH N"] | None = None,
+    spatial: Sequence[Float[np.ndarray, "N N"]] | None = None,
     *,
     frozen: bool = False,
 ) -> list[Gains]:
@@ -93,6 +101,7 @@ def forecaster_gains(
         speeds: z-scored speeds of the window, shape (T, N).
         time_of_day: In [0, 1), shape (T,).
         average: z-scored averages over window and horizon, shape (T + H, N).
+        spatial: `graph_gains` of the model, which windows share; computed if not given.
         frozen: Whether attention weights count as constants (the value path alone).
 
     Returns:
@@ -101,6 +110,7 @@ def forecaster_gains(
         map from steps to horizon.
     """
     T, N = np.shape(speeds)
+    given = iter(graph_gains(model) if spatial is None else spatial)
     batch = [jnp.asarray(part)[None] for part in (speeds, time_of_day)]
     ahead = None if average is None else jnp.asarray(average)[None]
     x, clock = model.lifted(batch[0], ahead), model.clock(batch[1])
@@ -109,7 +119,10 @@ def forecaster_gains(
     for layer in model.layers():
         mixed = layer.mix(x) + layer.clock(clock)
         normed = np.asarray((x + mixed if layer.residual else mixed)[:, 0])
-        gains.append(_mixing(layer, np.asarray(x[:, 0]), frozen))
+        if isinstance(layer, GraphLayer):
+            gains.append(NodeGains(np.broadcast_to(next(given), (T, N, N))))
+        else:
+            gains.append(_over_steps(layer, np.asarray(x[:, 0]), frozen))
         scale = None if layer.norm.scale is None else layer.norm.scale[...]
         of_norm = layer_norm_gains(normed, scale, layer.norm.epsilon)  # (N, T)
         gains.append(PlaceGains(of_norm.T))
@@ -127,6 +140,8 @@ def _graph_and_taps(model: Forecaster, gains: list[Gains]) -> list[Gains]:
     T, N = model.config.window, model.config.nodes
     coarse = list(gains)
     for number, layer in enumerate(model.layers()):
+        if isinstance(layer.mix, TemporalAttention):
+            continue  # no gain holds for every input: its own stay
         if isinstance(layer.mix, CausalConvolution):
             lags = lag_matrix(T, layer.mix.taps)
             table = tap_gain(_taps(layer.mix), residual=layer.residual) * lags
@@ -140,21 +155,29 @@ def _graph_and_taps(model: Forecaster, gains: list[Gains]) -> list[Gains]:
     return coarse
 
 
-def _mixing(
-    layer: TemporalLayer | GraphLayer, x: Float[np.ndarray, "N T D"], frozen: bool
-) -> Gains:
-    """Gains of what a layer does before its norm."""
+def graph_gains(model: Forecaster) -> list[Float[np.ndarray, "N N"]]:
+    """Gains of the graph layers with their residuals, which are the same at any input.
+
+    Args:
+        model: The forecaster.
+
+    Returns:
+        Of each graph layer, in order, from node m to node n at [n, m], shape (N, N).
+    """
+    return [block_gains(_graph_blocks(layer)) for layer in model.spatial]
+
+
+def _over_steps(
+    layer: TemporalLayer, x: Float[np.ndarray, "N T D"], frozen: bool
+) -> StepGains:
+    """Gains of what a temporal layer does before its norm."""
     residual = layer.residual
     if isinstance(layer.mix, TemporalAttention):
         weights, bias = layer.mix.weights(), layer.mix.score_bias()
         return StepGains(
             attention_gains(x, weights, bias, residual=residual, frozen=frozen)
         )
-    if isinstance(layer.mix, CausalConvolution):
-        return StepGains(_convolution(layer.mix, x, residual))
-    assert isinstance(layer.mix, GraphConvolution)
-    nodes = block_gains(_graph_blocks(layer.mix, residual))
-    return NodeGains(np.broadcast_to(nodes, (x.shape[1], *nodes.shape)))
+    return StepGains(_convolution(cast(CausalConvolution, layer.mix), x, residual))
 
 
 def _convolution(
@@ -192,10 +215,9 @@ def _filter(
     return kernel.mT, steps
 
 
-def _graph_blocks(
-    mix: GraphConvolution, residual: bool
-) -> Float[np.ndarray, "N N D D"]:
+def _graph_blocks(layer: GraphLayer) -> Float[np.ndarray, "N N D D"]:
     """What node m gives to node n, [n, m], as matrices that act on x from the left."""
+    mix, residual = cast(GraphConvolution, layer.mix), layer.residual
     (own, *others), steps = _filter(mix)
     N = mix.config.nodes
     blocks = np.eye(N)[..., None, None] * (own + residual * np.eye(len(own)))

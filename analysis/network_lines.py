@@ -118,10 +118,11 @@ def grid(rows: int, panels: int, height: float) -> tuple[Figure, Any]:
 
 
 def band(ax: Axes, seeds: pd.DataFrame, style: Line, name: str) -> None:
-    """Mean over seeds, and from the lowest to the highest."""
+    """Mean over seeds, and from the lowest to the highest; nothing where it is 0."""
     seeds = seeds.sort_index()
     x = seeds.index.to_numpy()
-    ax.plot(x, seeds.mean(axis=1), label=name, ms=4, **style._asdict())
+    mean = seeds.mean(axis=1)
+    ax.plot(x, mean.where(mean > 0), label=name, ms=4, **style._asdict())
     if seeds.shape[1] > 1:
         low, high = seeds.min(axis=1), seeds.max(axis=1)
         ax.fill_between(x, low, high, color=style.color, alpha=0.12, lw=0)

@@ -50,7 +50,7 @@ def influence_by_lag(table: pd.DataFrame) -> Figure:
             for label in rows["label"].unique():
                 seeds = 100 * by_seed.loc[label].xs(kind, level="node_kind").unstack(0)
                 name = line_of(rows[rows["label"] == label].iloc[0])
-                band(ax, seeds.replace(0, np.nan), styles[name], name)
+                band(ax, seeds, styles[name], name)
             if row == 0:
                 ax.set_title(title, fontsize="medium")
             ax.set_yscale("log")
@@ -101,7 +101,7 @@ def influence_by_hop(table: pd.DataFrame) -> Figure:
             seeds.index = pd.Index(places)
             if not order[-1].isdecimal():  # no step of the road: no line to it
                 seeds.loc[len(order) - 1] = np.nan
-            band(ax, seeds.replace(0, np.nan), styles[name], name)
+            band(ax, seeds, styles[name], name)
         if zeros:
             ax.text(
                 0.98,
@@ -126,7 +126,8 @@ def influence_by_hop(table: pd.DataFrame) -> Figure:
 def bounds_tightness(table: pd.DataFrame) -> Figure:
     """Exact influence over each bound: median and the middle 90 % of pairs.
 
-    Bars are means over seeds, points the medians of single seeds.
+    Bars are means over seeds, points the medians of single seeds. Seeds without a pair
+    above rounding are left out.
 
     Args:
         table: The rows of ``bounds.csv``.
@@ -135,13 +136,14 @@ def bounds_tightness(table: pd.DataFrame) -> Figure:
         The figure, a group of bars per run label.
     """
     sns.set_theme(context="notebook", style="ticks")
+    said = table[table["pairs_above_rounding"] > 0]
     labels, names = list(table["label"].unique()), list(table["bound"].unique())
     figure = Figure(
         figsize=(10, 1.6 + 0.28 * len(labels) * len(names)), layout="constrained"
     )
     ax = figure.subplots()
     for number, name in enumerate(names):
-        own = table[table["bound"] == name]
+        own = said[said["bound"] == name]
         note = "" if own["is_bound"].all() else " (leaves paths out: no bound)"
         colour = COLOURS[1 + number % (len(COLOURS) - 1)]
         for place, label in enumerate(labels):
@@ -187,13 +189,14 @@ def depth(table: pd.DataFrame) -> Figure:
     lines = list(table["line"].unique())
     styles = {line: style_of(number) for number, line in enumerate(lines)}
     figure, axes = grid(1, 2, 4.2)
+    power = "" if "newest_quarter" in table else "squared_"  # of an estimate
     depths = sorted(table["layers"].unique())
     T = int(table["window"].iloc[0])
     uniform = 100 * max(1, T // 4) / T
     for ax, end in zip(axes[0], ("newest", "oldest"), strict=True):
         for line in lines:
             own = table[table["line"] == line]
-            column = f"{end}_quarter"
+            column = f"{power}{end}_quarter"
             seeds = own.pivot_table(index="layers", columns=["seed"], values=column)
             band(ax, 100 * seeds, styles[line], line)
         if table["window"].nunique() == 1:
@@ -212,7 +215,7 @@ def depth(table: pd.DataFrame) -> Figure:
         ax.set_xticks(depths, [str(layers) for layers in depths])
         ax.minorticks_off()
         ax.set_ylim(bottom=0)
-    axes[0][0].set_ylabel("share of influence (%)")
+    axes[0][0].set_ylabel(f"share of {power.replace('_', ' ')}influence (%)")
     name_below(axes, "temporal layers, and as many graph layers")
     finish(figure, axes, styles)
     return figure

@@ -84,8 +84,8 @@ def attention_maps(maps: dict[str, Float[np.ndarray, "T T"]], title: str) -> Fig
     top = max(float(table.max()) for table in maps.values())
     image = None
     for ax, (variant, table) in zip(axes.flat, maps.items(), strict=False):
-        edge = len(table) + 0.5  # steps are counted from 1
-        extent = (0.5, edge, edge, 0.5)
+        edge = len(table) - 0.5  # steps are counted from 0
+        extent = (-0.5, edge, edge, -0.5)
         image = ax.imshow(table, cmap="cividis", vmin=0, vmax=top, extent=extent)
         share = float(np.trace(table)) / len(table)
         ax.set_title(f"{variant}\ndiagonal mean {share:.3f}", fontsize="small")

@@ -1,5 +1,7 @@
 """Pictures of the verdicts on trained layers: where, and when, statements hold."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -22,6 +24,13 @@ _LINES = {
     "query_max": ("query path against C_Q", ORANGE, "^"),
     "query_covariance": ("query path against covariances", BLACK, "v"),
 }
+# The shares beside them.
+_SHARES = {
+    "eq8_diagonal_as_printed": ("Eq. 8 diagonal, as printed", RED, "X"),
+    "eq8_diagonal_as_printed_per_row": ("the same, row by row", ORANGE, "X"),
+    _OTHERS: ("least of all others", GREEN, "o"),
+}
+_DASHES: tuple[Any, ...] = ("solid", "dashed", "dotted", "dashdot", (0, (6, 1, 1, 1)))
 
 
 def verdict_share(table: pd.DataFrame) -> Figure:
@@ -69,9 +78,11 @@ def verdict_share(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _share(table: pd.DataFrame, statement: str, rows: list[str]) -> pd.DataFrame:
+def _share(
+    table: pd.DataFrame, statement: str, rows: list[str], column: str = "head"
+) -> pd.DataFrame:
     """Share of rows that hold, by place and head; the least over the other ones."""
-    keys = [*rows, "head"]
+    keys = [*rows, column]
     if statement == _OTHERS:
         own = table[~table["statement"].isin(list(_PRINTED))]
         sums = own.groupby([*keys, "statement"])[["rows_holding", "rows"]].sum()
@@ -111,31 +122,34 @@ def _place(key: object, several: bool) -> str:
 def verdicts_by_step(table: pd.DataFrame) -> Figure:
     """How verdicts and tightness move while models are trained.
 
+    Runs are apart: their steps need not be the same.
+
     Args:
         table: The rows of ``sweep.csv`` of layers at several training steps.
 
     Returns:
         The figure. Left: share of rows in which the printed diagonal lines hold. Right:
-        median of exact / bound. Bands reach from the lowest to the highest seed.
+        median of exact / bound. A line per run; bands reach from its lowest to its
+        highest seed.
     """
     sns.set_theme(context="notebook", style="ticks")
     figure = Figure(figsize=(10, 5.0), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for statement, title in _PRINTED.items():
-        own = table[table["statement"] == statement]
-        sums = own.groupby(["step", "seed"])[["rows_holding", "rows"]].sum()
-        shares = (sums["rows_holding"] / sums["rows"]).unstack()
-        colour = RED if statement == "eq8_diagonal_as_printed" else ORANGE
-        _band(left, 100 * shares, title, colour, "X")
-    others = table[~table["statement"].isin(list(_PRINTED))]
-    sums = others.groupby(["step", "seed", "statement"])[["rows_holding", "rows"]].sum()
-    least = (sums["rows_holding"] / sums["rows"]).groupby(["step", "seed"]).min()
-    _band(left, 100 * least.unstack(), "least of all others", GREEN, "o")
+    runs = list(dict.fromkeys(table["run"]))
+    for number, run in enumerate(runs):
+        dash, first = _DASHES[number % len(_DASHES)], number == 0
+        own = table[table["run"] == run]
+        for statement, (title, colour, marker) in _SHARES.items():
+            shares = _share(own, statement, ["step"], "seed")
+            _band(left, 100 * shares, title if first else "", colour, marker, dash)
+        for statement, (title, colour, marker) in _LINES.items():
+            rows = own[own["statement"] == statement]
+            medians = rows.groupby(["step", "seed"])["median_ratio"].median().unstack()
+            _band(right, medians, title if first else "", colour, marker, dash)
+        if len(runs) > 1:
+            name = "/".join(str(run).split("/")[-2:])
+            left.plot([], [], color="0.4", ls=dash, label=name)
     left.set(ylim=(-4, 104), ylabel="rows in which the statement holds (%)")
-    for statement, (title, colour, marker) in _LINES.items():
-        own = table[table["statement"] == statement]
-        medians = own.groupby(["step", "seed"])["median_ratio"].median().unstack()
-        _band(right, medians, title, colour, marker)
     right.axhline(1, color="0.5", ls=":", lw=1)
     right.set(yscale="log", ylabel="exact / bound, median")
     right.yaxis.set_major_formatter("{x:g}")
@@ -155,17 +169,32 @@ def verdicts_by_step(table: pd.DataFrame) -> Figure:
 
 
 def _band(
-    ax: Axes, by_seed: pd.DataFrame, label: str, colour: str, marker: str
+    ax: Axes, by_seed: pd.DataFrame, label: str, colour: str, marker: str, dash: Any
 ) -> None:
+    """One run's line and its band over seeds; without a label it has no legend."""
     steps = by_seed.index.to_numpy(float)
     low, high = by_seed.min(axis=1), by_seed.max(axis=1)
     ax.fill_between(steps, low, high, color=colour, alpha=0.15, lw=0)
-    ax.plot(steps, by_seed.mean(axis=1), color=colour, marker=marker, label=label)
+    mean = by_seed.mean(axis=1)
+    ax.plot(
+        *(steps, mean),
+        color=colour,
+        marker=marker,
+        ls=dash,
+        label=label or "_nolegend_",
+    )
 
 
 def _words(table: pd.DataFrame) -> str:
     """What a table is of, in words."""
     regularizers = ", ".join(dict.fromkeys(table["regularizer"]))
+    residuals = set(table["residual"]) if "residual" in table else {True}
+    if residuals != {True}:
+        regularizers += (
+            ", without residual"
+            if residuals == {False}
+            else (", some without residual")
+        )
     lengths = ", ".join(str(T) for T in sorted(table["T"].unique()))
     return (
         f"{', '.join(dict.fromkeys(table['source']))}, T = {lengths}, regularizer "

@@ -69,6 +69,7 @@ def measure(
     *,
     score_bias: ScoreBias | None = None,
     norm: Norm = "spectral",
+    residual: bool = True,
     levels: Sequence[Level] = ("head", "layer"),
     engine: Engine = "closed_form",
     max_memory: str | int = "1GiB",
@@ -80,6 +81,7 @@ def measure(
         weights: The layer.
         score_bias: What is added to the scores; nothing by default.
         norm: ``"spectral"`` or ``"frobenius"``.
+        residual: As for `measure`.
         levels: Each ``"head"`` by itself, the whole ``"layer"``, or both.
         engine: What measures the exact side. In closed form ``eq6_middle`` is an
             identity; autodiff tests it.
@@ -96,26 +98,26 @@ def measure(
     check_choice("engine", engine, Engine)
     for level in levels:
         check_choice("level", level, Level)
-    shared = {"score_bias": score_bias, "norm": norm, "max_memory": max_memory}
-    heads = profile(x, weights, **shared)
+    shared: Any = {"score_bias": score_bias, "norm": norm, "max_memory": max_memory}
+    heads = profile(x, weights, residual=residual, **shared)
     of_heads = Means(*heads[: len(Means._fields)])
     means, identities = {}, {}
     for level in levels:
         per_head = level == "head"
-        residual = has_identity(weights, level)
+        identity = residual and has_identity(weights, level)
         if engine == "autodiff":
             options = shared | {"engine": engine, "per_head": per_head}
             means[level] = means_of(
-                path_norms(x, weights, residual=residual, **options)
+                path_norms(x, weights, residual=identity, **options)
             )
         elif per_head:
             means[level] = of_heads
         elif weights.heads == 1:
             means[level] = Means(*(field[..., 0, :] for field in of_heads))
         else:
-            means[level] = layer_means(x, weights, **shared)
+            means[level] = layer_means(x, weights, residual=residual, **shared)
         size = 1.0 if norm == "spectral" else weights.model_width**0.5
-        identities[level] = size * residual
+        identities[level] = size * identity
     eps = float(np.finfo(np.asarray(heads.value_mean).dtype).eps)
     as_float64 = functools.partial(np.asarray, dtype=np.float64)
     heads, means = jax.tree.map(as_float64, (heads, means))
@@ -195,6 +197,7 @@ def check_bounds(
     *,
     score_bias: ScoreBias | None = None,
     norm: Norm = "spectral",
+    residual: bool = True,
     level: Level = "head",
     engine: Engine = "closed_form",
     max_memory: str | int = "1GiB",
@@ -206,6 +209,7 @@ def check_bounds(
         weights: The layer.
         score_bias: What is added to the scores; nothing by default.
         norm: ``"spectral"`` or ``"frobenius"``.
+        residual: As for `measure`.
         level: Each ``"head"`` by itself, or the whole ``"layer"``.
         engine: What measures the exact side, ``"closed_form"`` or ``"autodiff"``.
         max_memory: Budget for the work arrays.
@@ -243,6 +247,7 @@ def check_bounds(
         weights,
         score_bias=score_bias,
         norm=norm,
+        residual=residual,
         levels=(level,),
         engine=engine,
         max_memory=max_memory,
@@ -260,7 +265,7 @@ def check_bounds(
             }
         )
     table = pd.DataFrame(rows)
-    table.attrs["identity"] = identity_note(weights, level)
+    table.attrs["identity"] = identity_note(weights, level, residual)
     return table
 
 
@@ -270,19 +275,24 @@ def has_identity(weights: AttentionWeights, level: Level) -> bool:
     return width == weights.model_width
 
 
-def identity_note(weights: AttentionWeights, level: Level) -> str:
+def identity_note(
+    weights: AttentionWeights, level: Level, residual: bool = True
+) -> str:
     """Whether the diagonal lines of a layer have the identity, in words.
 
     Args:
         weights: The layer.
         level: Head or layer.
+        residual: Whether the layer has a residual.
 
     Returns:
         A sentence.
     """
-    if has_identity(weights, level):
+    if residual and has_identity(weights, level):
         return f"diagonal lines of the {level} have the identity: its output is D wide"
+    why = f"its output is not as wide as D = {weights.model_width}"
+    why = why if residual else "the layer has no residual"
     return (
-        f"diagonal lines of the {level} are judged without the identity and ||I||: its "
-        f"output is not as wide as D = {weights.model_width}"
+        f"diagonal lines of the {level} are judged without the identity and ||I||: "
+        + why
     )

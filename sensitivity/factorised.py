@@ -6,7 +6,7 @@ space apart.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -70,74 +70,3 @@ def factorised_bound(gains: Sequence[Gains], T: int, N: int) -> Factors:
             case PlaceGains(array):
                 time = array.max() * time
     return Factors(time, space)
-
-
-def coarse_gains(
-    gains: Sequence[Gains], reaches: Sequence[Float[Any, "N_ N"]] | None = None
-) -> list[Gains]:
-    r"""Every layer as one number times which places it joins.
-
-    A layer over steps becomes its largest gain times its 0/1 support, as in
-    :math:`c_\sigma w R`; a layer over nodes the smallest multiple of a matrix S that is
-    nowhere below it, as in :math:`\theta S`; a layer that mixes nothing its largest
-    gain. None is below what it stands for, so nor is any product of them.
-
-    Args:
-        gains: Of the layers, in the order in which they act.
-        reaches: A matrix S for each layer over nodes, shape (N', N), not negative; the
-            0/1 supports by default.
-
-    Returns:
-        The coarser gains, of the same shapes.
-
-    Raises:
-        ValueError: If the number of ``reaches`` is not that of the layers over nodes,
-            or one has another shape, a negative entry, or a zero where its layer joins
-            nodes.
-
-    Example:
-        >>> import numpy as np
-        >>> layer = StepGains(np.array([[[0.5, 0.0], [0.2, 0.8]]]))
-        >>> coarse_gains([layer])[0].array.tolist()
-        [[[0.8, 0.0], [0.8, 0.8]]]
-
-    References:
-        Marisca et al., arXiv 2506.15507, 2025, Theorem 5.1.
-    """
-    number = sum(isinstance(layer, NodeGains) for layer in gains)
-    if reaches is not None and len(reaches) != number:
-        raise ValueError(
-            f"reaches must have one matrix for each of the {number} layers over nodes, "
-            f"got {len(reaches)}."
-        )
-    given = iter(reaches or [None] * number)
-    found: list[Gains] = []
-    for layer in gains:
-        match layer:
-            case StepGains(array):
-                coarse = array.max() * (array > 0).any(0)
-                found.append(StepGains(np.broadcast_to(coarse, array.shape)))
-            case NodeGains(array):
-                coarse = _multiple(array.max(0), next(given))
-                found.append(NodeGains(np.broadcast_to(coarse, array.shape)))
-            case PlaceGains(array):
-                found.append(PlaceGains(np.full_like(array, array.max())))
-    return found
-
-
-def _multiple(
-    most: Float[np.ndarray, "N_ N"], reach: Float[Any, "N_ N"] | None
-) -> Float[np.ndarray, "N_ N"]:
-    """The smallest multiple of a matrix that is nowhere below another."""
-    S = (most > 0).astype(float) if reach is None else np.asarray(reach, np.float64)
-    if S.shape != most.shape:
-        raise ValueError(f"reaches must have shape {most.shape}, got {S.shape}.")
-    wrong = ~(S >= 0) | ((S == 0) & (most > 0))
-    if wrong.any():
-        place = tuple(np.argwhere(wrong)[0].tolist())
-        raise ValueError(
-            "reaches must be at least 0, and above 0 where their layer joins nodes, "
-            f"got {S[place]} at {place}, where the gain is {most[place]}."
-        )
-    ratio = np.divide(most, S, out=np.zeros_like(most), where=S > 0)
-    return ratio.max() * S

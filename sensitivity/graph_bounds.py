@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 
@@ -84,7 +85,9 @@ def entry_gain(*weights: Float[Any, "*batch P P"], slope: float = 1.0) -> float:
     References:
         Di Giovanni et al., arXiv 2302.02941, 2023, Theorem 3.2.
     """
-    sizes = [np.abs(np.asarray(w, np.float64)).max() * np.shape(w)[-1] for w in weights]
+    sizes = [
+        np.abs(np.asarray(w, np.float64)).max() * max(np.shape(w)[-2:]) for w in weights
+    ]
     return float(slope * max(sizes))
 
 
@@ -229,7 +232,8 @@ def effective_resistance(
     inverse = np.linalg.pinv(np.diag(A.sum(1)) - A, hermitian=True)
     levels = np.diagonal(inverse)
     resistance = levels[:, None] + levels - 2 * inverse
-    _, part = connected_components(A, directed=False)
+    # A dense array would lose edges below 1e-8: scipy takes them for 0.
+    _, part = connected_components(csr_array(A > 0), directed=False)
     return np.where(part[:, None] == part, np.maximum(resistance, 0), np.inf)
 
 

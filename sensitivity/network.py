@@ -49,9 +49,9 @@ def space_time_norms(
         ``inputs`` theirs in place of (T, N).
 
     Raises:
-        ValueError: If ``x`` or what ``forecast`` returns has another shape, a value is
-            not finite, a place is not there, or one output does not fit into the
-            budget: says what it would take.
+        ValueError: If ``x`` or what ``forecast`` returns has another shape, that is
+            empty or not of floating numbers, a value is not finite, a place is not
+            there, or one output does not fit into the budget: says what it would take.
 
     Example:
         >>> import numpy as np

@@ -51,12 +51,14 @@ def estimate_influence(
         The estimates.
 
     Raises:
-        ValueError: If a shape does not fit, a value is not finite, or ``probes`` is
-            below 2.
+        ValueError: If a shape does not fit, a value is not finite, or ``probes`` is no
+            integer or below 2.
 
     References:
         Hutchinson, A stochastic estimator of the trace, 1990.
     """
+    if isinstance(probes, bool) or not isinstance(probes, int | np.integer):
+        raise ValueError(f"probes must be an integer, got {probes!r}.")
     if probes < 2:
         raise ValueError(f"probes must be at least 2, got {probes}.")
     with prepared(forecast, x) as (x, shape):

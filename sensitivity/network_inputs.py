@@ -28,7 +28,8 @@ def prepared(forecast: Forecast, x: Any) -> Any:
         The input and (T', N', F).
 
     Raises:
-        ValueError: If a shape does not fit, or the input is not finite.
+        ValueError: If a shape does not fit, the input is not finite, or the output
+            empty or not of floating numbers.
     """
     given = as_array("x", x)
     if not is_real(given.dtype) or np.ndim(given) != 3 or 0 in np.shape(given):
@@ -44,10 +45,21 @@ def prepared(forecast: Forecast, x: Any) -> Any:
         if needs_float64(np.dtype(dtype)):
             stack.enter_context(jax.enable_x64(True))
         array = jnp.asarray(np.asarray(given), dtype)
-        shape = getattr(jax.eval_shape(forecast, array), "shape", None)
+        output = jax.eval_shape(forecast, array)
+        shape = getattr(output, "shape", None)
         if shape is None or len(shape) != 3:
             raise ValueError(
                 f"forecast must return one array of shape (T', N', F), got {shape}."
+            )
+        if 0 in shape:
+            raise ValueError(
+                "forecast must return at least one step, node and feature, got shape "
+                f"{shape}."
+            )
+        if not jnp.issubdtype(output.dtype, jnp.floating):
+            raise ValueError(
+                "forecast must return floating numbers, which have a Jacobian, got "
+                f"{output.dtype}."
             )
         yield array, shape
 

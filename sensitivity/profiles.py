@@ -30,8 +30,8 @@ class Means(NamedTuple):
         key_mean: E_j ||key||.
         query_mean: E_j ||query|| = ||J^query_ii|| / T.
         off_diagonal_mean: Sum over j != i of ||J_ij||, divided by T.
-        diagonal_norm: ||I + J_ii||; ||J_ii|| where the output is not as wide as the
-            input.
+        diagonal_norm: ||I + J_ii||; ||J_ii|| without residual, or where the output is
+            not as wide as the input.
         query_norm: ||J^query_ii||.
     """
 
@@ -97,6 +97,7 @@ def profile(
     *,
     score_bias: ScoreBias | None = None,
     norm: Norm = "spectral",
+    residual: bool = True,
     max_memory: str | int = "1GiB",
 ) -> Profile:
     r"""Row statistics of every head, streamed: no T x T table is ever held.
@@ -109,6 +110,7 @@ def profile(
         weights: The layer.
         score_bias: What is added to the scores; nothing by default.
         norm: ``"spectral"`` or ``"frobenius"``.
+        residual: Whether the layer adds its input to its output, as in Eq. 8.
         max_memory: Budget for the work arrays, such as ``"512MiB"``.
 
     Returns:
@@ -132,9 +134,9 @@ def profile(
     check_choice("norm", norm, Norm)
 
     def compute(x: Array, weights: AttentionWeights, bias: ScoreBias) -> Profile:
-        residual = weights.head_output_width == weights.model_width
+        fits = weights.head_output_width == weights.model_width
         plan = plan_heads(x, weights, norm, max_memory)
-        return _profile(x, weights, bias, norm, residual, plan)
+        return _profile(x, weights, bias, norm, residual and fits, plan)
 
     return run(compute, x, weights, score_bias)
 
@@ -145,6 +147,7 @@ def layer_means(
     *,
     score_bias: ScoreBias | None = None,
     norm: Norm = "spectral",
+    residual: bool = True,
     max_memory: str | int = "1GiB",
 ) -> Means:
     """The exact side of every statement for the layer as a whole, its heads mixed.
@@ -154,6 +157,7 @@ def layer_means(
         weights: The layer.
         score_bias: What is added to the scores; nothing by default.
         norm: ``"spectral"`` or ``"frobenius"``.
+        residual: Whether the layer adds its input to its output.
         max_memory: Budget for the work arrays.
 
     Returns:
@@ -166,13 +170,18 @@ def layer_means(
     check_weights(weights)
 
     def compute(x: Array, weights: AttentionWeights, bias: ScoreBias) -> Means:
-        residual = weights.output_width == weights.model_width
+        fits = weights.output_width == weights.model_width
         plan = plan_layer(x, weights, norm, max_memory)
-        return _layer_means(x, weights, bias, norm, residual, plan)
+        return _layer_means(x, weights, bias, norm, residual and fits, plan)
 
     if weights.heads == 1:
         one = profile(
-            x, weights, score_bias=score_bias, norm=norm, max_memory=max_memory
+            x,
+            weights,
+            score_bias=score_bias,
+            norm=norm,
+            residual=residual,
+            max_memory=max_memory,
         )
         return Means(*(field[..., 0, :] for field in one[: len(Means._fields)]))
     return run(compute, x, weights, score_bias)

@@ -17,7 +17,7 @@ SMALL = ("--d-model", "4", "--seeds", "2", "--samples", "2", "--T", "4", "8", "1
 SWEEP_COLUMNS = [
     *("T", "source", "position", "regularizer", "norm", "dtype", "seed", "sample"),
     *("head", "statement", "exact", "bound", "ratio", "median_ratio", "rows"),
-    *("rows_holding", "run", "layer", "step"),
+    *("rows_holding", "run", "layer", "step", "residual"),
 ]
 VERDICT_COLUMNS = [
     *("statement", "level", "rows", "rows_holding", "holds_share", "worst_ratio"),

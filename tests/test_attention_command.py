@@ -9,19 +9,10 @@ import pytest
 
 import analysis.attention.command as command
 from analysis.attention import main
-from analysis.attention.comparison import compare, markdown
 from analysis.attention.measure import layer_inputs, measure
-from analysis.attention.summaries import (
-    diagonal_excess,
-    largest_column_mean,
-    off_diagonal,
-    parroting,
-    quantities,
-    relative_entropy,
-)
+from models.train.record import read_options
 from models.train.restore import (
     best_models,
-    read_options,
     restore,
     spread_windows,
 )
@@ -59,77 +50,6 @@ def refused(capsys: pytest.CaptureFixture, *arguments: object) -> str:
         status = stop.code
     assert status == 2
     return " ".join(capsys.readouterr().err.replace("│", " ").split())
-
-
-# Numbers on arrays written down by hand.
-
-
-def test_uniform_attention_has_entropy_one_share_one_over_T_and_no_sink():
-    alpha = np.full((4, 4), 0.25)
-    np.testing.assert_allclose(relative_entropy(alpha), 1, rtol=1e-15)
-    assert largest_column_mean(alpha) == 0.25
-    assert diagonal_excess(0.25, 4) == pytest.approx(1, rel=1e-15)
-
-
-def test_a_sink_takes_the_whole_column_and_the_entropy_away():
-    alpha = np.zeros((2, 3, 3))
-    alpha[..., 1] = 1
-    assert largest_column_mean(alpha).tolist() == [1, 1]
-    assert not relative_entropy(alpha).any()
-
-
-def test_off_diagonal_means_are_over_the_other_steps_and_never_see_the_diagonal():
-    table = np.array([[1e300, 1.0, 3.0], [2.0, 1e300, 4.0], [0.0, 0.0, 1e300]])
-    assert off_diagonal(table).tolist() == [2, 3, 0]
-    assert np.isnan(off_diagonal(np.ones((1, 1)))).all()
-
-
-def test_rows_that_move_by_nothing_else_are_counted_and_not_averaged():
-    found = parroting(np.array([[2.0, 6.0], [5.0, 0.0]]), np.array([[1, 2], [0, 0]]))
-    assert found == (2.5, 2.5, 2)
-    nothing = parroting(np.ones(3), np.zeros(3))
-    assert np.isnan(nothing[:2]).all()
-    assert nothing.left_out == 3
-
-
-def test_quantities_are_means_over_rows_and_the_ratio_is_taken_row_by_row():
-    rows = {name: np.ones((1, 2)) for name in ("entropy", "sink")}
-    rows["attention_diagonal"] = np.array([[0.2, 0.4]])
-    for path in ("value", "key", "query", "total"):
-        rows[f"{path}_diagonal"] = np.array([[1.0, 9.0]])
-        rows[f"{path}_off_diagonal"] = np.array([[1.0, 3.0]])
-    found = quantities(rows)
-    assert found["diagonal_share"] == pytest.approx(0.3)
-    assert found["uniform_share"] == 0.5
-    assert (found["query_diagonal"], found["total_off_diagonal"]) == (5, 2)
-    assert found["parroting_mean"] == 2  # of 1 and 3, not 5 / 2
-    assert "parroting_with_residual_median" not in found
-
-
-def table_of(values: dict[str, list[float]]) -> pd.DataFrame:
-    """Diagonal shares of one layer, by variant and seed."""
-    rows = [
-        {"T": 4, "variant": name, "seed": seed, "weights": "best", "step": 7 + seed}
-        | {"layer": 1, "head": "layer", "quantity": "diagonal_share", "value": value}
-        for name, shares in values.items()
-        for seed, value in enumerate(shares)
-    ]
-    return pd.DataFrame(rows)
-
-
-def test_variants_are_paired_with_b_by_seed_whatever_their_best_step():
-    table = table_of({"b": [0.2, 0.3, 0.4], "c": [0.1, 0.2, 0.3], "lone": [0.5]})
-    rows = compare(table, {"c": "b", "b": "", "lone": ""})
-    rows_of = {row["variant"]: row for row in rows.to_dict("records")}
-    c = rows_of["c"]
-    assert (c["mean"], c["difference"]) == pytest.approx((0.2, -0.1))
-    assert (c["seeds"], c["paired_seeds"], c["reference"]) == (3, 3, "b")
-    # Three seeds: t(0.975, 2) = 4.303 times 0.1 / sqrt(3).
-    assert c["high"] - c["mean"] == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)
-    assert np.isnan(rows_of["lone"]["low"])
-    page = markdown(rows, "spectral", "of what")
-    assert "minus (b), by seed" in page
-    assert "Spectral norm" in page
 
 
 # On trained layers.
@@ -210,7 +130,8 @@ def test_under_a_full_mask_the_value_and_key_paths_vanish_and_the_query_path_sta
 def test_an_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(
     run, tmp_path, monkeypatch, capsys
 ):
-    words = [str(run), "--weights", "kept", *SMALL, "--out", str(tmp_path / "out")]
+    kept = ("--weights", "kept", "--windows", "2")
+    words = [str(run), *kept, "--out", str(tmp_path / "out")]
     real, calls = command._part, []
 
     def interrupted(*arguments):
@@ -237,9 +158,7 @@ def test_an_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(
     table = pd.read_csv(other / "diagnostics.csv")
     assert sorted(set(table["step"])) == [0, 4, 8]
     assert not (other / "certificates.csv").exists()
-    assert "--windows 2 there, 1 here" in refused(
-        capsys, *words, "--windows", 1, "--certificates", 2
-    )
+    assert "--windows 2 there, 1 here" in refused(capsys, *words, "--windows", 1)
     assert main([*words, "--windows", "1", "--overwrite"]) == 0
 
 
@@ -253,6 +172,9 @@ def test_what_cannot_be_measured_is_refused_by_name(tmp_path, capsys):
     )
     assert "--nodes (4) must be at most the 3" in refused(
         capsys, run, *SMALL, "--nodes", 4, *out
+    )
+    assert "--certificates (2) are of best weights only" in refused(
+        capsys, run, "--weights", "kept", "--certificates", 2, *out
     )
     assert "each folder once" in refused(capsys, run, run, *out)
     assert "RUNS must name at least one" in refused(capsys, *out)

@@ -143,7 +143,7 @@ def test_crosses_stand_at_the_violated_lengths_only():
     assert list(marks.get_xdata()) == [16, 32]
     printed = next(line for line in dashed(right) if "printed" in str(line.get_label()))
     assert marks.get_color() == printed.get_color()
-    assert [text.get_text() for text in right.texts] == ["100 %", "100 %"]
+    assert [text.get_text() for text in right.texts] == ["6 %", "3 %"]  # 1 / T
 
 
 @pytest.mark.parametrize("lengths", [(8,), (8, 16)])

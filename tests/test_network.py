@@ -90,6 +90,9 @@ def test_the_estimate_is_within_three_errors_nearly_always():
         ({"outputs": []}, r"outputs must be a list of \(time, node\)"),
         ({"forecast": lambda x: x.sum(0)}, "forecast must return one array of shape"),
         ({"forecast": lambda x: jnp.sqrt(x * 0)}, "must have a finite Jacobian at x"),
+        ({"forecast": lambda x: x[:0]}, r"at least one step, node and feature.*\(0,"),
+        ({"forecast": lambda x: x[..., :0]}, r"and feature, got shape \(4, 3, 0\)"),
+        ({"forecast": lambda x: x.astype(int)}, "floating numbers, which have a Jaco"),
         ({"max_memory": "lots"}, "max_memory must be a positive amount"),
     ],
 )
@@ -102,3 +105,9 @@ def test_what_cannot_be_is_refused_by_name(arguments, said):
 def test_one_probe_has_no_error_and_is_refused():
     with pytest.raises(ValueError, match="probes must be at least 2, got 1"):
         estimate_influence(network, x(), probes=1)
+
+
+@pytest.mark.parametrize("probes", [2.5, 10.0, True, "9"])
+def test_a_number_of_probes_that_is_no_integer_is_refused(probes):
+    with pytest.raises(ValueError, match="probes must be an integer, got"):
+        estimate_influence(network, x(), probes=probes)

@@ -56,7 +56,7 @@ def test_a_run_leaves_its_tables_and_pictures(done):
     assert summary["seed"].tolist() == [0, 1]
     assert (summary["largest_between_nodes"] > 0).all()
     bounds = pd.read_csv(done / "bounds.csv")
-    assert set(bounds["bound"]) == {"gain product", "factorised", NO_BOUND}
+    assert set(bounds["bound"]) == {"gain product", "factorised", "graph", NO_BOUND}
     assert (bounds.loc[bounds["is_bound"], "holds_share"] == 1).all()
     influence = pd.read_csv(done / "influence.csv")
     assert len(influence) == 2 * 2 * 3 * 4 * 2  # seeds, windows, H, T, kinds
@@ -69,7 +69,8 @@ def test_a_run_leaves_its_tables_and_pictures(done):
 def test_all_windows_at_once_are_what_each_is_by_itself():
     from analysis.network.measure import Windows, exact_norms
     from analysis.network.options import NetworkOptions
-    from models.train.restore import best_models, read_options, restore, spread_windows
+    from models.train.record import read_options
+    from models.train.restore import best_models, restore, spread_windows
 
     run = restore(read_options(finished()))
     model = next(best_models(run)).model
@@ -187,9 +188,28 @@ def test_an_estimate_agrees_with_the_exact_figures(done, tmp_path):
     assert ((by_step["squared"].sum() - exact).abs() <= 5 * error + 1e-12).all()
     table = pd.read_csv(tmp_path / "influence.csv").set_index(keys)["squared"]
     np.testing.assert_allclose(table, by_step["squared"].sum(), rtol=1e-9)
+    summary = pd.read_csv(tmp_path / "summary.csv")
+    assert "squared_newest_quarter" in summary
+    assert "newest_quarter" not in summary
+    assert (
+        json.loads((tmp_path / "run.json").read_text())["arguments"]["probe_seed"] == 0
+    )
+    assert network(finished(), *asked, "--probe-seed", 1) == 0  # measured again
+    other = pd.read_csv(tmp_path / "influence.csv").set_index(keys)["squared"]
+    assert (other != table).any()
 
 
 # --- Refusals
+
+
+@pytest.mark.slow
+def test_the_same_seed_of_the_same_variant_is_refused_in_two_folders(tmp_path, capsys):
+    other = shutil.copytree(finished(), tmp_path / "other")
+    out = tmp_path / "out"
+    status, said = refused(capsys, finished(), other, "--out", out)
+    assert status == 2
+    assert "each seed of a variant may come once, but seed 0 of" in said
+    assert not out.exists()
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
@@ -205,6 +225,9 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
         (("--windows", 0), "--windows must be at least 1, got 0"),
         (("--nodes", 0), "--nodes must be at least 1, got 0"),
         (("--estimate", 1), "--estimate must be at least 2, got 1"),
+        (("--probe-seed", 1), "--probe-seed (1) is of the probes of --estimate"),
+        (("--estimate", 9, "--probe-seed", -1), "--probe-seed must be at least 0"),
+        (("--estimate", 9, "--no-bounds"), "--no-bounds has no use with --estimate"),
         (("--max-memory", "much"), "--max-memory must be a positive amount"),
     ],
 )

@@ -64,10 +64,10 @@ def test_influence_by_lag_is_a_plain_mean_of_sums():
     )
     own = (norms[1, 2, 0, 3, 2] + norms[1, 2, 1, 3, 0]) / 2
     others = (norms[1, 2, :, 3].sum() - 2 * own) / 2
-    assert table.loc[(1, 3, 4, "own"), "influence"] == pytest.approx(own, rel=1e-12)
-    found = table.loc[(1, 3, 4, "others"), "influence"]
+    assert table.loc[(1, 2, 3, "own"), "influence"] == pytest.approx(own, rel=1e-12)
+    found = table.loc[(1, 2, 3, "others"), "influence"]
     assert found == pytest.approx(others, rel=1e-12)
-    assert table.loc[(1, 3, 4, "own"), "lag"] == 0
+    assert table.loc[(1, 2, 3, "own"), "lag"] == 0
 
 
 def test_a_forecaster_that_moves_with_nothing_has_shares_of_zero():

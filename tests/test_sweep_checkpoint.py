@@ -1,10 +1,6 @@
 """A sweep over the attention layers of trained runs, from their folders to verdicts."""
 
-import functools
-import gc
-import json
 import shutil
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,57 +9,37 @@ import pandas as pd
 import pytest
 
 import sensitivity.bounds
+from models.train.record import read_options
 from models.train.restore import (
     best_models,
     kept_epochs,
     kept_models,
-    read_options,
     restore,
-    spread_nodes,
     spread_windows,
 )
-from sensitivity import check_bounds
-from sensitivity.sweep import main
+from sensitivity import ScoreBias, check_bounds
+from sensitivity.sweep.options import MeasureOptions, SweepOptions
+from sensitivity.sweep.trained import TrainedLayers
 from tests import train_runs
+from tests.checkpoint_runs import RUN, refusal, run, sweep
 from tests.sweep_runs import STATEMENTS, SWEEP_COLUMNS, points, table, verdict_table
-from tests.train_runs import train, walk, write_values
+from tests.train_runs import train
 
 command_line = train_runs.command_line
-RUN = ("--epochs", 2, "--seeds", 2, "--keep-epochs", 0, 2)
 
 
-@functools.cache
-def run(*more: object) -> Path:
-    """A trained run, the same for all tests. Leave it as it is."""
-    name = "-".join(str(word).strip("-") for word in more) or "plain"
-    out = Path(train_runs._programs()) / "runs" / name
-    assert train(out, *RUN, *more) == 0
-    return out
-
-
-def sweep(out: Path, *arguments: object) -> int:
-    """Run the command."""
-    try:
-        return main([*map(str, arguments), "--out", str(out)])
-    except SystemExit as stop:  # from the reader of the command line
-        return int(str(stop.code))
-
-
-def refusal(capsys: pytest.CaptureFixture, out: Path, *arguments: object):
-    """Status of a command that fails, and what it says on stderr, as one line."""
-    capsys.readouterr()
-    status = sweep(out, *arguments)
-    said = capsys.readouterr().err
-    assert "Traceback" not in said
-    return status, " ".join(said.replace("│", " ").split())
+# Unlike the defaults in all that could be forgotten.
+ODD = ("--layers", 2, "--stack", "time-then-space", "--regularizer", "penalty")
+ODD = (*ODD, "--penalty", -1, "--no-residual")
 
 
 @pytest.mark.slow
 def test_every_row_is_what_check_bounds_says_of_what_the_layer_really_saw(tmp_path):
     out = tmp_path / "out"
-    folder = run("--layers", 2)
+    folder = run(*ODD)
     given = ("--checkpoint", folder, "--samples", 3, "--level", "both")
     assert sweep(out, *given) == 0
+    assert not table(out)["residual"].any()
     rows = table(out)
     assert list(rows.columns) == SWEEP_COLUMNS
     # seeds, layers, samples, two heads and their layer
@@ -93,7 +69,9 @@ def test_every_row_is_what_check_bounds_says_of_what_the_layer_really_saw(tmp_pa
             weights = jax.tree.map(lambda a: np.asarray(a, float), layer.mix.weights())
             levels: Any = (("head", ["0", "1"]), ("layer", ["layer"]))
             for level, words in levels:
-                expected = check_bounds(x, weights, level=level)
+                bias = ScoreBias(diagonal=-1.0)
+                given = {"score_bias": bias, "residual": False, "level": level}
+                expected = check_bounds(x, weights, **given)
                 own = rows[(rows["seed"] == seed) & (rows["layer"] == number)]
                 own = own[own["head"].isin(words)]
                 assert set(own["step"]) == {step}
@@ -131,11 +109,52 @@ def test_kept_weights_are_looked_at_from_the_untrained_to_the_last(tmp_path):
     restored = restore(read_options(folder))
     assert kept_epochs(folder) == [0, 2]
     untrained = restored.trainer.init([0, 1]).params
-    for row, (_, step, model) in enumerate(kept_models(restored, 0)):
-        assert step == 0
-        np.testing.assert_array_equal(
-            model.lift.kernel[...], np.asarray(untrained["lift"]["kernel"])[row]
-        )
+    for epoch, params in ((0, untrained), (2, restored.state.params)):
+        for row, (_, step, model) in enumerate(kept_models(restored, epoch)):
+            assert step == 4 * epoch
+            np.testing.assert_array_equal(
+                model.lift.kernel[...], np.asarray(params["lift"]["kernel"])[row]
+            )
+
+
+@pytest.mark.slow
+def test_a_seed_that_has_stopped_keeps_the_step_at_which_it_did(tmp_path):
+    folder, out = tmp_path / "run", tmp_path / "out"
+    more = ("--epochs", 12, "--seeds", 2, "--patience", 1, "--learning-rate", 0.3)
+    assert train(folder, *more, "--keep-epochs", 0, 12) == 0
+    restored = restore(read_options(folder))
+    ended = np.asarray(restored.state.epoch)
+    assert ended.min() < 12
+    if ended.max() < 12:
+        assert kept_epochs(folder) == [0]
+        return
+    steps = [step for _, step, _ in kept_models(restored, 12)]
+    assert steps == (4 * ended).tolist()
+    assert sweep(out, "--checkpoint", folder, "--weights", "kept") == 0
+    assert set(table(out)["step"]) == {0, *steps}
+
+
+@pytest.mark.slow
+def test_a_run_that_changes_under_a_sweep_is_not_mixed(tmp_path):
+    folder = shutil.copytree(run("--layers", 2), tmp_path / "run")
+    asked = SweepOptions(checkpoint=(folder,), weights="kept")
+    layers = TrainedLayers(asked)
+    assert train(folder, *RUN, "--layers", 2, "--first-seed", 7, "--overwrite") == 0
+    with pytest.raises(ValueError, match="was changed while it was looked at"):
+        layers.inputs(layers.points[-1])
+
+
+@pytest.mark.slow
+def test_the_plan_keeps_within_the_budget_and_changes_no_number(tmp_path):
+    given = {"checkpoint": (run("--layers", 2),), "samples": 8}
+    plenty = TrainedLayers(SweepOptions(**given))
+    budget = plenty.size() // 2**10 + 1
+    tight = SweepOptions(**given, measure=MeasureOptions(max_memory=f"{budget}KiB"))
+    small = TrainedLayers(tight)
+    assert small.size() <= budget * 2**10
+    for point in plenty.points:
+        one, other = (layers.inputs(point) for layers in (plenty, small))
+        np.testing.assert_allclose(one.x, other.x, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -192,99 +211,3 @@ def test_a_run_that_was_trained_anew_is_not_mixed_with_the_old_one(tmp_path, cap
     assert status == 2
     assert "weights_sha256" in said
     assert sweep(out, *given, "--overwrite") == 0
-
-
-def changed(folder: Path, **arguments: object) -> Path:
-    """The run with other words in its record; None takes one away."""
-    record = json.loads((folder / "run.json").read_text())
-    for name, value in arguments.items():
-        record["arguments"].pop(name, None)
-        if value is not None:
-            record["arguments"][name] = value
-    (folder / "run.json").write_text(json.dumps(record))
-    return folder
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_what_cannot_be_read_back_is_said_by_name(tmp_path, capsys):
-    def refused(folder: Path, *more: object) -> str:
-        status, said = refusal(capsys, tmp_path / "out", "--checkpoint", folder, *more)
-        assert status == 2
-        assert not (tmp_path / "out").exists()
-        return said
-
-    def copy(name: str) -> Path:
-        return shutil.copytree(run("--layers", 2), tmp_path / name)
-
-    (tmp_path / "empty").mkdir()
-    assert "is no training run: it holds no run.json" in refused(tmp_path / "empty")
-    assert "is no training run" in refused(tmp_path / "nowhere")
-    newer = refused(changed(copy("newer"), magic=3))
-    assert "run of another version" in newer
-    assert "has --magic, which this version does not know" in newer
-    assert "lacks --width" in refused(changed(copy("older"), width=None))
-    assert "--stack" in refused(changed(copy("odd"), stack=None))
-    other = refused(changed(copy("other"), width=8))
-    assert "is damaged or of another model" in other
-    data = write_values(tmp_path / "there.npz", walk().values)
-    assert train(tmp_path / "lost", "--dataset", data, "--epochs", 1) == 0
-    data.unlink()
-    assert str(data) in refused(tmp_path / "lost")
-    write_values(data, walk(seed=1).values)
-    assert "--data-sha256" in refused(tmp_path / "lost")
-    bare = copy("bare")
-    shutil.rmtree(bare / "checkpoints")
-    assert "holds no checkpoint" in refused(bare)
-    convolution = tmp_path / "convolution"
-    given = ("--model", "convolution", "--epochs", 1)
-    sizes = [word for word in train_runs.arguments(convolution, *given)]
-    place = sizes.index("--heads")
-    from models.train import main as trainer
-
-    assert trainer(sizes[:place] + sizes[place + 2 :]) == 0
-    assert "must have attention layers" in refused(convolution)
-    folder = run("--layers", 2)
-    assert "--nodes (4) must be at most the 3" in refused(folder, "--nodes", 4)
-    assert "--samples (999) must not exceed the" in refused(folder, "--samples", 999)
-    budget = refused(folder, "--max-memory", "2KiB")
-    assert "--max-memory (2KiB) must be at least" in budget
-    plain = tmp_path / "plain"
-    assert train(plain, "--epochs", 1) == 0
-    kept = refused(plain, "--weights", "kept")
-    assert "--weights kept needs runs of models.train --keep-epochs" in kept
-    twice = refused(folder, folder)
-    assert "--checkpoint must not repeat a run" in twice
-    gc.collect()  # what Orbax left undone complains here, so no later test is blamed
-
-
-@pytest.mark.parametrize(
-    ("arguments", "word"),
-    [
-        (("--T", "8"), "--T is for random layers"),
-        (("--seeds", "2"), "--seeds is for random layers"),
-        (("--source", "payne-whitham"), "--source is for random layers"),
-        (("--d-model", "8"), "--d-model is for random layers"),
-        (("--regularizer", "mask"), "--regularizer is for random layers"),
-        (("--nodes", "0"), "--nodes must be at least 1, got 0"),
-    ],
-)
-def test_options_of_random_layers_are_refused(tmp_path, capsys, arguments, word):
-    given = ("--checkpoint", tmp_path, *arguments)
-    status, said = refusal(capsys, tmp_path / "out", *given)
-    assert status == 2
-    assert word in said
-
-
-@pytest.mark.parametrize(("name", "value"), [("nodes", "2"), ("weights", "kept")])
-def test_options_of_trained_layers_need_a_checkpoint(tmp_path, capsys, name, value):
-    status, said = refusal(capsys, tmp_path / "out", f"--{name}", value)
-    assert status == 2
-    assert f"--{name} needs --checkpoint" in said
-
-
-def test_nodes_are_spread_from_the_first_to_the_last():
-    assert spread_nodes(29, None) == list(range(29))
-    assert spread_nodes(29, 2) == [0, 28]
-    with pytest.raises(ValueError, match=r"nodes \(4\) must be at most the 3"):
-        spread_nodes(3, 4)

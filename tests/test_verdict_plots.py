@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.bound_plots import RED
 from analysis.verdict_plots import verdict_share, verdicts_by_step
 from sensitivity.statements import STATEMENTS
 
@@ -72,3 +73,15 @@ def test_verdicts_are_shown_from_the_first_to_the_last_step():
     np.testing.assert_allclose(lines["least of all others"].get_ydata(), [100, 100])
     for line in right.get_lines()[:-1]:
         np.testing.assert_allclose(line.get_ydata(), [0.5, 0.5])
+
+
+def test_runs_whose_steps_differ_are_lines_of_their_own():
+    one, other = rows(steps=(0, 5)), rows(steps=(0, 7))
+    other["run"], other["rows_holding"] = "a/b", 0
+    figure: Any = verdicts_by_step(pd.concat([one, other]))
+    left = figure.axes[0]
+    drawn = [line for line in left.get_lines() if len(line.get_xdata()) == 2]
+    printed = [line.get_ydata().tolist() for line in drawn if line.get_color() == RED]
+    assert printed == [[70, 40], [0, 0]]
+    words = [text.get_text() for text in left.get_legend().get_texts()]
+    assert {"a", "a/b"} <= set(words)

@@ -18,7 +18,8 @@ def certify(layers: list[LayerInput], nodes: list[int], count: int) -> pd.DataFr
 
     Returns:
         The rows of `sensitivity.certificates.certificates`, with ``layer`` (from 0),
-        and in place of the sample its ``test_window`` (from 1) and ``node`` (from 0).
+        and in place of the sample its ``window_index`` among the windows looked at and
+        its ``node`` (both from 0).
     """
     tables = []
     for number, layer in enumerate(layers):
@@ -30,7 +31,7 @@ def certify(layers: list[LayerInput], nodes: list[int], count: int) -> pd.DataFr
             layer.x[n, b], layer.weights, layer.score_bias, residual=layer.residual
         )
         sample = table.pop("sample").to_numpy()
-        places = {"test_window": b[sample] + 1, "node": np.array(nodes)[n[sample]]}
+        places = {"window_index": b[sample], "node": np.array(nodes)[n[sample]]}
         table = pd.DataFrame({"layer": number, **places}).join(table)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)

@@ -165,14 +165,14 @@ def _part(
     from analysis.attention.measure import layer_inputs, measure
     from analysis.attention.store import identity
 
-    model, wanted = snapshot.model, options.certificates
+    model, wanted = snapshot.model, options.samples
     digest = identity(model, batch, {"nodes": nodes, "norm": options.norm})
     part, layers = folder.part(digest), None
     if part is None:
         layers = layer_inputs(model, batch, nodes)
         part = measure(layers, options.norm)
         folder.add_part(digest, part)
-    if not wanted or options.weights == "kept":
+    if not wanted:
         return part, None, layers is None
     digest = identity(model, batch, {"nodes": nodes, "certificates": wanted})
     table = folder.certified(digest)

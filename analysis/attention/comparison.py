@@ -39,13 +39,15 @@ PRINTED = {
 }
 
 
-def compare(table: pd.DataFrame, references: Mapping[str, str]) -> pd.DataFrame:
+def compare(
+    table: pd.DataFrame, references: Mapping[tuple[int, str], str]
+) -> pd.DataFrame:
     """Mean over seeds of every variant, and its paired difference to (b).
 
     Args:
         table: The rows of ``diagnostics.csv``; with best weights their ``step`` is left
             out of account, as seeds differ in it.
-        references: Label of the (b) of each variant, or nothing.
+        references: By T and variant the label of its (b), or nothing.
 
     Returns:
         A row per T, variant, step (missing for best weights), layer (``"mean"`` is over
@@ -67,7 +69,7 @@ def compare(table: pd.DataFrame, references: Mapping[str, str]) -> pd.DataFrame:
         by_seed.setdefault(tuple(key), {})[seed] = value
     found: list[dict[str, Any]] = []
     for (T, variant, *rest), own in by_seed.items():
-        reference = references.get(variant, "")
+        reference = references.get((T, variant), "")
         other = by_seed.get((T, reference, *rest), {})
         mean, gap = over_seeds(own), paired_difference(own, other)
         found.append(

@@ -128,12 +128,15 @@ def _layer(layer: LayerInput, norm: Norm) -> tuple[dict[str, np.ndarray], np.nda
 def _window(layer: LayerInput, norm: Norm) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The same for one window, x of shape (N, T, D)."""
     alpha = attention(layer.x, layer.weights, layer.score_bias)  # (N, H, T, T)
+    T = layer.x.shape[-2]
+    _, may = layer.score_bias.rows(jnp.arange(T), T, jnp.float32)
+    allowed = np.broadcast_to(may, (*np.shape(may)[:-1], T)).sum(-1)
     settings: dict[str, Any] = {"score_bias": layer.score_bias, "norm": norm}
     heads = path_norms(layer.x, layer.weights, per_head=True, **settings)
     whole = path_norms(layer.x, layer.weights, **settings)
     rows = {
         "attention_diagonal": _with_mean(diagonal(alpha)),
-        "entropy": _with_mean(relative_entropy(alpha)),
+        "entropy": _with_mean(relative_entropy(alpha, allowed)),
         "sink": _with_mean(largest_column_mean(alpha)[..., None]),
     }
     maps = [_with_mean(alpha).mean(0)]

@@ -29,7 +29,8 @@ class AttentionOptions:
         norm: Norm of the Jacobians. Spectral norms of a whole layer of several heads
             are slow; for one head both are fast.
         certificates: Samples (window and node, evenly spaced) on which the bounds on a
-            whole layer's Jacobian are judged; 0 for none. Best weights only.
+            whole layer's Jacobian are judged; by default 4 with the best weights; 0 for
+            none. They are of best weights only.
         out: Folder for the results.
         overwrite: Whether to replace results of other settings in that folder, and to
             measure everything again.
@@ -43,7 +44,7 @@ class AttentionOptions:
     windows: int = 8
     nodes: int | None = None
     norm: Norm = "frobenius"
-    certificates: int = 4
+    certificates: int | None = None
     out: Path = Path("runs/attention")
     overwrite: bool = False
 
@@ -59,10 +60,23 @@ class AttentionOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"--{name} must be at least {least}, got {value}.")
+        if self.weights == "kept" and self.certificates is not None:
+            raise ValueError(
+                f"--certificates ({self.certificates}) are of best weights only, but "
+                "--weights is kept."
+            )
         if self.out.exists() and not self.out.is_dir():
             raise ValueError(f"--out must be a folder, got the file {self.out}.")
 
+    @property
+    def samples(self) -> int:
+        """Samples on which certificates are judged."""
+        if self.weights == "kept":
+            return 0
+        return 4 if self.certificates is None else self.certificates
+
     def settings(self) -> dict[str, Any]:
         """What all results in a folder have in common."""
-        names = ("weights", "windows", "nodes", "norm", "certificates")
-        return {name: getattr(self, name) for name in names}
+        names = ("weights", "windows", "nodes", "norm")
+        own = {name: getattr(self, name) for name in names}
+        return own | {"certificates": self.samples}

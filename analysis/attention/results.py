@@ -58,10 +58,11 @@ def write_results(
     table = pd.concat(
         [_outside(options, s, k, p.table) for s, m in pairs for k, p in m.parts.items()]
     )
-    folder.record["files"] = folder.record.get("files", [])
     folder.record["quantities"] = DESCRIPTIONS
     folder.write("diagnostics.csv", table.to_csv(index=False))
-    rows = compare(table, {source.label: source.reference for source in sources})
+    rows = compare(
+        table, {(source.T, source.label): source.reference for source in sources}
+    )
     note = _note(options, measured)
     folder.write("variants.csv", rows.to_csv(index=False))
     folder.write("variants.md", markdown(rows, options.norm, note))
@@ -77,12 +78,11 @@ def write_results(
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=150)
         folder.write(name, buffer.getvalue())
-    folder.record["complete"] = True
-    folder.save()
+    files = folder.finish()
     _show(console, rows, options.norm)
     if certified:
         _show_bounds(console, pd.concat(certified))
-    names = ", ".join([*folder.record["files"], "run.json"])
+    names = ", ".join([*files, "run.json"])
     console.print(f"wrote {names} in {folder.path}", soft_wrap=True, markup=False)
 
 

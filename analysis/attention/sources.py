@@ -16,7 +16,8 @@ from analysis.tables.variants import (
     variant_of,
 )
 from models.train.options import TrainOptions
-from models.train.restore import kept_epochs, read_options
+from models.train.record import read_options
+from models.train.restore import kept_epochs
 
 
 class Source(NamedTuple):

@@ -19,6 +19,7 @@ from models.forecaster import Forecaster
 from models.train.restore import weights_sha256
 
 COMMAND = "analysis.attention"
+_FORMAT = 2  # one more whenever what is measured changes
 _COLUMNS = ("layer", "head", "quantity", "value")
 
 
@@ -44,6 +45,7 @@ class AttentionFolder:
                 ``--overwrite``, or something else.
         """
         self.path, self._parts = options.out, options.out / "parts"
+        self._written: list[str] = []
         settings = options.settings()
         self.record: dict[str, Any] = {
             "command": COMMAND,
@@ -64,6 +66,7 @@ class AttentionFolder:
                     "folder or add --overwrite."
                 )
             self.record |= {"seconds": old.get("seconds", 0.0)}
+            self.record["files"] = [Path(name).name for name in old.get("files", [])]
         else:
             others = {file.name for file in self.path.iterdir()} - {"run.json.part"}
             if others:
@@ -112,8 +115,22 @@ class AttentionFolder:
         files = self.record.setdefault("files", [])
         if name not in files:
             files.append(name)
+        self._written.append(name)
         self.save()
         write_whole(self.path / name, content)
+
+    def finish(self) -> list[str]:
+        """Delete files of earlier calls that this one did not write; all is done.
+
+        Returns:
+            The files there are now, in the order in which they were written.
+        """
+        for name in self.record.get("files", []):
+            if name not in self._written:
+                (self.path / name).unlink(missing_ok=True)
+        self.record |= {"files": self._written, "complete": True}
+        self.save()
+        return self._written
 
     def part(self, digest: str) -> Part | None:
         """A finished part.
@@ -189,6 +206,7 @@ def identity(model: Forecaster, batch: Batch, settings: dict[str, Any]) -> str:
         Hexadecimal digits, the first 32.
     """
     digest = hashlib.sha256(repr(model.config).encode())
+    digest.update(f"format {_FORMAT} ".encode())
     digest.update(json.dumps(settings, sort_keys=True).encode())
     digest.update(weights_sha256(model).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(batch):

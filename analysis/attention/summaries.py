@@ -7,7 +7,7 @@ other steps.
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 PATHS = ("value", "key", "query", "total")
 RESIDUAL = "total_with_residual_diagonal"
@@ -15,7 +15,8 @@ DESCRIPTIONS = {
     "diagonal_share": "mean attention weight on the diagonal, tr A / T",
     "uniform_share": "1/T",
     "diagonal_excess": "mean weight on the diagonal over the mean weight off it",
-    "entropy": "mean entropy of a row of attention over log T",
+    "entropy": "mean entropy of a row of attention over that of uniform attention, "
+    "the log of the number of steps it may attend to",
     "largest_column_mean": "share of all rows' attention that the most attended step "
     "of a sample gets, mean over samples",
     "..._diagonal": "norm of the path's Jacobian at j = i, mean over rows",
@@ -23,7 +24,9 @@ DESCRIPTIONS = {
     RESIDUAL: "norm of I + J_ii, mean over rows",
     "parroting_median": "norm of J_ii over the mean norm of J_ij, j != i, without the "
     "residual: median over rows",
-    "parroting_with_residual_median": "the same with I + J_ii",
+    "parroting_mean": "the same ratio: mean over rows",
+    "parroting_with_residual_median": "the same with I + J_ii: median over rows",
+    "parroting_with_residual_mean": "the same with I + J_ii: mean over rows",
     "rows": "query steps x samples",
     "rows_without_ratio": "rows whose off-diagonal norms are all 0: left out of it",
 }
@@ -76,26 +79,30 @@ def off_diagonal(
 
 def relative_entropy(
     alpha: Float[np.ndarray, "*batch T T"],
+    allowed: Int[np.ndarray, "*#batch #T"] | None = None,
 ) -> Float[np.ndarray, "*batch T"]:
     r"""Entropy of every row over that of uniform attention.
 
-    .. math:: -\sum_j \alpha_{ij} \log \alpha_{ij} / \log T
+    .. math:: -\sum_j \alpha_{ij} \log \alpha_{ij} / \log n_i
 
     Args:
         alpha: Attention weights, shape (..., T, T).
+        allowed: The number of steps n_i a row may attend to, shape (..., T); by default
+            T. A mask allows fewer.
 
     Returns:
-        From 0 (one step) to 1 (uniform), shape (..., T); NaN where T = 1.
+        From 0 (one step) to 1 (uniform over what is allowed), shape (..., T); NaN where
+        a row may attend to one step only.
 
     Example:
         >>> relative_entropy(np.array([[1.0, 0.0], [0.5, 0.5]])).tolist()
         [0.0, 1.0]
     """
-    T = alpha.shape[-1]
-    if T == 1:
-        return np.full(alpha.shape[:-1], np.nan)
+    steps = alpha.shape[-1] if allowed is None else allowed
+    most = np.log(np.broadcast_to(steps, alpha.shape[:-1]))
     logs = np.log(alpha, where=alpha > 0, out=np.zeros_like(alpha))
-    return np.abs((alpha * logs).sum(-1)) / np.log(T)
+    entropy = np.abs((alpha * logs).sum(-1))
+    return np.divide(entropy, most, where=most > 0, out=np.full(most.shape, np.nan))
 
 
 def largest_column_mean(

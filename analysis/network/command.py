@@ -72,17 +72,20 @@ def run(options: NetworkOptions) -> int:
     from rich.console import Console
 
     from analysis.environment import environment
+    from analysis.network.labels import check_seeds
     from analysis.network.results import collect, show, write
     from analysis.network.store import NetworkFolder
-    from models.train.restore import read_options
+    from models.train.record import read_options
     from sensitivity.sweep.console import progress
 
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     runs = [read_options(folder, options.data) for folder in options.runs]
+    check_seeds(runs)
     folder = NetworkFolder(options.out)
     record = {
         "arguments": {k: getattr(options, k) for k in options.__slots__}
-        | {"runs": [str(run) for run in options.runs]},
+        | {"runs": [str(run) for run in options.runs]}
+        | {"probe_seed": options.seed_of_probes},
         "complete": False,
         **environment(),
     }
@@ -190,7 +193,10 @@ def _announce(
     W, T, N = windows.batch.speeds.shape
     kind = "exact"
     if options.estimate is not None:
-        kind = f"estimated with {options.estimate} probes for each output step"
+        kind = (
+            f"estimated with {options.estimate} probes (seed {options.seed_of_probes}) "
+            "for each output step"
+        )
     lines = [
         f"{asked.out}: {kind}, {W} test windows, {len(windows.nodes)} of {N} output "
         f"nodes x {asked.series.horizon} steps by {N} nodes x {T} steps"
@@ -207,6 +213,11 @@ def _announce(
             lines.append(
                 "hops are the road graph's; in the learned graph all are one hop apart"
             )
+    if asked.model.precision != "float32":
+        lines.append(
+            f"trained with products in {asked.model.precision}: its weights are "
+            "measured with products in float32, without that rounding"
+        )
     record = read_record(asked.out) or {}
     if not record.get("complete"):
         lines.append("this run is not complete: its best weights so far")

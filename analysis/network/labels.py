@@ -54,6 +54,26 @@ def describe(runs: Sequence[TrainOptions]) -> list[dict[str, Any]]:
     return found
 
 
+def check_seeds(runs: Sequence[TrainOptions]) -> None:
+    """Refuse the same seed of the same variant twice: it would count double.
+
+    Args:
+        runs: All runs that are shown together.
+
+    Raises:
+        ValueError: Naming the seed, the variant and both folders.
+    """
+    seen: dict[tuple[str, int], TrainOptions] = {}
+    for run, words in zip(runs, describe(runs), strict=True):
+        for seed in run.fit.seed_list():
+            first = seen.setdefault((words["label"], seed), run)
+            if first is not run:
+                raise ValueError(
+                    f"each seed of a variant may come once, but seed {seed} of "
+                    f"{words['label']} is in {first.out} and in {run.out}."
+                )
+
+
 def depth_in_words(layers: int) -> str:
     """A number of layers in words."""
     return f"{layers} layer" + ("" if layers == 1 else "s")

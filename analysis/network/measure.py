@@ -1,5 +1,6 @@
 """One forecaster on a few windows: its exact norms, or an estimate, as tables."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,29 +8,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from analysis.forecaster_gains import forecaster_bounds
+from analysis.forecaster_gains import forecaster_bounds, graph_gains
 from analysis.network.hops import road_hops
 from analysis.network.options import NetworkOptions
 from analysis.network.summaries import (
     influence_by_hop,
     influence_by_lag,
     largest_between_nodes,
+    own_node_share,
     share_of_window,
     window_ends,
 )
-from analysis.network.tightness import tightness
+from analysis.network.tightness import in_brief, tightness
 from data import Batch
 from models.config import ForecasterConfig
 from models.forecaster import Forecaster
-from models.precision import product_dtype
 from sensitivity.memory import format_memory, parse_memory
 from sensitivity.network import plan_memory, space_time_norms
 from sensitivity.network_estimate import estimate_influence
 
-_NORMS, _BOUNDS, _PRODUCT = 5, 3, 6  # copies of a table: of norms and of bounds for
+_NORMS, _BOUNDS, _PRODUCT = 5, 4, 6  # copies of a table: of norms and of bounds for
 # each window, and of a bound while it is multiplied
+
+
+_NORM = "spectral"  # of blocks of one number by one: all norms are its size
 
 
 class Windows(NamedTuple):
@@ -58,6 +63,26 @@ class Cost(NamedTuple):
     outputs: int
     network: int
     tables: int
+
+
+def without_rounding(model: Forecaster) -> Forecaster:
+    """A forecaster with the same weights, whose products are in float32.
+
+    Products in bfloat16 leave nothing of small influences but rounding, and would count
+    it as influence.
+
+    Args:
+        model: The forecaster.
+
+    Returns:
+        It, or one like it where its products are not in float32.
+    """
+    if model.config.precision == "float32":
+        return model
+    config = dataclasses.replace(model.config, precision="float32")
+    road = np.zeros((config.nodes, config.nodes))  # for its shape only
+    like = nnx.eval_shape(lambda: Forecaster(config, road, rngs=nnx.Rngs(0)))
+    return nnx.merge(nnx.split(like)[0], nnx.state(model))
 
 
 def as_one_function(
@@ -107,7 +132,7 @@ def plan(model: Forecaster, windows: Windows, options: NetworkOptions) -> Cost:
     """
     if options.estimate is not None:
         return Cost(0, 0, 0)
-    forecast, x = as_one_function(model, windows)
+    forecast, x = as_one_function(without_rounding(model), windows)
     budget = options.max_memory
     W, bounds = len(windows.batch.speeds), options.bounds
     tables = bytes_of_tables(model.config, W, bounds)
@@ -119,7 +144,7 @@ def plan(model: Forecaster, windows: Windows, options: NetworkOptions) -> Cost:
             "--windows."
         )
     try:
-        at_once, size = plan_memory(forecast, x, options.norm, max_memory=budget)
+        at_once, size = plan_memory(forecast, x, _NORM, max_memory=budget)
     except ValueError as error:
         raise ValueError(
             str(error).replace("max_memory", "--max-memory")
@@ -151,7 +176,7 @@ def bytes_of_tables(config: ForecasterConfig, windows: int, bounds: bool) -> int
 def measure(
     model: Forecaster, windows: Windows, options: NetworkOptions
 ) -> dict[str, pd.DataFrame]:
-    """Measure a forecaster.
+    """Measure a forecaster, as of `without_rounding`.
 
     Args:
         model: The forecaster.
@@ -165,8 +190,9 @@ def measure(
     Raises:
         ValueError: If it does not fit the budget, or a value is not finite.
     """
+    model = without_rounding(model)
     if options.estimate is not None:
-        return _estimated(model, windows, options.estimate)
+        return _estimated(model, windows, options)
     norms = exact_norms(model, windows, options)
     influence = influence_by_lag(norms, windows.nodes)
     hops = None if windows.adjacency is None else road_hops(windows.adjacency)
@@ -174,26 +200,20 @@ def measure(
         "influence": influence,
         "hops": influence_by_hop(norms, windows.nodes, hops),
     }
-    own = influence["node_kind"] == "own"
-    count = len(windows.batch.speeds)
     summary: dict[str, Any] = {
         "largest_between_nodes": largest_between_nodes(norms, windows.nodes),
-        "own_node_share": float(influence.loc[own, "share"].sum()) / count,
+        "own_node_share": own_node_share(influence),
         **window_ends(influence),
     }
     if options.bounds:
-        low = product_dtype(model.config.precision)
         table = tightness(
             norms,
-            _bounds(model, windows),
+            bounds_of(model, windows),
             layers=model.config.layers,
-            epsilon=float(jnp.finfo(low or jnp.float32).eps),
+            epsilon=float(jnp.finfo(jnp.float32).eps),
         )
         tables["bounds"] = table
-        for row in table.to_dict("records"):
-            name = str(row["bound"]).replace(" ", "_")
-            summary[f"{name}_ratio_median"] = row["ratio_median"]
-            summary[f"{name}_holds_share"] = row["holds_share"]
+        summary |= in_brief(table)
     return tables | {"summary": pd.DataFrame([summary])}
 
 
@@ -205,36 +225,46 @@ def exact_norms(
     Args:
         model: The forecaster.
         windows: The windows.
-        options: The norm and the budget.
+        options: The budget.
 
     Returns:
         Shape (W, H, M, T, N).
     """
     forecast, x = as_one_function(model, windows)
-    found = space_time_norms(
-        forecast, x, norm=options.norm, max_memory=options.max_memory
-    )
+    found = space_time_norms(forecast, x, _NORM, max_memory=options.max_memory)
     W, T, N = windows.batch.speeds.shape
     return np.moveaxis(found.reshape(*found.shape[:2], W, T, N), 2, 0)
 
 
-def _bounds(model: Forecaster, windows: Windows) -> list[dict[str, np.ndarray]]:
-    """Bounds on the outputs of the chosen nodes, for each window."""
-    batch, found = windows.batch, []
+def bounds_of(
+    model: Forecaster, windows: Windows
+) -> list[dict[str, Float[np.ndarray, "H M T N"]]]:
+    """Bounds on the outputs of the chosen nodes.
+
+    Args:
+        model: The forecaster.
+        windows: The windows.
+
+    Returns:
+        For each window its bounds by name.
+    """
+    batch, found, spatial = windows.batch, [], graph_gains(model)
     with jax.default_matmul_precision("highest"):
         for w, speeds in enumerate(batch.speeds):
             average = None if batch.average is None else batch.average[w]
-            bounds = forecaster_bounds(model, speeds, batch.time_of_day[w], average)
+            clock = batch.time_of_day[w]
+            bounds = forecaster_bounds(model, speeds, clock, average, spatial)
             found.append({k: v[:, windows.nodes] for k, v in bounds.items()})
     return found
 
 
 def _estimated(
-    model: Forecaster, windows: Windows, probes: int
+    model: Forecaster, windows: Windows, options: NetworkOptions
 ) -> dict[str, pd.DataFrame]:
     """Squared influence on the chosen nodes together, by output step."""
     forecast, x = as_one_function(model, windows)
-    estimate = estimate_influence(forecast, x, probes=probes, by_step=True)
+    probes, seed = options.estimate or 0, options.seed_of_probes or 0
+    estimate = estimate_influence(forecast, x, probes=probes, seed=seed, by_step=True)
     W, T, N = windows.batch.speeds.shape
     M, H = len(windows.nodes), model.config.horizon
     squared, error = (
@@ -243,7 +273,7 @@ def _estimated(
     )
     sizes = {"window_index": W, "output_step": H, "input_step": T, "input_node": N}
     index = pd.MultiIndex.from_product(
-        [range(1, n + 1) if "step" in k else range(n) for k, n in sizes.items()],
+        [range(n) for n in sizes.values()],
         names=list(sizes),
     )
     each = {"squared": squared.ravel(), "standard_error": error.ravel()}
@@ -256,7 +286,8 @@ def _estimated(
         },
         index=index.droplevel("input_node").unique(),
     ).reset_index()
-    table.insert(3, "lag", T - table["input_step"])
+    table.insert(3, "lag", T - 1 - table["input_step"])
     table.insert(4, "node_kind", "all")
-    summary = pd.DataFrame([window_ends(table, "squared_share")])
+    ends = window_ends(table, "squared_share")
+    summary = pd.DataFrame([{f"squared_{name}": value for name, value in ends.items()}])
     return {"influence": table, "estimate": single, "summary": summary}

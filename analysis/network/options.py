@@ -2,14 +2,12 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
 from models.train.flags import check_at_least
 from sensitivity.memory import parse_memory
-
-Norm = Literal["spectral", "frobenius"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +23,9 @@ class NetworkOptions:
         windows: Test windows, evenly spaced from the first to the last.
         nodes: How many nodes' outputs to look at, evenly spaced; by default all. Inputs
             are always all.
-        norm: Norm of a block, which here is one number by one number: both are its
-            absolute value.
         estimate: Instead of exact norms, estimate squared influence with so many random
             probes (Hutchinson): no hops, no bounds, no single pairs.
+        probe_seed: Seed of the probes of --estimate; by default 0.
         bounds: Whether to hold the bounds on influence against the exact norms.
         max_memory: Budget for work arrays.
         out: Folder for the results. What is finished there is not done again, unless
@@ -42,8 +39,8 @@ class NetworkOptions:
     data: Path | None = None
     windows: int = 4
     nodes: int | None = None
-    norm: Norm = "spectral"
     estimate: int | None = None
+    probe_seed: int | None = None
     bounds: bool = True
     max_memory: str = "2GiB"
     out: Path = Path("runs/network")
@@ -66,6 +63,16 @@ class NetworkOptions:
             seen.add(folder.resolve())
         check_at_least(self, 1, "windows", "nodes")
         check_at_least(self, 2, "estimate")
+        check_at_least(self, 0, "probe_seed")
+        if self.estimate is None and self.probe_seed is not None:
+            raise ValueError(
+                f"--probe-seed ({self.probe_seed}) is of the probes of --estimate, "
+                "which is not given."
+            )
+        if self.estimate is not None and not self.bounds:
+            raise ValueError(
+                "--no-bounds has no use with --estimate, which measures no bounds."
+            )
         try:
             parse_memory(self.max_memory)
         except ValueError as error:
@@ -73,7 +80,13 @@ class NetworkOptions:
         if self.out.exists() and not self.out.is_dir():
             raise ValueError(f"--out ({self.out}) must be a folder, but it is a file.")
 
+    @property
+    def seed_of_probes(self) -> int | None:
+        """Seed of the probes; None where there are none."""
+        return None if self.estimate is None else self.probe_seed or 0
+
     def settings(self) -> dict[str, Any]:
         """What the numbers of one forecaster depend on, besides it and its data."""
-        names = ("windows", "nodes", "estimate", "bounds", "norm")
-        return {name: getattr(self, name) for name in names}
+        names = ("windows", "nodes", "estimate", "bounds")
+        own = {name: getattr(self, name) for name in names}
+        return own | {"probe_seed": self.seed_of_probes}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from models.train.options import TrainOptions
 
 TABLES = ("influence", "hops", "bounds", "estimate", "summary")
+SHOWN_OF = ": means over seeds and windows"
 PICTURES = (
     *("influence-by-lag.png", "influence-by-hop.png", "bounds-tightness.png"),
     "depth.png",
@@ -106,9 +107,12 @@ def show(console: "Console", tables: dict[str, pd.DataFrame]) -> None:
     from rich.table import Table
 
     summary = tables["summary"]
-    shown = Table(box=box.SIMPLE_HEAD, title="Influence: means over seeds and windows")
+    shown = Table(box=box.SIMPLE_HEAD, title=f"Influence{SHOWN_OF}")
     names = ["seeds", "newest quarter", "oldest quarter", "mean lag"]
     exact = "own_node_share" in summary
+    power = "" if exact else "squared_"
+    if not exact:
+        shown.title = f"Squared influence{SHOWN_OF}"
     names += ["own node", "largest on another"] if exact else []
     shown.add_column("run")
     for name in names:
@@ -117,8 +121,8 @@ def show(console: "Console", tables: dict[str, pd.DataFrame]) -> None:
     for label, rows in by_label:
         cells = [str(label), str(len(rows))]
         for name in ("newest_quarter", "oldest_quarter"):
-            cells.append(f"{100 * rows[name].mean():.1f} %")
-        cells.append(f"{rows['mean_lag'].mean():.2f} steps")
+            cells.append(f"{100 * rows[power + name].mean():.1f} %")
+        cells.append(f"{rows[power + 'mean_lag'].mean():.2f} steps")
         if exact:
             cells.append(f"{100 * rows['own_node_share'].mean():.1f} %")
             cells.append(f"{rows['largest_between_nodes'].max():.3g}")
@@ -126,6 +130,27 @@ def show(console: "Console", tables: dict[str, pd.DataFrame]) -> None:
     console.print(shown)
     if "bounds" in tables:
         console.print(_bounds_table(tables["bounds"]))
+        for line in remarks(tables["bounds"]):
+            console.print(line, soft_wrap=True, markup=False)
+
+
+def remarks(bounds: pd.DataFrame) -> list[str]:
+    """What to say of forecasters in which rounding leaves nothing to compare.
+
+    Args:
+        bounds: The rows of ``bounds.csv``.
+
+    Returns:
+        A line for each run label that has such seeds.
+    """
+    silent: Any = bounds[bounds["pairs_above_rounding"] == 0].groupby(
+        "label", sort=False
+    )
+    return [
+        f"{label}, seeds {', '.join(map(str, dict.fromkeys(rows['seed'])))}: no pair "
+        "is above rounding, so nothing is said of bounds there"
+        for label, rows in silent
+    ]
 
 
 def _bounds_table(bounds: pd.DataFrame) -> "Table":
@@ -141,6 +166,10 @@ def _bounds_table(bounds: pd.DataFrame) -> "Table":
     last = None
     by_bound: Any = bounds.groupby(["label", "bound"], sort=False)
     for (label, name), rows in by_bound:
+        if not (rows["pairs_above_rounding"] > 0).any():
+            shown.add_row("" if label == last else label, name, *(["none"] * 4))
+            last = label
+            continue
         share = 100 * rows["holds_share"].mean()
         shown.add_row(
             "" if label == last else label,

@@ -17,7 +17,7 @@ from models.train.options import PLACES
 from models.train.restore import Restored, weights_sha256
 
 _COMMAND = "analysis.network"
-_FORMAT = 1  # one more whenever what is measured changes
+_FORMAT = 2  # one more whenever what is measured changes
 State = Literal["missing", "damaged", "other weights", "other settings", "finished"]
 
 

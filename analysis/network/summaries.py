@@ -47,7 +47,7 @@ def influence_by_lag(
         np.einsum("whmtn,kmn->whtk", power, kinds) / M for power in (norms, norms**2)
     )
     index = pd.MultiIndex.from_product(
-        [range(W), range(1, H + 1), range(1, T + 1), ["own", "others"]],
+        [range(W), range(H), range(T), ["own", "others"]],
         names=["window_index", "output_step", "input_step", "node_kind"],
     )
     columns = {
@@ -58,7 +58,7 @@ def influence_by_lag(
     }
     table = pd.DataFrame({k: v.ravel() for k, v in columns.items()}, index=index)
     table = table.reset_index()
-    table.insert(3, "lag", T - table["input_step"])
+    table.insert(3, "lag", T - 1 - table["input_step"])
     return table
 
 
@@ -116,6 +116,19 @@ def largest_between_nodes(
     return float(np.max(norms, axis=(0, 1, 3))[other].max(initial=0.0))
 
 
+def own_node_share(table: pd.DataFrame) -> float:
+    """Share of all influence that comes from the output's own node.
+
+    Args:
+        table: As of `influence_by_lag`.
+
+    Returns:
+        Its mean over windows.
+    """
+    own = table.loc[table["node_kind"] == "own", "share"].sum()
+    return float(own) / table["window_index"].nunique()
+
+
 def window_ends(table: pd.DataFrame, share: str = "share") -> dict[str, float]:
     """Which end of the window influence gathers on.
 
@@ -131,10 +144,10 @@ def window_ends(table: pd.DataFrame, share: str = "share") -> dict[str, float]:
     Example:
         >>> import pandas as pd
         >>> table = pd.DataFrame({"lag": [1, 0], "share": [0.25, 0.75]})
-        >>> window_ends(table.assign(window_index=0, input_step=[1, 2]))["mean_lag"]
+        >>> window_ends(table.assign(window_index=0, input_step=[0, 1]))["mean_lag"]
         0.25
     """
-    T = int((table["lag"] + table["input_step"]).max())
+    T = int(table["input_step"].max()) + 1
     windows = table["window_index"].nunique()
     by_lag = table.groupby("lag")[share].sum() / windows
     lags, quarter = by_lag.index.to_numpy(), max(1, T // 4)

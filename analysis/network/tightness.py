@@ -1,6 +1,7 @@
 """How far bounds lie above what they bound, and whether they hold."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,7 +58,7 @@ def tightness(
         ``pairs_holding`` where exact <= bound (1 + 1e-4) + s, their ``holds_share``,
         and the quantiles ``ratio_05``, ``ratio_median``, ``ratio_95`` and
         ``ratio_largest`` of exact / bound. The others say nothing: no bound can fail
-        there.
+        there. Where no pair is above rounding, shares and ratios are NaN.
 
     Example:
         >>> import numpy as np
@@ -95,3 +96,20 @@ def tightness(
             }
         )
     return pd.DataFrame(rows)
+
+
+def in_brief(table: pd.DataFrame) -> dict[str, Any]:
+    """Median ratio and share of pairs that hold, of each bound, as one row.
+
+    Args:
+        table: As of `tightness`.
+
+    Returns:
+        ``<bound>_ratio_median`` and ``<bound>_holds_share`` by name.
+    """
+    found = {}
+    for row in table.to_dict("records"):
+        name = str(row["bound"]).replace(" ", "_")
+        found[f"{name}_ratio_median"] = row["ratio_median"]
+        found[f"{name}_holds_share"] = row["holds_share"]
+    return found

@@ -75,6 +75,7 @@ def run(options: StudyOptions) -> int:
 
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
     cells = plan(options)
+    _check_kept(options, cells)
     todo = [missing for cell in cells for missing in cell.missing]
     console.print(
         f"{len(cells)} cells, {options.seeds} seeds; {len(todo)} run(s) to train"
@@ -90,6 +91,25 @@ def run(options: StudyOptions) -> int:
     for folder, code in failed.items():
         print(f"error: not complete: {folder} (status {code})", file=sys.stderr)
     return next(iter(failed.values()), status)
+
+
+def _check_kept(options: StudyOptions, cells: list[Cell]) -> None:
+    """Refuse to pass over finished runs that did not keep what is asked for.
+
+    Raises:
+        ValueError: Naming the run and the epochs.
+    """
+    if not options.keep_epochs:
+        return
+    from models.train.restore import kept_epochs
+
+    for done in (run for cell in cells for run in cell.finished):
+        gone = {*options.keep_epochs} - {*kept_epochs(done.out)}
+        if gone:
+            raise ValueError(
+                f"--keep-epochs {min(gone)} is over for {done.out}, which is finished "
+                "and did not keep it; leave it out, or choose another --out."
+            )
 
 
 def compare(options: StudyOptions, console: "Console") -> int:

@@ -131,6 +131,8 @@ def _fail(message: str, status: int) -> int:
 
 
 def _train(options: TrainOptions, console: "Console") -> int:
+    import numpy as np
+
     from models.train.folder import RunFolder
     from models.train.loop import fit
     from models.train.printing import announce, epoch_report, test_table
@@ -139,9 +141,17 @@ def _train(options: TrainOptions, console: "Console") -> int:
 
     series, prepared, trainer = set_up(options)
     folder = RunFolder(options, series)
+    keep = options.keep_epochs or tuple(folder.record.get("keep_epochs", ()))
+    folder.record["keep_epochs"] = list(keep)  # a resume keeps on keeping
     announce(console, options, folder, trainer, prepared)
     with epoch_report(console, options.fit.epochs) as report:
-        state = fit(trainer, prepared, options.fit, folder, report, options.keep_epochs)
+        state = fit(trainer, prepared, options.fit, folder, report, keep)
+    done = int(np.asarray(state.epoch).max())
+    if late := [epoch for epoch in keep if epoch > done]:
+        console.print(
+            f"note: training ended with epoch {done}, before --keep-epochs {late}: "
+            "nothing was kept there."
+        )
     table = test_all(
         trainer,
         prepared,

@@ -60,7 +60,8 @@ class TrainOptions:
                 f"--adjacency needs --graph road, got {self.model.graph!r}."
             )
         kept, epochs = self.keep_epochs, self.fit.epochs
-        if len(set(kept)) < len(kept) or not all(0 <= one <= epochs for one in kept):
+        most = float("inf") if self.resume and epochs == 0 else epochs
+        if len(set(kept)) < len(kept) or not all(0 <= one <= most for one in kept):
             raise ValueError(
                 f"--keep-epochs must lie in 0 to --epochs ({epochs}) and not repeat, "
                 f"got {list(kept)}."

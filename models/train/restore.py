@@ -1,33 +1,24 @@
-"""A training run read back: its options, its data, its model and its weights."""
+"""A training run read back: its data, its model and its weights."""
 
-import dataclasses
 import hashlib
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import nnx
+from jaxtyping import Int
 
 from data import Batch, Prepared, gather
 from models.checkpoints import CheckpointFolder, KeptWeights
 from models.forecaster import Forecaster
 from models.state import TrainState
-from models.train.flags import flag
-from models.train.folder import KEPT, differences, fingerprints, read_record
-from models.train.groups import DataOptions, FitOptions, ModelOptions
+from models.train.folder import KEPT, differences, fingerprints
 from models.train.options import TrainOptions
+from models.train.record import is_file, run_record
 from models.train.setup import set_up
 from models.training import Trainer
-
-_GROUPS: dict[str, Any] = {
-    "series": DataOptions,
-    "model": ModelOptions,
-    "fit": FitOptions,
-}
-_PATHS = ("data", "adjacency")
 
 
 class Restored(NamedTuple):
@@ -60,67 +51,6 @@ class Snapshot(NamedTuple):
     model: Forecaster
 
 
-def read_options(folder: Path, data: Path | None = None) -> TrainOptions:
-    """What a run was asked to do, from its ``run.json``.
-
-    Args:
-        folder: The run.
-        data: Where the files of its data set are now, if not where they were.
-
-    Returns:
-        The options, with ``out`` the folder.
-
-    Raises:
-        ValueError: If the folder holds no run, or one of another version: names what
-            one of the two does not know.
-    """
-    record = read_record(folder) if folder.is_dir() else None
-    if record is None:
-        raise ValueError(f"{folder} is no training run: it holds no run.json.")
-    left = {
-        name: value
-        for name, value in record["arguments"].items()
-        if not name.endswith("_sha256")
-    }
-    if data is not None and left.get("data") is not None:
-        left["data"] = str(data)
-    groups = {}
-    for group, kind in _GROUPS.items():
-        fields = {field.name: field for field in dataclasses.fields(kind)}
-        given = {name: left.pop(name) for name in fields if name in left}
-        for name in _PATHS:
-            if given.get(name) is not None:
-                given[name] = Path(given[name])
-        absent = [
-            name
-            for name in fields
-            if name not in (*given, "devices") and fields[name].default is not None
-        ]
-        if absent:
-            raise ValueError(_other_version(folder, record, f"lacks {_flags(absent)}"))
-        try:
-            groups[group] = kind(**given)
-        except (TypeError, ValueError) as error:
-            raise ValueError(_other_version(folder, record, str(error))) from None
-    if left:
-        words = f"has {_flags(list(left))}, which this version does not know"
-        raise ValueError(_other_version(folder, record, words))
-    return TrainOptions(out=folder, **groups)
-
-
-def _flags(names: list[str]) -> str:
-    return ", ".join(flag(name) for name in names)
-
-
-def _other_version(folder: Path, record: dict[str, Any], difference: str) -> str:
-    here, there = version("stgnn-sensitivity"), record.get("versions", {})
-    return (
-        f"{folder} is a run of another version (made with "
-        f"{there.get('stgnn-sensitivity', 'an unknown one')}, this is {here}): its "
-        f"run.json {difference}."
-    )
-
-
 def restore(options: TrainOptions) -> Restored:
     """Read a run back.
 
@@ -134,14 +64,14 @@ def restore(options: TrainOptions) -> Restored:
         ValueError: If the folder holds no such run or no checkpoint of it, or the data
             cannot be read or are others than it was trained on.
     """
-    record = read_record(options.out)
-    if record is None:
-        raise ValueError(f"{options.out} is no training run: it holds no run.json.")
+    record = run_record(options.out)
     try:
         setup = set_up(options)
     except ValueError as error:
         raise ValueError(f"{options.out} cannot be read back: {error}") from error
     asked = options.identity() | fingerprints(options, setup.series)
+    if is_file(options.series.dataset):  # what it holds counts, not where it is
+        asked["dataset"] = record["arguments"].get("dataset")
     if different := differences(record["arguments"], asked):
         raise ValueError(
             f"{options.out} holds a run with other arguments: {different}."
@@ -206,8 +136,10 @@ def kept_models(run: Restored, epoch: int) -> Iterator[Snapshot]:
         params = weights.load(epoch, run.state.params)
     finally:
         weights.close()
+    ended = np.where(run.state.stopped, run.state.epoch, epoch)  # frozen since then
     for row, seed in enumerate(run.options.fit.seed_list()):
-        yield Snapshot(seed, epoch * steps_per_epoch(run), _model(run, params, row))
+        step = min(epoch, int(ended[row])) * steps_per_epoch(run)
+        yield Snapshot(seed, step, _model(run, params, row))
 
 
 def _model(run: Restored, params: Any, row: int) -> Forecaster:
@@ -227,14 +159,30 @@ def spread_windows(prepared: Prepared, count: int) -> Batch:
     Raises:
         ValueError: If there are not so many.
     """
+    starts = spread_starts(prepared, count)
+    return gather(prepared.arrays, starts, prepared.window, prepared.horizon)
+
+
+def spread_starts(prepared: Prepared, count: int) -> Int[np.ndarray, " B"]:
+    """First steps of the windows of `spread_windows`.
+
+    Args:
+        prepared: The windows of a run.
+        count: How many.
+
+    Returns:
+        Their numbers in the series.
+
+    Raises:
+        ValueError: If there are not so many.
+    """
     test = prepared.split.test
     if not 1 <= count <= len(test):
         raise ValueError(
             f"windows ({count}) must be at least 1 and at most the {len(test)} of the "
             "test split."
         )
-    starts = test[np.linspace(0, len(test) - 1, count).round().astype(int)]
-    return gather(prepared.arrays, starts, prepared.window, prepared.horizon)
+    return test[np.linspace(0, len(test) - 1, count).round().astype(int)]
 
 
 def spread_nodes(total: int, count: int | None) -> list[int]:

@@ -121,9 +121,10 @@ def run_sweep(
                     weights,
                     score_bias=score_bias,
                     norm=options.measure.norm,
+                    residual=point.residual,
                     levels=options.measure.levels,
                     engine=options.measure.engine,
-                    max_memory=options.measure.max_memory,
+                    max_memory=layers.max_memory,
                 )
                 table = point_table(options, point, measured)
                 seconds = time.perf_counter() - start
@@ -153,7 +154,7 @@ def _finish(
         parts = verdicts_by(table, ("run", "T", "seed", "step", "layer", "head"))
         written.append("verdicts-by-layer.csv")
         write_whole(folder.path / written[-1], parts.to_csv(index=False))
-    for name, figure in _pictures(table, trained).items():
+    for name, figure in _pictures(options, table).items():
         for suffix in ("png", "pdf"):
             buffer = io.BytesIO()
             figure.savefig(buffer, format=suffix, dpi=200)
@@ -170,20 +171,22 @@ def _finish(
     return 0
 
 
-def _pictures(table: "pd.DataFrame", trained: bool) -> "dict[str, Figure]":
+def _pictures(options: SweepOptions, table: "pd.DataFrame") -> "dict[str, Figure]":
     """The pictures of a sweep, by the name of their file."""
     import matplotlib
 
     matplotlib.use("Agg")
     from analysis.bound_plots import bound_against_length
+    from sensitivity.sweep.table import last_steps
 
-    if not trained:
+    if not options.checkpoint:
         return {"bound-vs-T": bound_against_length(table)}
     from analysis.verdict_plots import verdict_share, verdicts_by_step
 
-    pictures = {"verdict-share": verdict_share(table)}
+    last = last_steps(table)
+    pictures = {"verdict-share": verdict_share(last)}
     if table["T"].nunique() > 1:
-        pictures["bound-vs-T"] = bound_against_length(table)
-    if table["step"].nunique() > 1:
+        pictures["bound-vs-T"] = bound_against_length(last)
+    if options.weights == "kept":
         pictures["verdicts-by-step"] = verdicts_by_step(table)
     return pictures

@@ -39,11 +39,13 @@ def announce(
 
     measure, notes = options.measure, layers.notes()
     console.print(
-        f"{layers.headline()}; {measure.norm} norm, {measure.dtype}", soft_wrap=True
+        f"{layers.headline()}; {measure.norm} norm, {measure.dtype}",
+        soft_wrap=True,
+        markup=False,
     )
     console.print(f"work arrays: at most about {format_memory(size)}")
     for note in notes:
-        console.print(note, soft_wrap=True)
+        console.print(note, soft_wrap=True, markup=False)
     packages = ("stgnn-sensitivity", "jax", "jaxlib", "numpy", "pandas", "scipy")
     folder.record["notes"] = notes
     folder.record["versions"] = {name: version(name) for name in packages}
@@ -66,7 +68,9 @@ def progress(console: "Console", total: int) -> Iterator[Callable[[str], None]]:
     """
     if not console.is_terminal:
         count = iter(range(1, total + 1))
-        yield lambda message: console.print(f"[{next(count)}/{total}] {message}")
+        yield lambda message: console.print(
+            f"[{next(count)}/{total}] {message}", markup=False
+        )
         return
     from rich.progress import Progress, TimeRemainingColumn
 

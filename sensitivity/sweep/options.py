@@ -197,6 +197,9 @@ class SweepOptions:
                 if (value := getattr(self, name)) != default:
                     raise ValueError(f"--{name} needs --checkpoint, got {value!r}.")
             return
+        object.__setattr__(
+            self, "checkpoint", tuple(run.resolve() for run in self.checkpoint)
+        )
         if len(set(self.checkpoint)) < len(self.checkpoint):
             runs = ", ".join(map(str, self.checkpoint))
             raise ValueError(f"--checkpoint must not repeat a run, got {runs}.")
@@ -230,7 +233,7 @@ class SweepOptions:
             for name in ("data", "T", "source", "seeds"):
                 del arguments[name]
             layer = {}
-        arguments["checkpoint"] = [str(run.resolve()) for run in self.checkpoint]
+        arguments["checkpoint"] = [str(run) for run in self.checkpoint]
         measure["level"] = list(self.measure.levels)
         return arguments | layer | measure
 

@@ -24,6 +24,7 @@ class Point(NamedTuple):
         run: Folder of the training run; of a layer that was drawn, ``"random"``.
         layer: Its place among the temporal layers of its model, from 0.
         step: Training steps its weights were trained for.
+        residual: Whether it adds its input to its output.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Point(NamedTuple):
     run: str = RANDOM
     layer: int = 0
     step: int = 0
+    residual: bool = True
 
     @property
     def words(self) -> str:
@@ -66,9 +68,11 @@ class Layers(Protocol):
 
     Attributes:
         points: What there is to measure, in order.
+        max_memory: Bytes left for measuring a point.
     """
 
     points: list[Point]
+    max_memory: int
 
     def identity(self) -> dict[str, Any]:
         """Fingerprints of all that is read, so that two versions are never mixed."""

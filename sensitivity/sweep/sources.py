@@ -13,6 +13,7 @@ from sensitivity.autodiff import plan_autodiff
 from sensitivity.bounds import identity_note
 from sensitivity.closed_form import plan_heads, plan_layer
 from sensitivity.layer import AttentionWeights, ScoreBias
+from sensitivity.memory import parse_memory
 from sensitivity.sweep.options import LayerOptions, MeasureOptions, SweepOptions
 from sensitivity.sweep.points import Inputs, Point
 
@@ -22,6 +23,7 @@ class RandomLayers:
 
     Attributes:
         points: A layer per length and seed.
+        max_memory: Bytes left for measuring a point.
     """
 
     def __init__(self, options: SweepOptions):
@@ -34,6 +36,7 @@ class RandomLayers:
             ValueError: If it cannot be read, or a length exceeds the series.
         """
         self.options, self._series = options, load_series(options)
+        self.max_memory = parse_memory(options.measure.max_memory)
         self.points = [
             Point(
                 name=f"T={T}-seed={seed}",
@@ -89,7 +92,8 @@ class RandomLayers:
         """
         layer, measure = self.options.layer, self.options.measure
         shape = (self.options.samples, max(self.options.T), layer.d_model)
-        return work_bytes(shape, draw_weights(layer, 0, measure.dtype), measure)
+        weights = draw_weights(layer, 0, measure.dtype)
+        return work_bytes(shape, weights, measure, self.max_memory)
 
     def inputs(self, point: Point) -> Inputs:
         """The layer of a point, and its inputs."""
@@ -97,7 +101,10 @@ class RandomLayers:
 
 
 def work_bytes(
-    shape: tuple[int, ...], weights: AttentionWeights, measure: MeasureOptions
+    shape: tuple[int, ...],
+    weights: AttentionWeights,
+    measure: MeasureOptions,
+    max_memory: int,
 ) -> int:
     """What measuring a layer takes.
 
@@ -105,6 +112,7 @@ def work_bytes(
         shape: Of its inputs, (..., T, D).
         weights: The layer.
         measure: How it is measured.
+        max_memory: The budget, in bytes.
 
     Returns:
         Estimated bytes of work arrays.
@@ -113,12 +121,12 @@ def work_bytes(
         ValueError: If that is more than the budget.
     """
     x = jax.ShapeDtypeStruct(shape, np.dtype(measure.dtype))
-    plans = [plan_heads(x, weights, measure.norm, measure.max_memory)]
+    plans = [plan_heads(x, weights, measure.norm, max_memory)]
     if measure.engine == "autodiff":
         per_head = "layer" not in measure.levels
-        plans.append(plan_autodiff(x, weights, per_head, measure.max_memory))
+        plans.append(plan_autodiff(x, weights, per_head, max_memory))
     elif weights.heads > 1 and "layer" in measure.levels:
-        plans.append(plan_layer(x, weights, measure.norm, measure.max_memory))
+        plans.append(plan_layer(x, weights, measure.norm, max_memory))
     return max(plan.size for plan in plans)
 
 

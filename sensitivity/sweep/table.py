@@ -19,10 +19,11 @@ WORDS = (
 COLUMNS = (
     *("T", "source", "position", "regularizer", "norm", "dtype", "seed", "sample"),
     *("head", "statement", "exact", "bound", "ratio", "median_ratio", "rows"),
-    *("rows_holding", "run", "layer", "step"),
+    *("rows_holding", "run", "layer", "step", "residual"),
 )
 OF_POINT = (
     *("T", "source", "position", "regularizer", "seed", "run", "layer", "step"),
+    "residual",
 )
 
 
@@ -151,16 +152,39 @@ def _verdict(table: pd.DataFrame) -> dict[str, float]:
     }
 
 
+def last_steps(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the last training step of every run and seed.
+
+    Args:
+        table: The rows of ``sweep.csv``.
+
+    Returns:
+        Those rows; all of layers that are not trained.
+    """
+    last = table.groupby(["run", "seed"])["step"].transform("max")
+    return table[table["step"] == last]
+
+
 def exponent(table: pd.DataFrame) -> dict[str, float]:
-    """Exponent of ``exact`` in T, one point per (T, seed).
+    """Exponent of ``exact`` in T, one point per (T, seed), at the last training step.
 
     Args:
         table: Rows of one statement.
 
     Returns:
-        ``exponent`` and its 95 % t interval; NaN below three lengths.
+        ``exponent`` and its 95 % t interval; NaN below three lengths, and where layers
+        of different lengths differ in their source, position, regularizer or residual
+        too, so that T is not all that moves.
     """
+    settings = ["source", "position", "regularizer", "residual"]
+    table = last_steps(table)
+    alike = {
+        frozenset(map(tuple, own[settings].drop_duplicates().to_numpy().tolist()))
+        for _, own in table.groupby("T")
+    }
     points = table.groupby(["T", "seed"])["exact"].mean().dropna()
+    if len(alike) > 1:
+        points = points.iloc[:0]
     lengths = points.index.get_level_values("T").to_numpy(float)
     eps = float(np.finfo(str(table["dtype"].iloc[0])).eps)
     fit = fit_power_law(lengths, points.to_numpy(float), eps)
