@@ -66,8 +66,8 @@ def path_maps(
             -0.2, share, "1/T", ha="right", va="center", fontsize="x-small",
             transform=bar.ax.get_yaxis_transform(),
         )  # fmt: skip
-        look = {"label": f"{norm.capitalize()} norm", "extend": extend}
-        bar = figure.colorbar(images[-1], ax=line[1:], shrink=0.85, **look)
+        bar = figure.colorbar(images[-1], ax=line[1:], shrink=0.85, extend=extend)
+        bar.set_label(f"{norm.capitalize()} norm")
         plain_log_ticks(bar.ax.yaxis)
         line[0].set_ylabel(f"{textwrap.fill(name, 22)}\nquery step i", fontsize="small")
     for ax, label in zip(axes[0], _PANELS.values(), strict=True):

@@ -233,7 +233,7 @@ def effective_resistance(
     levels = np.diagonal(inverse)
     resistance = levels[:, None] + levels - 2 * inverse
     # A dense array would lose edges below 1e-8: scipy takes them for 0.
-    _, part = connected_components(csr_array(A > 0), directed=False)
+    _, part = connected_components(csr_array((A > 0).astype(float)), directed=False)
     return np.where(part[:, None] == part, np.maximum(resistance, 0), np.inf)
 
 

@@ -61,8 +61,8 @@ def test_certificates_name_their_layer_window_and_node_from_0():
 
 
 def test_zero_scores_have_entropy_one_whatever_the_mask_forbids():
-    for bias in ({}, {"diagonal": -np.inf}):
-        own = layer(False, **bias)
+    for diagonal in (0.0, -np.inf):
+        own = layer(False, diagonal=diagonal)
         flat = dataclasses.replace(own.weights, query=np.zeros((D, 1, D)))
         own = own._replace(weights=flat)
         table = measure([own], "frobenius").table

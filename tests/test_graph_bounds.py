@@ -189,3 +189,15 @@ def test_parts_that_are_not_connected_resist_without_end():
 def test_errors_name_argument_rule_and_value(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_weak_edge_joins_all_the_same():
+    weak = 1e-9 * np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, 0]])
+    found = effective_resistance(weak)
+    assert found[0, 1] == pytest.approx(1e9, rel=1e-9)
+    assert np.isinf(found[:2, 2]).all()
+
+
+def test_the_gain_of_a_block_that_is_not_square_bounds_both_its_sums():
+    tall = np.ones((5, 2))
+    assert entry_gain(tall) == entry_gain(tall.T) == 5.0

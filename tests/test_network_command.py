@@ -254,7 +254,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path, capsys):
     ("given", "words"),
     [
         (("--windows", 10_000), "--windows (10000) must be at least 1 and at most"),
-        (("--nodes", 4), "--nodes (4) must be at most the 3 nodes"),
+        (("--nodes", 4), "--nodes (4) must be at most the 3"),
         (("--max-memory", "2KB"), "leave the bounds out with --no-bounds"),
         (("--max-memory", "2KB", "--no-bounds"), "ask for fewer --windows"),
     ],
