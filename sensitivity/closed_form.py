@@ -79,6 +79,9 @@ def plan_heads(
         wanted=1 if rows < T else min(weights.heads, max(1, wanted // T)),
         what=f"one head at T={T}",
     )
+    # A rest of fewer heads would be a second batched program beside the first, and two
+    # of these wait for each other for ever: see sensitivity.lapack.
+    heads = max(n for n in range(1, heads + 1) if weights.heads % n == 0)
     return Plan(rows=rows, heads=heads, size=fixed + heads * per_head)
 
 
