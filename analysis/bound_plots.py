@@ -1,5 +1,7 @@
 """The picture of a sweep: exact influence and its bounds against the length T."""
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -44,9 +46,8 @@ def bound_against_length(table: pd.DataFrame) -> Figure:
     for ax, (title, bounds) in zip(axes, _PANELS.items(), strict=True):
         _panel(ax, layer, title, bounds)
     axes[0].set_ylabel("Jacobian norm, mean over query steps")
-    figure.suptitle(
-        f"Influence of one time step on another: {_what(table)}", fontsize="medium"
-    )
+    title = f"Influence of one time step on another: {_what(table)}"
+    figure.suptitle(textwrap.fill(title, 100), fontsize="medium")
     return figure
 
 

@@ -94,7 +94,7 @@ def show_verdicts(console: "Console", verdict: "pd.DataFrame", heads: int) -> No
 
     table = Table(title="Verdicts: exact <= bound, ratio = exact / bound")
     table.add_column("statement", no_wrap=True)
-    table.add_column("level")
+    table.add_column("level", no_wrap=True)
     for name in (
         "holds in",
         "worst ratio",
