@@ -73,6 +73,7 @@ NEEDS = {
     "start": ("--dataset", "city.csv"),
 }
 NO_MATTER = {
+    "keep_epochs": 1,
     **{"preset": None, "data": None, "adjacency": None, "seeds_at_once": 2},
     **{"devices": 2, "out": "x", "resume": True, "overwrite": True},
     **{"predictions": True},

@@ -68,11 +68,11 @@ class Layers(Protocol):
 
     Attributes:
         points: What there is to measure, in order.
-        max_memory: Bytes left for measuring a point.
+        max_memory: Budget left for measuring a point.
     """
 
     points: list[Point]
-    max_memory: int
+    max_memory: str | int
 
     def identity(self) -> dict[str, Any]:
         """Fingerprints of all that is read, so that two versions are never mixed."""

@@ -13,7 +13,6 @@ from sensitivity.autodiff import plan_autodiff
 from sensitivity.bounds import identity_note
 from sensitivity.closed_form import plan_heads, plan_layer
 from sensitivity.layer import AttentionWeights, ScoreBias
-from sensitivity.memory import parse_memory
 from sensitivity.sweep.options import LayerOptions, MeasureOptions, SweepOptions
 from sensitivity.sweep.points import Inputs, Point
 
@@ -23,7 +22,7 @@ class RandomLayers:
 
     Attributes:
         points: A layer per length and seed.
-        max_memory: Bytes left for measuring a point.
+        max_memory: Budget for measuring a point.
     """
 
     def __init__(self, options: SweepOptions):
@@ -36,7 +35,7 @@ class RandomLayers:
             ValueError: If it cannot be read, or a length exceeds the series.
         """
         self.options, self._series = options, load_series(options)
-        self.max_memory = parse_memory(options.measure.max_memory)
+        self.max_memory: str | int = options.measure.max_memory
         self.points = [
             Point(
                 name=f"T={T}-seed={seed}",
@@ -104,7 +103,7 @@ def work_bytes(
     shape: tuple[int, ...],
     weights: AttentionWeights,
     measure: MeasureOptions,
-    max_memory: int,
+    max_memory: str | int,
 ) -> int:
     """What measuring a layer takes.
 
@@ -112,7 +111,7 @@ def work_bytes(
         shape: Of its inputs, (..., T, D).
         weights: The layer.
         measure: How it is measured.
-        max_memory: The budget, in bytes.
+        max_memory: The budget.
 
     Returns:
         Estimated bytes of work arrays.

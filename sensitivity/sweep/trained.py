@@ -73,7 +73,7 @@ class TrainedLayers:
                     self._add(_Moment(number, epoch, row), snapshot)
         self._seen = functools.lru_cache(maxsize=1)(self._inputs_of_model)
         self._held = max(self._held_bytes(run) for run in self._runs)
-        self.max_memory = parse_memory(options.measure.max_memory) - self._held
+        self.max_memory: str | int = self._left()
 
     def _add(self, moment: _Moment, snapshot: Snapshot) -> None:
         """Add the layers of one model; a seed that has stopped early comes once."""
@@ -193,11 +193,10 @@ class TrainedLayers:
                 f"{moment.epoch}); start again when its training has ended."
             )
         batch, parts = spread_windows(run.prepared, windows), []
-        at_once = max(1, self.max_memory // _forward_bytes(run))
+        at_once = max(1, self._left() // _forward_bytes(run))
         for first in range(0, windows, at_once):
-            part = jax.tree.map(
-                lambda a, first=first: a[first : first + at_once], batch
-            )
+            here = slice(first, first + at_once)
+            part = jax.tree.map(lambda a, here=here: a[here], batch)
             with jax.default_matmul_precision("highest"):
                 seen = model.temporal_inputs(
                     part.speeds, part.time_of_day, part.average
@@ -234,6 +233,10 @@ class TrainedLayers:
                 f"{run.options.out}; {fit} window(s) (--samples) would fit."
             )
         return one * windows
+
+    def _left(self) -> int:
+        """Bytes of the budget that are left for measuring a point."""
+        return parse_memory(self.options.measure.max_memory) - self._held
 
     def _first_layer(self, run: Restored) -> TemporalLayer:
         return next(iter(best_models(run))).model.temporal[0]
