@@ -162,6 +162,7 @@ def test_an_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(
     assert main([*words, "--windows", "1", "--overwrite"]) == 0
 
 
+@pytest.mark.slow
 def test_what_cannot_be_measured_is_refused_by_name(tmp_path, capsys):
     run = train_runs.finished()
     out = ("--out", tmp_path / "out")

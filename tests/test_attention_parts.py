@@ -44,6 +44,7 @@ def test_certificates_are_of_the_layer_as_it_is_trained(residual):
     assert abs(table["exact"].iloc[0] / other["exact"].iloc[0] - 1) > 1e-3
 
 
+@pytest.mark.slow
 def test_certificates_name_their_layer_window_and_node_from_0():
     layers = [layer(True), layer(False)]
     table = certify(layers, [2, 5], 4)
@@ -60,6 +61,7 @@ def test_certificates_name_their_layer_window_and_node_from_0():
     assert row["exact"] == pytest.approx(exact.iloc[0], rel=1e-12)
 
 
+@pytest.mark.slow
 def test_zero_scores_have_entropy_one_whatever_the_mask_forbids():
     for diagonal in (0.0, -np.inf):
         own = layer(False, diagonal=diagonal)

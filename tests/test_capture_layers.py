@@ -60,6 +60,7 @@ def test_layers_of_every_make_give_their_output_again(batch, options):
     assert_same_output(seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_sharp_attention_in_half_precision_is_recorded_as_it_is_rounded(dtype):
     x = np.random.default_rng(0).normal(size=(2, 100, D)).astype(np.float32)

@@ -72,6 +72,7 @@ def test_no_bound_is_below_the_exact_norm_nor_below_a_finer_one(name, seed, scal
     assert exact.max() > 0
 
 
+@pytest.mark.slow
 def test_frozen_attention_is_no_bound():
     """Sharp attention moves more by its scores than by its values."""
     exact, bounds = measured(small(layers=1), seed=0, scale=2.0)

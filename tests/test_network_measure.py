@@ -48,6 +48,7 @@ def alone():
         return measure(model, windows(config, 1), options())
 
 
+@pytest.mark.slow
 def test_the_diagonal_graph_with_attention_passes_exactly_nothing_between_nodes(alone):
     (summary,) = alone["summary"].to_dict("records")
     assert summary["largest_between_nodes"] == 0.0
@@ -155,6 +156,7 @@ def test_where_rounding_leaves_nothing_it_is_said():
     bounds_tightness(pd.concat(tables)).canvas.draw()
 
 
+@pytest.mark.slow
 def test_products_in_bfloat16_are_measured_in_float32():
     config = small(layers=1, precision="bfloat16")
     with jax.enable_x64(False):
