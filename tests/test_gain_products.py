@@ -20,7 +20,7 @@ def random_mask(rng: np.random.Generator, T: int) -> np.ndarray:
 
 
 @pytest.mark.slow
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 2**32 - 1),
     depth=st.integers(1, 4),

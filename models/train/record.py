@@ -79,7 +79,7 @@ def run_record(folder: Path) -> dict[str, Any]:
         record = read_record(folder) if folder.is_dir() else None
     except ValueError:
         raise ValueError(
-            f"{folder} is no training run: its run.json is not that of one."
+            f"{folder} is no training run: its run.json is not that of a training run."
         ) from None
     if record is None:
         raise ValueError(f"{folder} is no training run: it holds no run.json.")
