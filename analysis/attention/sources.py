@@ -16,7 +16,7 @@ from analysis.tables.variants import (
     variant_of,
 )
 from models.train.options import TrainOptions
-from models.train.record import read_options
+from models.train.record import is_file, read_options
 from models.train.restore import kept_epochs
 
 
@@ -81,7 +81,7 @@ def _check_data(options: TrainOptions) -> None:
     """Refuse a run whose data are not there, before others are measured."""
     series = options.series
     places = [series.data, series.adjacency]
-    if series.dataset not in ("payne-whitham", "metr-la", "pems-bay"):
+    if is_file(series.dataset):
         places.append(Path(series.dataset))
     for place in places:
         if place is not None and not place.exists():

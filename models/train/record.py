@@ -105,7 +105,7 @@ def _moved(folder: Path, arguments: dict[str, Any], data: Path) -> dict[str, str
         return {"dataset": str(data / Path(dataset).name if data.is_dir() else data)}
     if arguments.get("data") is None:
         raise ValueError(
-            f"data ({data}) is of no use to {folder}, whose data set {dataset} is no "
+            f"--data ({data}) is of no use to {folder}, whose data set {dataset} is no "
             "file."
         )
     return {"data": str(data)}

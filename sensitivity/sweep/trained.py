@@ -258,8 +258,7 @@ def _open(folder: Path, options: SweepOptions) -> Restored:
     try:
         run = restore(read_options(folder, options.data))
     except ValueError as error:
-        said = str(error).replace("data (", "--data (", str(error).startswith("data ("))
-        raise ValueError(f"--checkpoint: {said}") from error
+        raise ValueError(f"--checkpoint: {error}") from error
     config = run.trainer.config
     if config.temporal.kind != "attention":
         raise ValueError(
