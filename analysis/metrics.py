@@ -7,8 +7,7 @@ mean over the steps 1 to H with the word ``mean``.
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Float64
-from numpy.typing import ArrayLike
+from jaxtyping import ArrayLike, Float, Float64
 
 from models.errors import SMALLEST_PERCENT_TARGET, ErrorSums, Metrics, metrics_of
 

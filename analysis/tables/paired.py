@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
-from numpy.typing import ArrayLike
+from jaxtyping import ArrayLike, Float
 from scipy import stats
 
 SEEDS_FOR_AN_INTERVAL = 3
