@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import orbax.checkpoint as ocp
 
-from models.state import TrainState
+from models.early_stopping import TrainState
 
 
 class Checkpoint(NamedTuple):

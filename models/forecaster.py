@@ -6,10 +6,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from models._dropout import dropout
+from models._initial import linear
 from models.config import ForecasterConfig
-from models.dropout import dropout
 from models.graph import GraphLayer
-from models.initial import linear
 from models.positions import position_encoding
 from models.precision import wide
 from models.temporal import TemporalAttention, TemporalLayer

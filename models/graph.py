@@ -8,11 +8,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from models._dropout import dropout
+from models._initial import linear
+from models._residual import ResidualLayer
 from models.config import ForecasterConfig
-from models.dropout import dropout
-from models.initial import linear
 from models.precision import narrow, wide
-from models.residual import ResidualLayer
 
 
 def random_walks(

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from models._dropout import coin, dropout
+from models._initial import linear, uniform
+from models._residual import ResidualLayer
 from models.config import ForecasterConfig
-from models.dropout import coin, dropout
-from models.initial import linear, uniform
 from models.precision import narrow, wide
-from models.residual import ResidualLayer
 from sensitivity.attention import attend, attention_weights, project
-from sensitivity.layer import AttentionWeights, ScoreBias
+from sensitivity.weights import AttentionWeights, ScoreBias
 
 
 class TemporalAttention(nnx.Module):

@@ -13,12 +13,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from data import Batch, Scaler, WindowedSeries, gather
+from models._over_seeds import over_seeds
+from models._padding import padded_batches
 from models.config import ForecasterConfig
+from models.early_stopping import Recipe, TrainState, first_state, stop_early
 from models.errors import ErrorSums, error_sums, pooled_mae
 from models.forecaster import Forecaster, parameter_count
-from models.padding import padded_batches
-from models.seeds import over_seeds
-from models.state import Recipe, TrainState, first_state, stop_early
 
 
 class Held(NamedTuple):

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from sensitivity.arrays import as_array
-from sensitivity.checks import check_inputs, check_table, check_weights
-from sensitivity.inputs import as_score_bias, run_forward
-from sensitivity.layer import AttentionWeights, ScoreBias
-from sensitivity.products import inner_products, weighted_sums
+from sensitivity._arrays import as_array
+from sensitivity._checks import check_inputs, check_table, check_weights
+from sensitivity._cpu_products import inner_products, weighted_sums
+from sensitivity._inputs import as_score_bias, run_forward
+from sensitivity.weights import AttentionWeights, ScoreBias
 
 __all__ = [
     "AttentionWeights",

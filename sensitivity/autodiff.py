@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from sensitivity._inputs import run
+from sensitivity._streaming import over_rows, over_samples
 from sensitivity.attention import attend_rows
-from sensitivity.inputs import run
-from sensitivity.layer import AttentionWeights, ScoreBias
 from sensitivity.memory import Plan, blocks_within
 from sensitivity.norms import Norm, PathNorms, frobenius
-from sensitivity.streaming import over_rows, over_samples
+from sensitivity.weights import AttentionWeights, ScoreBias
 
 
 class PathJacobians(NamedTuple):
@@ -70,7 +70,7 @@ def path_jacobians(
         The three path Jacobians.
 
     Raises:
-        ValueError: If the inputs do not fit (see `sensitivity.inputs`) or the result
+        ValueError: If the inputs do not fit (see `sensitivity._inputs`) or the result
             does not fit ``max_memory``.
 
     Example:
@@ -251,7 +251,7 @@ def _path_norms(
             total = (value + key).at[..., i, :, :].add(here)
             zeros = jnp.zeros_like(value[..., 0, 0])
             stacked = jnp.concatenate([value, key, total, query[..., None, :, :]], -3)
-            norms = measure(stacked)  # one call: see sensitivity.lapack
+            norms = measure(stacked)  # one call: see sensitivity._lapack
             value, key, total = jnp.split(norms[..., :-1], 3, axis=-1)
             return PathNorms(value, key, zeros.at[..., i].set(norms[..., -1]), total)
 

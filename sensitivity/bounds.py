@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import ArrayLike, Bool, Float
 
-from sensitivity.layer import AttentionWeights, ScoreBias
+from sensitivity._path_norms import Engine, path_norms
+from sensitivity.equations import STATEMENTS, pooled, rounding_share, sides
 from sensitivity.norms import Norm, check_choice
-from sensitivity.path_norms import Engine, path_norms
 from sensitivity.profiles import Means, Profile, layer_means, means_of, profile
-from sensitivity.statements import STATEMENTS, pooled, rounding_share, sides
+from sensitivity.weights import AttentionWeights, ScoreBias
 
 Level = Literal["head", "layer"]
 

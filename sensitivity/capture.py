@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sensitivity._convert import from_flax
+from sensitivity._inputs import is_traced
 from sensitivity.attention import attend
-from sensitivity.foreign import from_flax
-from sensitivity.inputs import is_traced
-from sensitivity.layer import AttentionWeights, ScoreBias
+from sensitivity.weights import AttentionWeights, ScoreBias
 
 if TYPE_CHECKING:
     from flax import nnx

@@ -22,12 +22,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Array, ArrayLike, Float
 
+from sensitivity._inputs import as_score_bias, run
+from sensitivity._lanczos import top_eigenvalue
+from sensitivity._streaming import over_samples
 from sensitivity.attention import attend_rows, attention_weights, project
-from sensitivity.inputs import as_score_bias, run
-from sensitivity.lanczos import top_eigenvalue
-from sensitivity.layer import AttentionWeights, ScoreBias
 from sensitivity.norms import check_residual, length, power_of_two, root
-from sensitivity.streaming import over_samples
+from sensitivity.weights import AttentionWeights, ScoreBias
 
 CERTIFICATES = ("column_sum", "any_attention", "castin", "mean_field")
 

@@ -1,7 +1,6 @@
 r"""Bounds on influence that factor into one over time and one over space.
 
-They are coarser than the product of gains (`sensitivity.gains.product_bound`), which
-keeps what each layer does at each place, and show what is lost by looking at time and
+They are coarser than the product of gains (`product_bound`), which keeps what each layer does at each place, and show what is lost by looking at time and
 space apart.
 """
 
@@ -11,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from sensitivity.gains import Gains, NodeGains, PlaceGains, StepGains
+from sensitivity.layer_gains import Gains, NodeGains, PlaceGains, StepGains
 
 
 class Factors(NamedTuple):

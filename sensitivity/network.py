@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from sensitivity._network_inputs import Forecast, Places, places_of, prepared
 from sensitivity.memory import format_memory, parse_memory
-from sensitivity.network_inputs import Forecast, Places, places_of, prepared
 from sensitivity.norms import Norm, block_norm, check_choice
 
 _AT_ONCE = 32  # outputs; more at once are not faster on a CPU

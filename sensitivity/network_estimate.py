@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sensitivity.network_inputs import Forecast, prepared
+from sensitivity._network_inputs import Forecast, prepared
 
 
 class InfluenceEstimate(NamedTuple):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from sensitivity.layer import AttentionWeights
+from sensitivity.weights import AttentionWeights
 
 Norm = Literal["spectral", "frobenius"]
 

@@ -8,18 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from sensitivity.checks import check_weights
-from sensitivity.closed_form import (
+from sensitivity._checks import check_weights
+from sensitivity._closed_form import (
     over_heads,
     over_layer,
     plan_heads,
     plan_layer,
 )
-from sensitivity.heads import Head, HeadRows, distances
-from sensitivity.inputs import run
-from sensitivity.layer import AttentionWeights, ScoreBias
+from sensitivity._head_norms import Head, HeadRows, distances
+from sensitivity._inputs import run
 from sensitivity.memory import Plan
 from sensitivity.norms import Norm, PathNorms, PathRows, check_choice
+from sensitivity.weights import AttentionWeights, ScoreBias
 
 
 class Means(NamedTuple):

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import tyro
 
+from analysis.sweep.options import SweepOptions
 from sensitivity.sweep import main
-from sensitivity.sweep.options import SweepOptions
 from tests.data_files import frame, write
 
 SMALL = ("--d-model", "4", "--seeds", "2", "--samples", "2", "--T", "4", "8", "12")

@@ -9,7 +9,7 @@ import pytest
 
 import analysis.attention.command as command
 from analysis.attention import main
-from analysis.attention.measure import layer_inputs, measure
+from analysis.attention._measure import layer_inputs, measure
 from models.train.record import read_options
 from models.train.restore import (
     best_models,

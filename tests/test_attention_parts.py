@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.attention.certify import certify
-from analysis.attention.measure import MAPS, LayerInput, Part, measure
+from analysis.attention._certificates import certify
+from analysis.attention._measure import MAPS, LayerInput, Part, measure
+from analysis.attention._results import Measured, _panels
+from analysis.attention._sources import Source
+from analysis.attention._store import AttentionFolder
 from analysis.attention.options import AttentionOptions
-from analysis.attention.results import Measured, _panels
-from analysis.attention.sources import Source
-from analysis.attention.store import AttentionFolder
-from analysis.attention_plots import path_maps
-from analysis.training_plots import attention_maps
+from analysis.plots.attention import path_maps
+from analysis.plots.training import attention_maps
 from sensitivity import AttentionWeights, ScoreBias
 from sensitivity.certificates import certificates
 

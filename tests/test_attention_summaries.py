@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.attention.comparison import MEAN, compare, markdown
-from analysis.attention.summaries import (
+from analysis.attention._comparison import MEAN, compare, markdown
+from analysis.attention._summaries import (
     DESCRIPTIONS,
     diagonal_excess,
     largest_column_mean,

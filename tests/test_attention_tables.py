@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from analysis.attention.certify import certificate_table
+from analysis.attention._certificates import certificate_table
 
 
 def test_a_line_counts_samples_and_says_where_a_certificate_does_not_apply():

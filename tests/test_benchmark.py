@@ -8,11 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.benchmark._measure import (
+    CompileClock,
+    Measurement,
+    measure,
+    measure_apart,
+)
+from analysis.benchmark._methods import HEADS, Cell, cells, longest_windows, prepare
+from analysis.benchmark._targets import targets
 from analysis.benchmark.command import BenchmarkOptions, main, tidy
-from analysis.benchmark.measure import CompileClock, Measurement, measure, measure_apart
-from analysis.benchmark.methods import HEADS, Cell, cells, longest_windows, prepare
-from analysis.benchmark.targets import targets
-from analysis.plots import cost_against_length
+from analysis.plots.cost import cost_against_length
 
 COLUMNS = [
     "method",

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from analysis.benchmark.training.matmuls import (
+from analysis.benchmark.training._matmuls import (
     Event,
     matmul_share,
     operations,

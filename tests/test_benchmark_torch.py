@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from analysis.benchmark.torch_forecaster import torch_forecaster, torch_training_step
-from analysis.benchmark.training.sizes import random_data, size_of
+from analysis.benchmark._torch_forecaster import torch_forecaster, torch_training_step
+from analysis.benchmark.training._sizes import random_data, size_of
 from data import gather
 from models.config import ForecasterConfig, GraphConfig, TemporalConfig
+from models.early_stopping import Recipe
 from models.errors import error_sums, pooled_mae
-from models.state import Recipe
 
 SIZE = size_of("step", quick=True)
 

@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 
 from analysis.benchmark.training import command, parts
-from analysis.benchmark.training.contenders import MEANINGS, devices_for
-from analysis.benchmark.training.epochs import Batches, Epochs
-from analysis.benchmark.training.matmuls import operations
-from analysis.benchmark.training.parts import COLUMNS, tidy
-from analysis.benchmark.training.sizes import random_data, size_of
-from analysis.benchmark.training.targets import targets
-from analysis.benchmark.training.turns import in_turns
+from analysis.benchmark.training._cases import MEANINGS, devices_for
+from analysis.benchmark.training._epochs import Batches, Epochs
+from analysis.benchmark.training._matmuls import operations
+from analysis.benchmark.training._parts import COLUMNS, tidy
+from analysis.benchmark.training._sizes import random_data, size_of
+from analysis.benchmark.training._targets import targets
+from analysis.benchmark.training._timing import in_turns
 from data import gather
 
 STEPS = {  # seconds of a step, made up so that every target is reached

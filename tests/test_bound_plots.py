@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.bound_plots import bound_against_length
+from analysis.plots.bounds import bound_against_length
 
 PANELS = {
     "eq8_off_diagonal": lambda T: (1 / T, 3 / T),

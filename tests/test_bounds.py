@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 from sensitivity import ScoreBias, check_bounds, path_norms, profile
-from sensitivity.statements import STATEMENTS
+from sensitivity.equations import STATEMENTS
 from tests import reference
 from tests.layers import (
     ENGINES,

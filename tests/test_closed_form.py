@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from sensitivity import ScoreBias, path_norms
-from sensitivity.closed_form import plan_heads, plan_layer
+from sensitivity._closed_form import plan_heads, plan_layer
 from tests import reference
 from tests.layers import (
     ENGINES,

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensitivity.factorised import factorised_bound
-from sensitivity.gains import NodeGains, PlaceGains, StepGains, product_bound
+from sensitivity.layer_gains import NodeGains, PlaceGains, StepGains, product_bound
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 

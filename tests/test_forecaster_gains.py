@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from analysis.forecaster_gains import forecaster_bounds, forecaster_gains
+from analysis.network._forecaster_bounds import forecaster_bounds, forecaster_gains
 from models.config import GraphConfig, TemporalConfig
-from sensitivity.gains import layer_norm_gains, product_bound
+from sensitivity.layer_gains import layer_norm_gains, product_bound
 from sensitivity.network import space_time_norms
 from tests.forecasters import build, draw_inputs, small
 

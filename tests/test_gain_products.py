@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensitivity.attention import attend
-from sensitivity.gains import StepGains, attention_gains, product_bound
-from sensitivity.layer import AttentionWeights, ScoreBias
+from sensitivity.layer_gains import StepGains, attention_gains, product_bound
+from sensitivity.weights import AttentionWeights, ScoreBias
 
 
 def random_mask(rng: np.random.Generator, T: int) -> np.ndarray:

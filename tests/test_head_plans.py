@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sensitivity import AttentionWeights
-from sensitivity.closed_form import plan_heads
+from sensitivity._closed_form import plan_heads
 
 
 @pytest.mark.parametrize("heads", [1, 2, 3, 4, 5, 6, 8, 12])

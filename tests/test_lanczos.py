@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensitivity.lanczos import largest_root, top_eigenvalue
+from sensitivity._lanczos import largest_root, top_eigenvalue
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import analysis.network.measure
+import analysis.network._measure
 from analysis.network import main
-from analysis.network.results import PICTURES
-from analysis.network.tightness import NO_BOUND
+from analysis.network._results import PICTURES
+from analysis.network._tightness import NO_BOUND
 from sensitivity.network import space_time_norms
 from tests import train_runs
 from tests.train_runs import contents, finished, train
@@ -67,7 +67,7 @@ def test_a_run_leaves_its_tables_and_pictures(done):
 
 @pytest.mark.slow
 def test_all_windows_at_once_are_what_each_is_by_itself():
-    from analysis.network.measure import Windows, exact_norms
+    from analysis.network._measure import Windows, exact_norms
     from analysis.network.options import NetworkOptions
     from models.train.record import read_options
     from models.train.restore import best_models, restore, spread_windows
@@ -92,9 +92,9 @@ def test_all_windows_at_once_are_what_each_is_by_itself():
 def test_what_is_finished_is_not_measured_again(done, tmp_path, monkeypatch, capsys):
     out = shutil.copytree(done, tmp_path / "out")
     before, calls = contents(out / "parts"), []
-    measure = analysis.network.measure.measure
+    measure = analysis.network._measure.measure
     monkeypatch.setattr(
-        analysis.network.measure,
+        analysis.network._measure,
         "measure",
         lambda *given: calls.append(1) or measure(*given),
     )
@@ -137,7 +137,7 @@ def test_other_weights_are_measured_again(done, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_an_interrupt_keeps_finished_parts(tmp_path, monkeypatch, capsys):
-    measure, calls = analysis.network.measure.measure, []
+    measure, calls = analysis.network._measure.measure, []
 
     def once(*given):
         calls.append(1)
@@ -145,7 +145,7 @@ def test_an_interrupt_keeps_finished_parts(tmp_path, monkeypatch, capsys):
             raise KeyboardInterrupt
         return measure(*given)
 
-    monkeypatch.setattr(analysis.network.measure, "measure", once)
+    monkeypatch.setattr(analysis.network._measure, "measure", once)
     plain = (finished(), "--windows", 1, "--no-bounds", "--out", tmp_path)
     status, said = refused(capsys, *plain)
     assert status == 130
@@ -268,7 +268,7 @@ def test_more_than_there_is_is_refused(tmp_path, capsys, given, words):
 
 @pytest.mark.slow
 def test_a_budget_below_one_output_is_refused(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(analysis.network.measure, "bytes_of_tables", lambda *_: 0)
+    monkeypatch.setattr(analysis.network._measure, "bytes_of_tables", lambda *_: 0)
     given = ("--max-memory", "2KB", "--out", tmp_path)
     status, said = refused(capsys, finished(), *given)
     assert status == 2

@@ -9,17 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import analysis.network.measure
-from analysis.network.measure import Windows, bounds_of, measure, without_rounding
-from analysis.network.options import NetworkOptions
-from analysis.network.results import remarks
-from analysis.network.summaries import (
+import analysis.network._measure
+from analysis.network._measure import Windows, bounds_of, measure, without_rounding
+from analysis.network._results import remarks
+from analysis.network._summaries import (
     influence_by_hop,
     influence_by_lag,
     own_node_share,
 )
-from analysis.network.tightness import in_brief, tightness
-from analysis.network_plots import bounds_tightness
+from analysis.network._tightness import in_brief, tightness
+from analysis.network.options import NetworkOptions
+from analysis.plots.network import bounds_tightness
 from data import Batch
 from models.config import GraphConfig
 from tests.forecasters import build, draw_inputs, evaluate, small
@@ -110,8 +110,8 @@ def test_bounds_are_those_of_the_chosen_nodes(monkeypatch):
         return {"b": every[len(asked) - 1]}
 
     calls: list[int] = []
-    monkeypatch.setattr(analysis.network.measure, "forecaster_bounds", bounds)
-    monkeypatch.setattr(analysis.network.measure, "graph_gains", calls.append)
+    monkeypatch.setattr(analysis.network._measure, "forecaster_bounds", bounds)
+    monkeypatch.setattr(analysis.network._measure, "graph_gains", calls.append)
     model: Any = "a model"
     found = bounds_of(model, given)
     assert calls == [model]  # once for all windows

@@ -6,18 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.network.hops import UNREACHABLE, road_hops
-from analysis.network.labels import check_seeds, describe
-from analysis.network.summaries import (
+from analysis.network._hops import UNREACHABLE, road_hops
+from analysis.network._labels import check_seeds, describe
+from analysis.network._summaries import (
     influence_by_hop,
     influence_by_lag,
     largest_between_nodes,
     window_ends,
 )
-from analysis.network.tightness import NO_BOUND, rounding, tightness
-from analysis.network_plots import bounds_tightness, depth
-from analysis.network_plots import influence_by_hop as by_hop
-from analysis.network_plots import influence_by_lag as by_lag
+from analysis.network._tightness import NO_BOUND, rounding, tightness
+from analysis.plots.network import bounds_tightness, depth
+from analysis.plots.network import influence_by_hop as by_hop
+from analysis.plots.network import influence_by_lag as by_lag
 from tests.train_runs import options
 
 ALL = np.arange(3)

@@ -11,7 +11,7 @@ import pytest
 
 from data import prepare
 from models.config import ForecasterConfig, GraphConfig, TemporalConfig
-from models.state import Recipe, TrainState
+from models.early_stopping import Recipe, TrainState
 from models.training import Held, Trainer
 from tests import train_runs
 from tests.train_runs import compiles_fast, made, walk

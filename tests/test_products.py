@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from sensitivity.products import inner_products, weighted_sums
+from sensitivity._cpu_products import inner_products, weighted_sums
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from sensitivity import Profile, ScoreBias, path_norms, profile
-from sensitivity.closed_form import plan_heads
+from sensitivity._closed_form import plan_heads
 from sensitivity.profiles import Means, layer_means, means_of
 from tests import reference
 from tests.layers import (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensitivity.rank_one import secular_root
+from sensitivity._rank_one import secular_root
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from analysis.plots.training import attention_maps, training_curves
 from analysis.study import main
-from analysis.study.grid import (
+from analysis.study._grid import (
     PAPER,
     VARIANTS,
     Cell,
@@ -20,7 +21,6 @@ from analysis.study.grid import (
     plan,
 )
 from analysis.tables import main as tables
-from analysis.training_plots import attention_maps, training_curves
 from models.train.options import TrainOptions
 from tests.table_runs import write_run
 

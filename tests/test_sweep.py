@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from analysis.sweep._sources import draw_bias, draw_inputs
 from data import load_metr_la
 from sensitivity import check_bounds
-from sensitivity.sweep.sources import draw_bias, draw_inputs
 from tests.sweep_runs import (
     STATEMENTS,
     SWEEP_COLUMNS,

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 import sensitivity.bounds
+from analysis.sweep._trained import TrainedLayers
+from analysis.sweep.options import MeasureOptions, SweepOptions
 from models.train.record import read_options
 from models.train.restore import (
     best_models,
@@ -18,8 +20,6 @@ from models.train.restore import (
     spread_windows,
 )
 from sensitivity import ScoreBias, check_bounds
-from sensitivity.sweep.options import MeasureOptions, SweepOptions
-from sensitivity.sweep.trained import TrainedLayers
 from tests import train_runs
 from tests.checkpoint_runs import RUN, refusal, run, sweep
 from tests.sweep_runs import STATEMENTS, SWEEP_COLUMNS, points, table, verdict_table

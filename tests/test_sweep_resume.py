@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import data.whole_files
+import models.runs.whole_files
 import sensitivity.bounds
 from tests.sweep_runs import SMALL, points, refusal, sweep
 
@@ -112,7 +112,7 @@ def test_a_full_disk_is_named_and_nothing_is_lost(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(data.whole_files.os, "fsync", full)
+        patch.setattr(models.runs.whole_files.os, "fsync", full)
         status, said = refusal(capsys, out)
     assert status == 1
     assert os.strerror(errno.ENOSPC) in said

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.tables.layout import default_horizons
+from analysis.tables._layout import default_horizons
 from tests.table_runs import markdown_rows, tables, write_run
 
 # t of 0.975 with 3 degrees of freedom, as printed in tables.

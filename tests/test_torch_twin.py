@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from analysis.benchmark.torch_forecaster import torch_forecaster
+from analysis.benchmark._torch_forecaster import torch_forecaster
 from models.config import ForecasterConfig
 from models.positions import position_encoding
 from tests.forecasters import build, draw_inputs, evaluate, quick_jit

@@ -10,7 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-import models.train.loop
+import models.train._loop
 from analysis.runs import IncompleteRunError, read_run
 from tests import train_runs
 from tests.train_runs import (
@@ -33,14 +33,14 @@ often = train_runs.often
 def test_a_loss_that_is_no_number_stops_the_run_and_says_where(
     tmp_path, capsys, monkeypatch, like, often
 ):
-    out, whole = tmp_path / "out", models.train.loop.learning_rate
+    out, whole = tmp_path / "out", models.train._loop.learning_rate
 
     def bad(epoch, *arguments, **options):
         good = whole(epoch, *arguments, **options)
         return float("nan") if epoch == 2 else good
 
     with monkeypatch.context() as patch:
-        patch.setattr(models.train.loop, "learning_rate", bad)
+        patch.setattr(models.train._loop, "learning_rate", bad)
         status, said = refusal(capsys, out, *EPOCHS)
     assert status == 1
     assert "the loss became nan at step 2 of epoch 3 (seed 0)" in said
@@ -56,12 +56,12 @@ def test_weights_that_the_last_step_spoils_are_not_kept(
     tmp_path, capsys, monkeypatch, often
 ):
     out, count = tmp_path / "out", itertools.count(1)
-    whole = models.train.loop.validation_mae
+    whole = models.train._loop.validation_mae
 
     def spoilt(*arguments):
         return whole(*arguments) * [1, np.nan if next(count) == 2 else 1]
 
-    monkeypatch.setattr(models.train.loop, "validation_mae", spoilt)
+    monkeypatch.setattr(models.train._loop, "validation_mae", spoilt)
     status, said = refusal(capsys, out, *EPOCHS)
     assert status == 1
     assert "at step 4 of epoch 2 (seed 1); the checkpoint of epoch 1 stays" in said
@@ -93,7 +93,7 @@ def test_a_full_disk_is_named_and_nothing_is_lost(
         if writes:
             patch.setattr(ocp.CheckpointManager, "save", full)
         else:
-            patch.setattr("data.whole_files.os.fsync", full_for_files)
+            patch.setattr("models.runs.whole_files.os.fsync", full_for_files)
         status, said = refusal(capsys, out, *EPOCHS)
     assert status == 1
     assert os.strerror(errno.ENOSPC) in said

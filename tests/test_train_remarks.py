@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import models.train.printing
+import models.train._printing
 from data import TrafficSeries, prepare
+from models.train._printing import remarks, time_gaps
 from models.train.groups import FitOptions
 from models.train.options import TrainOptions
-from models.train.printing import remarks, time_gaps
 
 STEPS = 200
 
@@ -63,6 +63,6 @@ def test_more_steps_than_there_are_batches_are_told():
 
 
 def test_a_ridge_that_is_left_out_is_told(monkeypatch):
-    monkeypatch.setattr(models.train.printing, "baselines", lambda _: [])
+    monkeypatch.setattr(models.train._printing, "baselines", lambda _: [])
     (said,) = remarks(options(), prepared())
     assert said.startswith("the ridge is left out of the test: it would take 0.0 GiB")

@@ -16,9 +16,9 @@ import analysis.tables
 from analysis.metrics import mean_over_steps, step_metrics
 from analysis.runs import read_run
 from models.errors import metrics_of
+from models.train._loop import Progress, fit
+from models.train._printing import epoch_line, epoch_report
 from models.train.folder import RunFolder
-from models.train.loop import Progress, fit
-from models.train.printing import epoch_line, epoch_report
 from models.train.restore import best_models, restore
 from tests import train_runs
 from tests.train_runs import (
@@ -161,7 +161,7 @@ def resident() -> int:
 def test_nothing_is_compiled_and_no_memory_taken_after_the_first_epochs(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("models.train.loop._CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("models.train._loop._CHECKPOINT_SECONDS", 0)
     words = ("--epochs", 12, "--seeds", 2)
     asked = options(*CHANCES, *words, out=tmp_path / "out")
     series, prepared, trainer = made(*words)

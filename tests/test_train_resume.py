@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 
-import models.train.loop
+import models.train._loop
 from analysis.runs import IncompleteRunError, read_run
 from models.training import Trainer
 from tests import train_runs
@@ -25,7 +25,7 @@ from tests.train_runs import (
 
 command_line, like = train_runs.command_line, train_runs.like
 often = train_runs.often
-OFTEN = "import models.train.loop as loop; loop._CHECKPOINT_SECONDS = 0"
+OFTEN = "import models.train._loop as loop; loop._CHECKPOINT_SECONDS = 0"
 
 pytestmark = pytest.mark.slow  # seconds of compiling each
 
@@ -95,7 +95,7 @@ def test_an_interrupt_between_epochs_keeps_what_was_done(
     tmp_path, capsys, monkeypatch, like, often
 ):
     out, count = tmp_path / "out", itertools.count(1)
-    whole = models.train.loop.validation_mae
+    whole = models.train._loop.validation_mae
 
     def interrupted(*arguments):
         if next(count) == 3:
@@ -103,7 +103,7 @@ def test_an_interrupt_between_epochs_keeps_what_was_done(
         return whole(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(models.train.loop, "validation_mae", interrupted)
+        patch.setattr(models.train._loop, "validation_mae", interrupted)
         status, said = refusal(capsys, out, *EPOCHS)
     assert status == 130
     assert "the same command with --resume goes on" in said

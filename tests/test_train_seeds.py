@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import models.train.setup
+import models.train._setup
 from data import TrafficSeries
 from data.splits import split_windows
-from models.state import Recipe, TrainState, stop_early
-from models.train.loop import validation_mae
-from models.train.setup import Setup
+from models.early_stopping import Recipe, TrainState, stop_early
+from models.train._loop import validation_mae
+from models.train._setup import Setup
 from tests import train_runs
 from tests.train_runs import compiles_fast, made, one_of, walk
 
@@ -195,7 +195,7 @@ def test_no_number_of_training_or_validation_depends_on_later_rows(
 ):
     def numbers_of(series):
         """Losses of an epoch over all windows, validation MAE and test errors."""
-        monkeypatch.setattr(models.train.setup, "load_series", lambda options: series)
+        monkeypatch.setattr(models.train._setup, "load_series", lambda options: series)
         _, prepared, trainer = made("--steps-per-epoch", 8, *choices)
         state, losses = trainer.epoch(trainer.init([0]), prepared.split.train, 0.01)
         mae = validation_mae(trainer, state.params, prepared.split.validation)

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.bound_plots import RED
-from analysis.verdict_plots import verdict_share, verdicts_by_step
-from sensitivity.statements import STATEMENTS
+from analysis.plots.bounds import RED
+from analysis.plots.verdicts import verdict_share, verdicts_by_step
+from sensitivity.equations import STATEMENTS
 
 PRINTED = "eq8_diagonal_as_printed"
 

@@ -20,15 +20,15 @@ import pandas as pd
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-import models.train.loop
+import models.train._loop
 from analysis.runs import read_run
 from data import TrafficSeries
 from models.checkpoints import CheckpointFolder
-from models.state import TrainState
+from models.early_stopping import TrainState
 from models.train import main
+from models.train._setup import Setup, set_up
 from models.train.command import parse
 from models.train.options import TrainOptions
-from models.train.setup import Setup, set_up
 
 ROOT = Path(__file__).parents[1]
 SIZES = (
@@ -116,7 +116,7 @@ def like() -> TrainState:
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint after every epoch."""
-    monkeypatch.setattr(models.train.loop, "_CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(models.train._loop, "_CHECKPOINT_SECONDS", 0)
 
 
 def walk(seed: int = 0, steps: int = STEPS) -> TrafficSeries:

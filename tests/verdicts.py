@@ -6,7 +6,7 @@ import numpy as np
 
 from sensitivity import AttentionWeights, check_bounds
 from sensitivity.bounds import judge, measure
-from sensitivity.statements import STATEMENTS
+from sensitivity.equations import STATEMENTS
 
 PRINTED = ("eq8_diagonal_as_printed", "eq8_diagonal_as_printed_per_row")
 TRUE = [name for name in STATEMENTS if name not in PRINTED]

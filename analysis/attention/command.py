@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-    from analysis.attention.measure import Part
-    from analysis.attention.results import Measured
-    from analysis.attention.sources import Source
-    from analysis.attention.store import AttentionFolder
+    from analysis.attention._measure import Part
+    from analysis.attention._results import Measured
+    from analysis.attention._sources import Source
+    from analysis.attention._store import AttentionFolder
     from models.train.restore import Restored, Snapshot
 
 INTERRUPTED = 130
@@ -67,10 +67,10 @@ def run(options: AttentionOptions) -> int:
     """
     from rich.console import Console
 
-    from analysis.attention.results import write_results
-    from analysis.attention.sources import read_sources
-    from analysis.attention.store import AttentionFolder
-    from analysis.environment import environment
+    from analysis.attention._results import write_results
+    from analysis.attention._sources import read_sources
+    from analysis.attention._store import AttentionFolder
+    from models.runs.environment import environment
 
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     sources = read_sources(options)
@@ -104,15 +104,15 @@ def _count(options: AttentionOptions, source: "Source") -> int:
 
 def _progress(console: "Console", total: int):
     """A bar on a terminal, else a line per part."""
-    from sensitivity.sweep.console import progress
+    from analysis.sweep._console import progress
 
     return progress(console, total)
 
 
 def _measure(options: AttentionOptions, source: "Source", folder, done) -> "Measured":
     """Every part of a run, from its file where it is finished."""
-    from analysis.attention.results import Measured
-    from models.train.flags import in_flags
+    from analysis.attention._results import Measured
+    from models.runs.flags import in_flags
     from models.train.restore import restore, spread_nodes, spread_windows
 
     restored = restore(source.options)
@@ -161,9 +161,9 @@ def _part(
         Its part, its certificates where they are asked for, and whether all was
         finished before.
     """
-    from analysis.attention.certify import certify
-    from analysis.attention.measure import layer_inputs, measure
-    from analysis.attention.store import identity
+    from analysis.attention._certificates import certify
+    from analysis.attention._measure import layer_inputs, measure
+    from analysis.attention._store import identity
 
     model, wanted = snapshot.model, options.samples
     digest = identity(model, batch, {"nodes": nodes, "norm": options.norm})

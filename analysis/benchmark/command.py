@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import tyro
 
-from analysis.benchmark.methods import (
+from analysis.benchmark._methods import (
     D_MODEL,
     MEANINGS,
     SEED,
@@ -140,11 +140,11 @@ def run(options: BenchmarkOptions) -> int:
     """
     from rich.console import Console
 
-    from analysis.benchmark.measure import MATMUL_PRECISION
-    from analysis.benchmark.printing import cost_table, target_table
-    from analysis.benchmark.targets import targets
-    from analysis.environment import environment
-    from analysis.plots import cost_against_length
+    from analysis.benchmark._measure import MATMUL_PRECISION
+    from analysis.benchmark._printing import cost_table, target_table
+    from analysis.benchmark._targets import targets
+    from analysis.plots.cost import cost_against_length
+    from models.runs.environment import environment
 
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -203,8 +203,8 @@ def tidy(rows: list[dict[str, Any]]) -> "pd.DataFrame":
 def _measure_all(options: BenchmarkOptions, console: "Console") -> "pd.DataFrame":
     import pandas as pd
 
-    from analysis.benchmark.measure import measure_apart
-    from analysis.benchmark.printing import cost_line
+    from analysis.benchmark._measure import measure_apart
+    from analysis.benchmark._printing import cost_line
 
     chosen = options.cells()
     if importlib.util.find_spec("torch") is None and "torch" in options.methods:

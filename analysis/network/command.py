@@ -12,8 +12,8 @@ from analysis.network.options import NetworkOptions
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from analysis.network.measure import Windows
-    from analysis.network.store import NetworkFolder, Part
+    from analysis.network._measure import Windows
+    from analysis.network._store import NetworkFolder, Part
     from models.train.options import TrainOptions
     from models.train.restore import Restored
 
@@ -71,12 +71,12 @@ def run(options: NetworkOptions) -> int:
     """
     from rich.console import Console
 
-    from analysis.environment import environment
-    from analysis.network.labels import check_seeds
-    from analysis.network.results import collect, show, write
-    from analysis.network.store import NetworkFolder
+    from analysis.network._labels import check_seeds
+    from analysis.network._results import collect, show, write
+    from analysis.network._store import NetworkFolder
+    from analysis.sweep._console import progress
+    from models.runs.environment import environment
     from models.train.record import read_options
-    from sensitivity.sweep.console import progress
 
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     runs = [read_options(folder, options.data) for folder in options.runs]
@@ -115,8 +115,8 @@ def _measure_run(
     done: Callable[[str], None],
 ) -> "dict[int, Part]":
     """Measure every seed of a run that is not finished, and keep each at once."""
-    from analysis.network.measure import measure
-    from analysis.network.store import Part, identity_of
+    from analysis.network._measure import measure
+    from analysis.network._store import Part, identity_of
     from models.train.restore import best_models
 
     try:
@@ -151,8 +151,8 @@ def _open(asked: "TrainOptions", options: NetworkOptions) -> "tuple[Restored, Wi
     """A run read back, and what it is looked at on."""
     import numpy as np
 
-    from analysis.network.measure import Windows
-    from models.train.flags import in_flags
+    from analysis.network._measure import Windows
+    from models.runs.flags import in_flags
     from models.train.restore import restore, spread_nodes, spread_windows
 
     try:
@@ -184,7 +184,7 @@ def _announce(
     """Say what is measured, on what, and what it will take."""
     from typing import cast
 
-    from analysis.network.measure import plan
+    from analysis.network._measure import plan
     from models.forecaster import Forecaster
     from models.train.folder import read_record
     from sensitivity.memory import format_memory

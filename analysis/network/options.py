@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from models.train.flags import check_at_least
+from models.runs.flags import check_at_least
 from sensitivity.memory import parse_memory
 
 

@@ -1,11 +1,6 @@
 """Entry point of ``python -m analysis.study``."""
 
-import sys
+from models.runs.entry import start
 
 if __name__ == "__main__":
-    try:
-        from analysis.study.command import main
-
-        sys.exit(main())
-    except KeyboardInterrupt:  # while the packages load
-        sys.exit(130)
+    start("analysis.study.command")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from analysis.study.grid import Cell, StudyOptions, all_finished, plan
+from analysis.study._grid import Cell, StudyOptions, all_finished, plan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,8 +125,8 @@ def compare(options: StudyOptions, console: "Console") -> int:
     import matplotlib
 
     matplotlib.use("Agg")
+    from analysis.plots.training import attention_maps, training_curves
     from analysis.tables.command import main as tables
-    from analysis.training_plots import attention_maps, training_curves
 
     cells = all_finished(options)
     runs = [str(run.out) for cell in cells for run in cell.finished]
@@ -202,7 +202,7 @@ def last_block_map(runs: "list[TrainOptions]", windows: int = MAP_WINDOWS) -> An
 
 
 def _save(path: Path, figure: Any) -> str:
-    from data.whole_files import write_whole
+    from models.runs.whole_files import write_whole
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix[1:], dpi=150)

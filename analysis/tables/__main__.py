@@ -1,8 +1,6 @@
 """Entry point of ``python -m analysis.tables``."""
 
-import sys
-
-from analysis.tables.command import main
+from models.runs.entry import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start("analysis.tables.command")

@@ -95,13 +95,13 @@ def run(options: TableOptions) -> int:
     """
     from rich.console import Console
 
-    from analysis.tables.formats import latex, markdown
-    from analysis.tables.layout import lay_out
-    from analysis.tables.notes import notes_of, title_of
-    from analysis.tables.printing import show
-    from analysis.tables.results import collect
-    from analysis.tables.variants import group_runs, telling_settings
-    from data.whole_files import write_whole
+    from analysis.tables._formats import latex, markdown
+    from analysis.tables._layout import lay_out
+    from analysis.tables._notes import notes_of, title_of
+    from analysis.tables._printing import show
+    from analysis.tables._results import collect
+    from analysis.variants import group_runs, telling_settings
+    from models.runs.whole_files import write_whole
 
     runs, left_out = _read(options)
     groups = group_runs(runs)
@@ -176,7 +176,7 @@ def _horizons(options: TableOptions, run: "Run") -> list[str]:
         ValueError: If the run does not reach so far.
     """
     from analysis.metrics import MEAN
-    from analysis.tables.layout import default_horizons
+    from analysis.tables._layout import default_horizons
 
     H = run.arguments["horizon"]
     steps = sorted(set(options.horizons or default_horizons(H)))
@@ -192,7 +192,7 @@ def _stem(run: "Run", names: Sequence[str], taken: Sequence[str]) -> str:
     """Name of a table's files, such as ``table-12-12`` or ``table-12-12-width-64``."""
     import re
 
-    from analysis.tables.variants import settings_in_words, shared_settings
+    from analysis.variants import settings_in_words, shared_settings
 
     settings = shared_settings(run)
     parts = [f"table-{settings['window']}-{settings['horizon']}"]

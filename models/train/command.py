@@ -95,7 +95,7 @@ def train(options: TrainOptions, console: "Console | None" = None) -> int:
     """
     from rich.console import Console
 
-    from models.train.loop import DivergedError
+    from models.train._loop import DivergedError
 
     console = console or Console(
         width=None if sys.stdout.isatty() else 120, highlight=False, markup=False
@@ -133,11 +133,11 @@ def _fail(message: str, status: int) -> int:
 def _train(options: TrainOptions, console: "Console") -> int:
     import numpy as np
 
+    from models.train._loop import fit
+    from models.train._printing import announce, epoch_report, test_table
+    from models.train._setup import set_up
+    from models.train._testing import test_all
     from models.train.folder import RunFolder
-    from models.train.loop import fit
-    from models.train.printing import announce, epoch_report, test_table
-    from models.train.setup import set_up
-    from models.train.testing import test_all
 
     series, prepared, trainer = set_up(options)
     folder = RunFolder(options, series)

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from data import TrafficSeries
-from data.whole_files import write_whole
-from models.train.flags import flag
+from models.runs.flags import flag
+from models.runs.whole_files import write_whole
 from models.train.options import PLACES, TrainOptions
 
 KEPT = "kept"

@@ -17,7 +17,7 @@ from models.config import (
     TemporalKind,
 )
 from models.positions import PositionKind
-from models.train.flags import check_at_least, flag, in_flags
+from models.runs.flags import check_at_least, flag, in_flags
 
 # As `data.Convention` and so on: importing them would load jax, and --help is quick.
 Convention = Literal["windows", "time"]

@@ -5,7 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from models.train.flags import flag
+from models.runs.flags import flag
 from models.train.folder import read_record
 from models.train.groups import DataOptions, FitOptions, ModelOptions
 from models.train.options import PLACES, TrainOptions

@@ -12,12 +12,12 @@ from jaxtyping import Int
 
 from data import Batch, Prepared, gather
 from models.checkpoints import CheckpointFolder, KeptWeights
+from models.early_stopping import TrainState
 from models.forecaster import Forecaster
-from models.state import TrainState
+from models.train._setup import set_up
 from models.train.folder import KEPT, differences, fingerprints
 from models.train.options import TrainOptions
 from models.train.record import is_file, run_record
-from models.train.setup import set_up
 from models.training import Trainer
 
 

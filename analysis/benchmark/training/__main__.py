@@ -1,8 +1,6 @@
 """Entry point of ``python -m analysis.benchmark.training``."""
 
-import sys
-
-from analysis.benchmark.training.command import main
+from models.runs.entry import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start("analysis.benchmark.training.command")

@@ -75,11 +75,11 @@ def run(options: TrainingOptions) -> int:
     import jax
     from rich.console import Console
 
-    from analysis.benchmark.printing import target_table
-    from analysis.benchmark.training.parts import measure_part, tidy
-    from analysis.benchmark.training.printing import part_lines, step_table
-    from analysis.benchmark.training.recording import write
-    from analysis.benchmark.training.targets import targets
+    from analysis.benchmark._printing import target_table
+    from analysis.benchmark.training._parts import measure_part, tidy
+    from analysis.benchmark.training._printing import part_lines, step_table
+    from analysis.benchmark.training._recording import write
+    from analysis.benchmark.training._targets import targets
 
     console = Console(highlight=False)
     if not console.is_terminal:

@@ -1,0 +1,122 @@
+"""The runs that are measured: read, checked and named, before anything is computed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from analysis.attention.options import AttentionOptions
+from analysis.runs import Run, read_run
+from analysis.variants import (
+    group_runs,
+    labels,
+    partner,
+    settings_in_words,
+    shared_settings,
+    telling_settings,
+    variant_of,
+)
+from models.train.options import TrainOptions
+from models.train.record import is_file, read_options
+from models.train.restore import kept_epochs
+
+
+class Source(NamedTuple):
+    """A run with attention layers.
+
+    Attributes:
+        run: Its record.
+        options: Its options.
+        label: Its variant, and what else tells it from runs of its window.
+        reference: Label of the (b) it is compared with; empty where there is none.
+    """
+
+    run: Run
+    options: TrainOptions
+    label: str
+    reference: str
+
+    @property
+    def T(self) -> int:
+        """Its window."""
+        return self.run.arguments["window"]
+
+
+def read_sources(options: AttentionOptions) -> list[Source]:
+    """Read the records of all runs.
+
+    Args:
+        options: What to do.
+
+    Returns:
+        The runs: short windows first, and variants in the order of the tables.
+
+    Raises:
+        ValueError: If a folder is no complete run, is given twice, has no attention
+            layer or kept no weights where they are asked for, if its data are not
+            where they are looked for, or if two runs hold the same seed of a variant.
+    """
+    runs, asked = [], {}
+    for folder in options.runs:
+        if folder.resolve() in asked:
+            raise ValueError(f"RUNS must name each folder once, got {folder} twice.")
+        run = read_run(folder)
+        own = read_options(folder, options.data)
+        if own.model.model != "attention":
+            raise ValueError(
+                f"{folder} has no attention layer: its temporal layers are of --model "
+                f"{own.model.model}."
+            )
+        if options.weights == "kept" and not kept_epochs(folder):
+            raise ValueError(
+                f"--weights kept needs weights that were kept, but {folder} has none; "
+                "train with --keep-epochs."
+            )
+        _check_data(own)
+        asked[folder.resolve()] = own
+        runs.append(run)
+    return _named(runs, asked)
+
+
+def _check_data(options: TrainOptions) -> None:
+    """Refuse a run whose data are not there, before others are measured."""
+    series = options.series
+    places = [series.data, series.adjacency]
+    if is_file(series.dataset):
+        places.append(Path(series.dataset))
+    for place in places:
+        if place is not None and not place.exists():
+            raise ValueError(
+                f"{options.out} needs its data, but {place} does not exist; say with "
+                "--data where the folder is, or start where it was trained."
+            )
+
+
+def _named(runs: Sequence[Run], asked: dict[Path, TrainOptions]) -> list[Source]:
+    groups = group_runs(runs)
+    variants = list(dict.fromkeys(variant_of(run) for run in runs))
+    names = labels(variants)
+    order = list(names)
+    found = []
+    for group, telling in zip(groups, telling_settings(groups), strict=True):
+        shared = shared_settings(group[0])
+        same_T = [g for g in groups if g[0].arguments["window"] == shared["window"]]
+        if len({g[0].arguments["horizon"] for g in same_T}) > 1:
+            telling = ["horizon", *telling]
+        words = settings_in_words({name: shared.get(name) for name in telling})
+        inside = list(dict.fromkeys(variant_of(run) for run in group))
+        seen: dict[tuple[str, int], Run] = {}
+        for run in sorted(group, key=lambda run: order.index(variant_of(run))):
+            variant = variant_of(run)
+            other = partner(variant, inside)
+            label, reference = (
+                "" if v is None else ", ".join(filter(None, [names[v], words]))
+                for v in (variant, other)
+            )
+            for seed in run.seeds:
+                if (first := seen.setdefault((label, seed), run)) is not run:
+                    raise ValueError(
+                        f"each seed of a variant may come once, but seed {seed} of "
+                        f"{label} is in {first.folder} and in {run.folder}."
+                    )
+            found.append(Source(run, asked[run.folder.resolve()], label, reference))
+    return sorted(found, key=lambda source: source.T)

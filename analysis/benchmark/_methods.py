@@ -1,0 +1,259 @@
+"""The ways to get path norms that the benchmark compares, each as a plain call.
+
+All of them see the same layer and inputs; the unit of cost is one jitted forward pass.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+Method = Literal["forward", "path_norms", "profile", "autodiff", "jacrev", "torch"]
+LayerName = Literal["one head", "eight heads"]
+NormName = Literal["frobenius", "spectral"]
+DtypeName = Literal["float32", "float64"]
+
+D_MODEL = 64
+HEADS: dict[str, int] = {"one head": 1, "eight heads": 8}
+SEED = 0
+
+# What each method is, for the reader of a table.
+MEANINGS: dict[str, str] = {
+    "forward": "one jitted forward pass",
+    "path_norms": "closed form: path_norms, every pair of steps",
+    "profile": "closed form: profile, row statistics",
+    "autodiff": "path_norms(engine='autodiff'), streamed by row",
+    "jacrev": "plain jax.jacrev of the whole layer, then norms",
+    "torch": "torch.func.jacrev(chunk_size=1024), then norms",
+}
+
+# The longest window of a method at (one head, eight heads): beyond it the cost or the
+# memory is too much for a run of a few minutes (the dense ones need GiB from 256 on).
+LONGEST: dict[tuple[str, str], tuple[int, int]] = {
+    ("forward", "none"): (4096, 4096),
+    ("path_norms", "frobenius"): (4096, 1024),
+    ("path_norms", "spectral"): (512, 64),
+    ("profile", "frobenius"): (4096, 65536),
+    ("profile", "spectral"): (1024, 2048),
+    ("autodiff", "frobenius"): (1024, 512),
+    ("autodiff", "spectral"): (64, 64),
+    ("jacrev", "frobenius"): (128, 128),
+    ("jacrev", "spectral"): (128, 64),
+    ("torch", "frobenius"): (128, 128),
+    ("torch", "spectral"): (32, 32),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One thing to measure.
+
+    Attributes:
+        method: Which way.
+        layer: Which layer, of width D = 64.
+        norm: Which norm; ``"none"`` for the forward pass.
+        T: Window length, in time steps.
+        dtype: Precision.
+    """
+
+    method: str
+    layer: str
+    norm: str
+    T: int
+    dtype: str = "float32"
+
+
+def longest(method: str, layer: str, norm: str) -> int:
+    """The longest window at which a method is measured.
+
+    Args:
+        method: Which way.
+        layer: Which layer.
+        norm: Which norm.
+
+    Returns:
+        Its length, in time steps.
+    """
+    return LONGEST[method, norm][HEADS[layer] > 1]
+
+
+def longest_windows() -> list[dict[str, Any]]:
+    """The longest window of every method, as rows of a table.
+
+    Returns:
+        Method, norm, and the length for each layer.
+    """
+    return [
+        {"method": method, "norm": norm} | dict(zip(HEADS, lengths, strict=True))
+        for (method, norm), lengths in LONGEST.items()
+    ]
+
+
+def cells(
+    lengths: tuple[int, ...],
+    methods: tuple[str, ...],
+    layers: tuple[str, ...],
+    norms: tuple[str, ...],
+    dtype: str,
+) -> list[Cell]:
+    """Everything to measure, short windows first, so that ratios are close in time.
+
+    Args:
+        lengths: Window lengths T.
+        methods: Which ways; the forward pass, the unit, is always measured.
+        layers: Which layers.
+        norms: Which norms.
+        dtype: Precision.
+
+    Returns:
+        The cells, each method up to its longest window.
+    """
+    return [
+        Cell(method=method, layer=layer, norm=norm, T=T, dtype=dtype)
+        for T in sorted(set(lengths))
+        for layer in dict.fromkeys(layers)
+        for method in get_args(Method)
+        if method in methods or method == "forward"
+        for norm in (["none"] if method == "forward" else dict.fromkeys(norms))
+        if longest(method, layer, norm) >= T
+    ]
+
+
+def draw(cell: Cell) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Inputs N(0, 1) and kernels N(0, 1/D), the same for every method.
+
+    Args:
+        cell: What is measured.
+
+    Returns:
+        x, shape (T, D), and the kernels by the names of `AttentionWeights`; the layer
+        of several heads has an output projection.
+    """
+    random = np.random.default_rng(SEED)
+    H = HEADS[cell.layer]
+    K = D_MODEL // H
+    shapes: dict[str, tuple[int, int, int]] = {
+        name: (D_MODEL, H, K) for name in ("query", "key", "value")
+    }
+    if H > 1:
+        shapes["out"] = (H, K, D_MODEL)
+    kernels = {
+        name: (random.normal(size=shape) * D_MODEL**-0.5).astype(cell.dtype)
+        for name, shape in shapes.items()
+    }
+    return random.normal(size=(cell.T, D_MODEL)).astype(cell.dtype), kernels
+
+
+def prepare(cell: Cell) -> Callable[[], Any]:
+    """A call without arguments that does the work and waits for it.
+
+    Args:
+        cell: What is measured.
+
+    Returns:
+        The call; its arrays are on the device already.
+    """
+    x, kernels = draw(cell)
+    if cell.method == "torch":
+        return _torch_call(x, kernels, cell.norm)
+    import jax
+
+    from sensitivity import AttentionWeights
+
+    x, weights = jax.block_until_ready(
+        jax.device_put((x, AttentionWeights(**kernels)), jax.devices()[0])
+    )
+    function = _jax_function(cell)
+    return lambda: jax.block_until_ready(function(x, weights))
+
+
+def _jax_function(cell: Cell) -> Callable[[Any, Any], Any]:
+    import jax
+
+    from sensitivity import path_norms, profile
+    from sensitivity.attention import attend
+
+    norm: Any = cell.norm
+    match cell.method:
+        case "forward":
+            return jax.jit(lambda x, weights: attend(x, x, x, weights))
+        case "path_norms":
+            return lambda x, weights: path_norms(x, weights, norm=norm)
+        case "profile":
+            return lambda x, weights: profile(x, weights, norm=norm)
+        case "autodiff":
+            return lambda x, weights: path_norms(
+                x, weights, norm=norm, engine="autodiff"
+            )
+        case "jacrev":
+            return jax.jit(lambda x, weights: jacrev_norms(x, weights, norm))
+    raise ValueError(f"method must be one of {get_args(Method)}, got {cell.method!r}.")
+
+
+def jacrev_norms(x: Any, weights: Any, norm: str) -> Any:
+    """Path norms the plain way: one `jax.jacrev` of the whole layer, then norms.
+
+    Args:
+        x: Inputs, shape (T, D).
+        weights: The layer.
+        norm: Which norm.
+
+    Returns:
+        Norms of the query, key and value paths and of the total, shape (4, T, T).
+    """
+    import jax
+    import jax.numpy as jnp
+
+    def layer(x_q: Any, x_k: Any, x_v: Any) -> Any:
+        # Written out as anybody would: `attend` has derivatives made for the CPU.
+        q = jnp.einsum("td,dhk->htk", x_q, weights.query)
+        k = jnp.einsum("td,dhk->htk", x_k, weights.key)
+        v = jnp.einsum("td,dhv->htv", x_v, weights.value)
+        alpha = jax.nn.softmax(q @ k.mT * q.shape[-1] ** -0.5)
+        if weights.out is None:
+            return (alpha @ v)[0]
+        return jnp.einsum("htv,hvo->to", alpha @ v, weights.out)
+
+    paths = jax.jacrev(layer, argnums=(0, 1, 2))(x, x, x)
+    tables = [*paths, sum(paths)]  # each (T, O, T, D)
+    if norm == "frobenius":
+        return jnp.stack([jnp.sqrt((table**2).sum((1, 3))) for table in tables])
+    # One call for all four: see sensitivity._lapack.
+    blocks = jnp.stack([jnp.moveaxis(table, 2, 1) for table in tables])
+    return jnp.linalg.svd(blocks, compute_uv=False)[..., 0]
+
+
+def _torch_call(
+    x: np.ndarray, kernels: dict[str, np.ndarray], norm: str
+) -> Callable[[], Any]:
+    # By name: a type checker must not ask for a library that is not a dependency.
+    torch: Any = importlib.import_module("torch")
+
+    inputs = torch.from_numpy(x)
+    w = {name: torch.from_numpy(kernel) for name, kernel in kernels.items()}
+
+    def layer(x_q: Any, x_k: Any, x_v: Any) -> Any:
+        q = torch.einsum("td,dhk->htk", x_q, w["query"])
+        k = torch.einsum("td,dhk->htk", x_k, w["key"])
+        v = torch.einsum("td,dhv->htv", x_v, w["value"])
+        alpha = torch.softmax(q @ k.mT * q.shape[-1] ** -0.5, -1)
+        if "out" not in w:
+            return (alpha @ v)[0]
+        return torch.einsum("htv,hvo->to", alpha @ v, w["out"])
+
+    jacobians = torch.func.jacrev(layer, argnums=(0, 1, 2), chunk_size=1024)
+
+    def call() -> Any:
+        paths = jacobians(inputs, inputs, inputs)
+        tables = [*paths, sum(paths)]
+        if norm == "frobenius":
+            norms = [torch.linalg.vector_norm(table, dim=(1, 3)) for table in tables]
+        else:
+            norms = [
+                torch.linalg.svdvals(table.movedim(2, 1))[..., 0] for table in tables
+            ]
+        return torch.stack(norms)
+
+    return call

@@ -1,0 +1,1 @@
+"""Pictures of results, a file a theme: functions take a table and give a figure."""

@@ -1,0 +1,221 @@
+"""Pictures of influence through whole forecasters: by lag, hop, bound and depth."""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from analysis.plots.network_lines import (
+    COLOURS,
+    MARKERS,
+    band,
+    finish,
+    grid,
+    kind_and_stack,
+    name_below,
+    panels_of,
+    style_of,
+    styles_of,
+)
+
+
+def influence_by_lag(table: pd.DataFrame) -> Figure:
+    """Share of all influence by the age of the input step, a line per run label.
+
+    The upper panels show what comes from the output's own node, the lower ones what
+    comes from others (of an estimate, which cannot tell, both together). A line is the
+    mean over seeds and windows, its band reaches from the lowest to the highest seed.
+    Runs that differ in their stack or temporal layers have panels by these, runs that
+    differ in depth alone panels by depth.
+
+    Args:
+        table: The rows of ``influence.csv``.
+
+    Returns:
+        The figure, logarithmic in the share.
+    """
+    exact = "share" in table
+    share, kinds = ("share", ["own", "others"]) if exact else ("squared_share", ["all"])
+    of_lag = table.groupby(
+        ["label", "seed", "window_index", "lag", "node_kind"], sort=False
+    )[share].sum()
+    by_seed = of_lag.groupby(["label", "seed", "lag", "node_kind"], sort=False).mean()
+    panels, line_of = panels_of(table)
+    styles = styles_of(table, line_of)
+    figure, axes = grid(len(kinds), len(panels), 3.0)
+    titles = {"own": "own node", "others": "other nodes", "all": "all nodes"}
+    for row, kind in enumerate(kinds):
+        for ax, (title, rows) in zip(axes[row], panels.items(), strict=True):
+            for label in rows["label"].unique():
+                seeds = 100 * by_seed.loc[label].xs(kind, level="node_kind").unstack(0)
+                name = line_of(rows[rows["label"] == label].iloc[0])
+                band(ax, seeds, styles[name], name)
+            if row == 0:
+                ax.set_title(title, fontsize="medium")
+            ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_formatter(NullFormatter())
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            if not ax.xaxis_inverted():
+                ax.invert_xaxis()
+    word = "share of" if exact else "share of squared"
+    for row, kind in enumerate(kinds):
+        axes[row][0].set_ylabel(f"{word} influence (%)\nfrom {titles[kind]}")
+    name_below(axes, "age of the input step (steps before the newest)")
+    finish(figure, axes, styles)
+    return figure
+
+
+def influence_by_hop(table: pd.DataFrame) -> Figure:
+    """Influence between two nodes by their distance in the road graph.
+
+    A line per run label: the mean over pairs of nodes at that distance, output steps,
+    windows and seeds, of the sum over input steps; bands reach over seeds. What is
+    exactly 0 cannot be on a logarithmic axis and is named in the panel.
+
+    Args:
+        table: The rows of ``hops.csv``.
+
+    Returns:
+        The figure.
+    """
+    order = list(dict.fromkeys(table["hop"].astype(str)))
+    order.sort(
+        key=lambda hop: (not hop.isdecimal(), int(hop) if hop.isdecimal() else 0)
+    )
+    places = [n if hop.isdecimal() else n + 0.3 for n, hop in enumerate(order)]
+    by_seed = table.groupby(["label", "seed", "hop"])["influence"].mean()
+    panels, line_of = panels_of(table)
+    styles = styles_of(table, line_of)
+    figure, axes = grid(1, len(panels), 3.8)
+    for ax, (title, rows) in zip(axes[0], panels.items(), strict=True):
+        zeros = []
+        for label in rows["label"].unique():
+            seeds = by_seed.loc[label].unstack(0).reindex(order)
+            name = line_of(rows[rows["label"] == label].iloc[0])
+            others = seeds.drop(index="0").dropna(how="all")
+            if len(others) and (others == 0).all(axis=None):
+                zeros.append(name)
+            seeds.index = pd.Index(places)
+            if not order[-1].isdecimal():  # no step of the road: no line to it
+                seeds.loc[len(order) - 1] = np.nan
+            band(ax, seeds, styles[name], name)
+        if zeros:
+            ax.text(
+                0.98,
+                0.97,
+                "exactly 0 beyond the own node:\n" + "\n".join(zeros),
+                transform=ax.transAxes,
+                ha="right",
+                va="top",
+                fontsize="x-small",
+            )
+        ax.set_title(title, fontsize="medium")
+        ax.set_yscale("log")
+        ax.set_xticks(places, order)
+        if len(order) > 8:
+            ax.tick_params(axis="x", labelsize="x-small")
+    axes[0][0].set_ylabel("influence of one node on one node\n(z-score per z-score)")
+    name_below(axes, "edges of the road graph between them (0: own node)")
+    finish(figure, axes, styles)
+    return figure
+
+
+def bounds_tightness(table: pd.DataFrame) -> Figure:
+    """Exact influence over each bound: median and the middle 90 % of pairs.
+
+    Bars are means over seeds, points the medians of single seeds. Seeds without a pair
+    above rounding are left out.
+
+    Args:
+        table: The rows of ``bounds.csv``.
+
+    Returns:
+        The figure, a group of bars per run label.
+    """
+    sns.set_theme(context="notebook", style="ticks")
+    said = table[table["pairs_above_rounding"] > 0]
+    labels, names = list(table["label"].unique()), list(table["bound"].unique())
+    figure = Figure(
+        figsize=(10, 1.6 + 0.28 * len(labels) * len(names)), layout="constrained"
+    )
+    ax = figure.subplots()
+    for number, name in enumerate(names):
+        own = said[said["bound"] == name]
+        note = "" if own["is_bound"].all() else " (leaves paths out: no bound)"
+        colour = COLOURS[1 + number % (len(COLOURS) - 1)]
+        for place, label in enumerate(labels):
+            rows = own[own["label"] == label]
+            if rows.empty:
+                continue
+            height = place + (number - (len(names) - 1) / 2) * 0.8 / len(names)
+            low, high = rows["ratio_05"].mean(), rows["ratio_95"].mean()
+            ax.plot(
+                [low, high], [height] * 2, color=colour, lw=2, solid_capstyle="butt"
+            )
+            medians = rows["ratio_median"]
+            ax.plot(medians, [height] * len(rows), ".", color=colour, ms=4, alpha=0.6)
+            marker = MARKERS[number % len(MARKERS)]
+            ax.plot(medians.mean(), height, marker, color=colour, ms=6)
+        ax.plot([], [], MARKERS[number], color=colour, ls="-", label=name + note)
+    ax.axvline(1, color="0.4", lw=1, ls="dashed", label="tight")
+    ax.set(xscale="log", xlabel="exact influence / bound (median, 5 to 95 % of pairs)")
+    ax.set_yticks(range(len(labels)), labels, fontsize="small")
+    ax.invert_yaxis()
+    ax.grid(axis="x", color="0.9", lw=0.6)
+    sns.despine(ax=ax)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+    return figure
+
+
+def depth(table: pd.DataFrame) -> Figure:
+    """Shares of the newest and of the oldest quarter of the window against depth.
+
+    A line per kind of temporal layers and stack (and variant, if there are several);
+    bands reach from the lowest to the highest seed.
+
+    Args:
+        table: The rows of ``summary.csv``.
+
+    Returns:
+        The figure, two panels.
+    """
+    names = kind_and_stack(table)
+    if table.assign(kind=names).groupby("kind")["variant"].nunique().max() > 1:
+        names = table["variant"] + ", " + table["stack"].str.replace("-", " ")
+    table = table.assign(line=names)
+    lines = list(table["line"].unique())
+    styles = {line: style_of(number) for number, line in enumerate(lines)}
+    figure, axes = grid(1, 2, 4.2)
+    power = "" if "newest_quarter" in table else "squared_"  # of an estimate
+    depths = sorted(table["layers"].unique())
+    T = int(table["window"].iloc[0])
+    uniform = 100 * max(1, T // 4) / T
+    for ax, end in zip(axes[0], ("newest", "oldest"), strict=True):
+        for line in lines:
+            own = table[table["line"] == line]
+            column = f"{power}{end}_quarter"
+            seeds = own.pivot_table(index="layers", columns=["seed"], values=column)
+            band(ax, 100 * seeds, styles[line], line)
+        if table["window"].nunique() == 1:
+            ax.axhline(uniform, color="0.5", lw=1, ls="dotted")
+            ax.annotate(
+                "uniform",
+                (1, uniform),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                va="bottom",
+                fontsize="x-small",
+                color="0.4",
+            )
+        ax.set_title(f"{end} quarter of the window", fontsize="medium")
+        ax.set_xscale("log")
+        ax.set_xticks(depths, [str(layers) for layers in depths])
+        ax.minorticks_off()
+        ax.set_ylim(bottom=0)
+    axes[0][0].set_ylabel(f"share of {power.replace('_', ' ')}influence (%)")
+    name_below(axes, "temporal layers, and as many graph layers")
+    finish(figure, axes, styles)
+    return figure

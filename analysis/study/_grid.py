@@ -1,0 +1,292 @@
+"""The grid of a study: which variants are trained, at which windows, with which seeds.
+
+A cell of the grid is one variant at one window; its seeds may lie in several runs, so
+that a study can be continued with more of them.
+"""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from models.runs.flags import check_at_least
+from models.train.folder import differs, read_record
+from models.train.groups import FitOptions
+from models.train.options import PRESETS, Preset, TrainOptions
+
+VariantName = Literal[
+    "a", "b", "c", "d", "e", "b-diagonal", "b-tts", "convolution", "convolution-tts"
+]
+PAPER: tuple[VariantName, ...] = ("a", "b", "c", "d", "e", "b-diagonal")
+
+# What sets a variant apart from (b), as options of models.train.
+VARIANTS: dict[str, dict] = {
+    "a": {"residual": False},
+    "b": {},
+    "c": {"regularizer": "mask"},
+    "d": {"regularizer": "dropout"},
+    "e": {"regularizer": "penalty"},
+    "b-diagonal": {"graph": "diagonal"},
+    "b-tts": {"stack": "time-then-space"},
+    "convolution": {"model": "convolution", "heads": None},
+    "convolution-tts": {
+        "model": "convolution",
+        "heads": None,
+        "stack": "time-then-space",
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StudyOptions:
+    """Train the paper's variants on one data set, and compare them over seeds.
+
+    The same command goes on where it stopped and skips what is finished; with more
+    windows, variants or seeds it trains what is missing.
+
+    Attributes:
+        dataset: As for models.train: metr-la, pems-bay, payne-whitham or a file.
+        data: Folder of the data set's files.
+        preset: Sizes and training of models.train.
+        windows: Window lengths.
+        horizon: Steps that are forecast; by default as many as the window has.
+        variants: (a) without residual, (b) baseline, (c) diagonal mask, (d) diagonal
+            dropout, (e) diagonal penalty, (b) with the diagonal graph, which mixes no
+            nodes, and with all temporal layers first (tts); the causal convolution in
+            place of attention, both ways.
+        layers: Depths; by default the preset's.
+        seeds: Seeds 0, 1, ... of every variant.
+        epochs: Epochs of every run; by default the preset's.
+        steps_per_epoch: Training steps in an epoch; by default every batch.
+        batch_size: Windows in a training step; by default the preset's.
+        time_of_week: Whether the average by time of week is an input.
+        keep_epochs: Epochs after which weights are kept, as of models.train.
+        out: Folder of the runs, and of the tables and pictures made of them.
+    """
+
+    dataset: str = "metr-la"
+    data: Path | None = None
+    preset: Preset = "small"
+    windows: tuple[int, ...] = (12, 36)
+    horizon: int | None = None
+    variants: tuple[VariantName, ...] = PAPER
+    layers: tuple[int, ...] = ()
+    seeds: int = 4
+    epochs: int | None = None
+    steps_per_epoch: int | None = None
+    batch_size: int | None = None
+    time_of_week: bool = False
+    keep_epochs: tuple[int, ...] = ()
+    out: Path = Path("runs/study")
+
+    def __post_init__(self) -> None:
+        """Refuse a study that cannot be done, before anything is trained.
+
+        Raises:
+            ValueError: Naming the option, its rule and the value.
+        """
+        if not self.layers:
+            preset = PRESETS[self.preset].model.layers
+            object.__setattr__(self, "layers", (preset,))
+        for name in ("windows", "variants", "layers"):
+            values = getattr(self, name)
+            if not values:
+                raise ValueError(f"--{name} must name at least one, got none.")
+            if len(set(values)) < len(values):
+                raise ValueError(f"--{name} must not repeat one, got {list(values)}.")
+        for name in ("windows", "layers"):
+            if (least := min(getattr(self, name))) < 1:
+                raise ValueError(f"--{name} must be at least 1, got {least}.")
+        check_at_least(self, 1, "seeds", "horizon")
+        for key in self.keys():
+            self.cell(key, 0, 1)
+
+    def keys(self) -> list["CellKey"]:
+        """The cells asked for, short windows and shallow models first."""
+        return [
+            CellKey(window, variant, layers)
+            for window in sorted(self.windows)
+            for layers in sorted(self.layers)
+            for variant in self.variants
+        ]
+
+    def folder(self, window: int) -> Path:
+        """Where the cells of a window are."""
+        horizon = window if self.horizon is None else self.horizon
+        return self.out / f"{window}-{horizon}"
+
+    def cell(self, key: "CellKey", first: int, count: int) -> TrainOptions:
+        """One run of the study.
+
+        Args:
+            key: Its cell.
+            first: Its first seed.
+            count: Number of its seeds.
+
+        Returns:
+            The run, as models.train takes it; it goes on where it stopped.
+
+        Raises:
+            ValueError: Naming the option, its rule and the value.
+        """
+        preset = PRESETS[self.preset]
+        given = {
+            name: getattr(self, name)
+            for name in ("epochs", "steps_per_epoch", "batch_size")
+            if getattr(self, name) is not None
+        }
+        fitting: FitOptions = dataclasses.replace(
+            preset.fit, seeds=count, first_seed=first, **given
+        )
+        window, variant, layers = key
+        model = {"layers": layers} | VARIANTS[variant]
+        place = variant + f"-{layers}-layers" * (layers != preset.model.layers)
+        name = f"seeds-{first}-{first + count - 1}"
+        return TrainOptions(
+            preset=self.preset,
+            series=dataclasses.replace(
+                preset.series,
+                dataset=self.dataset,
+                data=self.data,
+                window=window,
+                horizon=window if self.horizon is None else self.horizon,
+                time_of_week=self.time_of_week,
+            ),
+            model=dataclasses.replace(preset.model, **model),
+            fit=fitting,
+            out=self.folder(window) / place / name,
+            resume=True,
+            keep_epochs=self.keep_epochs,
+        )
+
+
+class CellKey(NamedTuple):
+    """Where in the grid a cell is.
+
+    Attributes:
+        window: Its window.
+        variant: Its variant.
+        layers: Its depth.
+    """
+
+    window: int
+    variant: str
+    layers: int
+
+
+class Cell(NamedTuple):
+    """One variant at one window and depth.
+
+    Attributes:
+        key: Where it is.
+        finished: Runs that are complete.
+        missing: Runs that train the seeds no complete run has.
+    """
+
+    key: CellKey
+    finished: list[TrainOptions]
+    missing: list[TrainOptions]
+
+
+def plan(options: StudyOptions) -> list[Cell]:
+    """See what is finished and what is missing, in the order in which it is done.
+
+    Args:
+        options: The study.
+
+    Returns:
+        Every cell; short windows first.
+
+    Raises:
+        ValueError: If a folder of the study holds a run with other settings.
+    """
+    return [_cell(options, key) for key in options.keys()]
+
+
+def _cell(options: StudyOptions, key: CellKey) -> Cell:
+    """Cover the wanted seeds with the runs there are, complete ones first."""
+    there = _runs_there(options, key)
+    wanted, covered = set(range(options.seeds)), set()
+    finished, missing = [], []
+    for is_complete, chosen in ((True, finished), (False, missing)):
+        for run, complete in there:
+            own = set(run.fit.seed_list())
+            if complete is is_complete and own & wanted and not own & covered:
+                chosen.append(run)
+                covered |= own
+    first = 0
+    while first < options.seeds:
+        count = 0
+        while first + count < options.seeds and first + count not in covered:
+            count += 1
+        if count:
+            missing.append(options.cell(key, first, count))
+        first += count + 1
+    return Cell(key, finished, missing)
+
+
+def _runs_there(options: StudyOptions, key: CellKey) -> list[tuple[TrainOptions, bool]]:
+    """The runs of a cell that have been begun, those of most seeds first.
+
+    Returns:
+        Each with whether it is complete.
+
+    Raises:
+        ValueError: If one has other settings than the study.
+    """
+    found = []
+    for folder in options.cell(key, 0, 1).out.parent.glob("seeds-*-*"):
+        numbers = re.fullmatch(r"seeds-(\d+)-(\d+)", folder.name)
+        record = read_record(folder) if numbers else None
+        if numbers is None or record is None:
+            continue
+        first, last = map(int, numbers.groups())
+        run = options.cell(key, first, last - first + 1)
+        if different := differs(record["arguments"], run):
+            raise ValueError(
+                f"{folder} holds a run with other settings than this study "
+                f"({different}); choose another --out."
+            )
+        found.append((run, record.get("complete") is True))
+    return sorted(found, key=lambda each: (-each[0].fit.seeds, each[0].fit.first_seed))
+
+
+def all_finished(options: StudyOptions) -> list[Cell]:
+    """Every cell under the study's folder that has complete runs, asked for or not.
+
+    So tables and pictures show all of a study that was trained piece by piece, such as
+    a long window with fewer variants.
+
+    Args:
+        options: The study.
+
+    Returns:
+        The cells, short windows first; all their complete runs, each seed once.
+    """
+    cells = []
+    for key in _keys_there(options):
+        runs, covered = [], set()
+        for run, complete in _runs_there(options, key):
+            own = set(run.fit.seed_list())
+            if complete and not own & covered:
+                runs.append(run)
+                covered |= own
+        if runs:
+            cells.append(Cell(key, runs, []))
+    return cells
+
+
+def _keys_there(options: StudyOptions) -> list[CellKey]:
+    """The cells that have a folder, short windows and shallow models first."""
+    found = []
+    preset = PRESETS[options.preset].model.layers
+    for folder in options.out.glob("[0-9]*-[0-9]*/*"):
+        window = folder.parent.name.partition("-")[0]
+        named = re.fullmatch(r"([a-z-]+?)(?:-(\d+)-layers)?", folder.name)
+        if not (window.isdecimal() and named and named[1] in VARIANTS):
+            continue
+        if folder.parent == options.folder(int(window)):
+            layers = preset if named[2] is None else int(named[2])
+            found.append(CellKey(int(window), named[1], layers))
+    names = list(VARIANTS)
+    return sorted(found, key=lambda k: (k.window, k.layers, names.index(k.variant)))

@@ -1,0 +1,248 @@
+"""What a sweep is asked to do, checked when it is written down."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from models.positions import PositionKind
+from sensitivity._path_norms import Engine
+from sensitivity.bounds import Level
+from sensitivity.memory import parse_memory
+from sensitivity.norms import Norm
+
+Count = Annotated[int | None, tyro.conf.arg(metavar="INT")]
+Source = Literal["gaussian", "payne-whitham", "metr-la"]
+Regularizer = Literal["none", "mask", "penalty", "dropout"]
+Levels = Literal["head", "layer", "both"]
+Weights = Literal["best", "kept"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LayerOptions:
+    """The attention layers to look at.
+
+    Attributes:
+        d_model: Width D of the inputs.
+        heads: Number of heads H, each of width D / H; with more than one the layer has
+            an output projection.
+        scale: Weights are drawn from N(0, scale^2 / D).
+        position: Position encoding added to the inputs.
+        regularizer: What is done to the diagonal of the scores: nothing, a full -inf
+            mask, a penalty, or a -inf mask dropped in at random, fresh per sample.
+        penalty: Added to the diagonal by the penalty regularizer, which takes -0.1
+            where this is not given.
+        dropout: Chance of a row's diagonal to be masked by the dropout regularizer,
+            which takes 0.2 where this is not given.
+    """
+
+    d_model: int = 16
+    heads: int = 1
+    scale: float = 1.0
+    position: PositionKind = "none"
+    regularizer: Regularizer = "none"
+    penalty: float | None = None
+    dropout: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse layers that cannot be, and options that would do nothing.
+
+        Raises:
+            ValueError: Naming the option, its rule and the value.
+        """
+        for name in ("d_model", "heads"):
+            if (size := getattr(self, name)) < 1:
+                raise ValueError(f"{_flag(name)} must be at least 1, got {size}.")
+        if self.d_model % self.heads:
+            raise ValueError(
+                f"--d-model ({self.d_model}) must be a multiple of --heads "
+                f"({self.heads})."
+            )
+        if not 0 < self.scale < float("inf"):
+            raise ValueError(f"--scale must be positive and finite, got {self.scale}.")
+        for name in ("penalty", "dropout"):
+            if getattr(self, name) is not None and self.regularizer != name:
+                raise ValueError(
+                    f"--{name} needs --regularizer {name}, got {self.regularizer!r}."
+                )
+        default = {"penalty": -0.1, "dropout": 0.2}.get(self.regularizer)
+        if default is not None and getattr(self, self.regularizer) is None:
+            object.__setattr__(self, self.regularizer, default)
+        if self.penalty is not None and not abs(self.penalty) < float("inf"):
+            raise ValueError(
+                f"--penalty must be finite (--regularizer mask is -inf), got "
+                f"{self.penalty}."
+            )
+        if self.dropout is not None and not 0 <= self.dropout <= 1:
+            raise ValueError(f"--dropout must lie in [0, 1], got {self.dropout}.")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureOptions:
+    """How the norms are measured.
+
+    Attributes:
+        norm: Which norm.
+        engine: The closed form, or automatic differentiation, the slow reference.
+        dtype: Precision.
+        level: Each head by itself, the layer as a whole, or both; by default both, but
+            for --checkpoint each head, as spectral norms of whole layers are slow.
+        max_memory: Budget for the work arrays.
+    """
+
+    norm: Norm = "spectral"
+    engine: Engine = "closed_form"
+    level: Levels | None = None
+    dtype: Literal["float32", "float64"] = "float64"
+    max_memory: str = "1GiB"
+
+    def __post_init__(self) -> None:
+        """Refuse a budget that cannot be read.
+
+        Raises:
+            ValueError: Naming the option, its rule and the value.
+        """
+        try:
+            parse_memory(self.max_memory)
+        except ValueError as error:
+            raise ValueError(str(error).replace("max_memory", "--max-memory")) from None
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels at which statements are judged."""
+        match self.level:
+            case "head" | "layer":
+                return (self.level,)
+            case _:
+                return ("head", "layer")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SweepOptions:
+    """Check every line of Eq. 5-8 on attention layers across lengths T.
+
+    Attributes:
+        T: Numbers of time steps.
+        source: Where inputs come from: independent N(0, 1); or windows of traffic
+            speeds, simulated (payne-whitham) or real (metr-la), z-scored and projected
+            to D by a random linear map.
+        data: Folder (or .h5 file) of the METR-LA data; needed by that source. With
+            --checkpoint, where the data of the runs are now if not where they were.
+        checkpoint: Runs of models.train, in place of random layers: the attention
+            layers of all their seeds are looked at, on windows of their test split.
+        weights: Of a run: those that were tested (best), or all that were kept while it
+            was trained (models.train --keep-epochs).
+        nodes: Of a run: how many of its nodes, evenly spaced; by default all.
+        seeds: How many layers, each with its own weights.
+        samples: How many inputs per layer and length; of a run how many windows of its
+            test split, evenly spaced.
+        layer: The layers.
+        measure: How the norms are measured.
+        out: Folder for the results. What is finished there is not done again.
+        overwrite: Whether to replace a sweep with other arguments in that folder.
+    """
+
+    T: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
+    source: Source = "gaussian"
+    data: Path | None = None
+    checkpoint: tuple[Path, ...] = ()
+    weights: Weights = "best"
+    nodes: Count = None
+    seeds: int = 5
+    samples: int = 4
+    layer: Annotated[LayerOptions, tyro.conf.arg(name="")] = LayerOptions()
+    measure: Annotated[MeasureOptions, tyro.conf.arg(name="")] = MeasureOptions()
+    out: Path = Path("runs/sweep")
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a sweep that cannot be done, before anything is computed.
+
+        Raises:
+            ValueError: Naming the option, its rule and the value.
+        """
+        self._check_checkpoint()
+        if not self.T:
+            raise ValueError("--T must name at least one length, got none.")
+        for T in self.T:
+            if T < 1:
+                raise ValueError(f"--T must be at least 1, got {T}.")
+        if len(set(self.T)) < len(self.T):
+            raise ValueError(f"--T must not repeat a length, got {list(self.T)}.")
+        for name in ("seeds", "samples", "nodes"):
+            if (count := getattr(self, name)) is not None and count < 1:
+                raise ValueError(f"--{name} must be at least 1, got {count}.")
+        if 1 in self.T and self.layer.regularizer in ("mask", "dropout"):
+            raise ValueError(
+                f"--T must be at least 2 with --regularizer {self.layer.regularizer}: "
+                "a single step whose diagonal is masked has nothing to attend to."
+            )
+        if self.source == "metr-la" and self.data is None:
+            raise ValueError("--source metr-la needs --data, the METR-LA folder.")
+        if self.source != "metr-la" and self.data is not None and not self.checkpoint:
+            raise ValueError(
+                f"--data needs --source metr-la or --checkpoint, got {self.source!r}."
+            )
+
+    def _check_checkpoint(self) -> None:
+        """Refuse what random layers have and trained ones have not, or vice versa.
+
+        Raises:
+            ValueError: Naming the option.
+        """
+        if not self.checkpoint:
+            for name, default in (("weights", "best"), ("nodes", None)):
+                if (value := getattr(self, name)) != default:
+                    raise ValueError(f"--{name} needs --checkpoint, got {value!r}.")
+            return
+        object.__setattr__(
+            self, "checkpoint", tuple(run.resolve() for run in self.checkpoint)
+        )
+        if len(set(self.checkpoint)) < len(self.checkpoint):
+            runs = ", ".join(map(str, self.checkpoint))
+            raise ValueError(f"--checkpoint must not repeat a run, got {runs}.")
+        given = _changed(self, ("T", "source", "seeds"))
+        given += _changed(
+            self.layer, [f.name for f in dataclasses.fields(LayerOptions)]
+        )
+        if given:
+            raise ValueError(
+                f"{_flag(given[0])} is for random layers; those of --checkpoint have "
+                "their own: leave it out."
+            )
+        if self.measure.level is None:
+            chosen = dataclasses.replace(self.measure, level="head")
+            object.__setattr__(self, "measure", chosen)
+
+    def identity(self) -> dict:
+        """What makes two sweeps the same: everything that results depend on.
+
+        Returns:
+            Arguments by name, as JSON holds them.
+        """
+        arguments = dataclasses.asdict(self)
+        layer, measure = arguments.pop("layer"), arguments.pop("measure")
+        for name in ("out", "overwrite"):
+            del arguments[name]
+        del measure["max_memory"]
+        arguments["T"] = list(self.T)
+        arguments["data"] = None if self.data is None else str(self.data.resolve())
+        if self.checkpoint:  # of whose data the content counts, not the place
+            for name in ("data", "T", "source", "seeds"):
+                del arguments[name]
+            layer = {}
+        arguments["checkpoint"] = [str(run) for run in self.checkpoint]
+        measure["level"] = list(self.measure.levels)
+        return arguments | layer | measure
+
+
+def _changed(options: object, names: Sequence[str]) -> list[str]:
+    """Which of these fields do not have their default values."""
+    plain = type(options)()
+    return [name for name in names if getattr(options, name) != getattr(plain, name)]
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

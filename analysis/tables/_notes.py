@@ -1,0 +1,200 @@
+"""What must be said with a table: its title, data, seeds, sizes and limits."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from analysis.metrics import MEAN
+from analysis.runs import Run
+from analysis.tables._results import Results
+from analysis.variants import (
+    main_architecture,
+    settings_in_words,
+    shared_settings,
+    variant_of,
+)
+
+_IN_TITLE = ("dataset", "data", "window", "horizon", "split")
+
+
+def title_of(run: Run, telling: Sequence[str] = ()) -> str:
+    """The title of a table.
+
+    Args:
+        run: Any of its runs.
+        telling: Settings that tell it from tables of the same window and horizon.
+
+    Returns:
+        One line.
+    """
+    settings = shared_settings(run)
+    parts = [
+        f"{settings['window']} steps in, {settings['horizon']} out",
+        settings["dataset"]
+        + (f" ({settings['data']})" if settings.get("data") else ""),
+        *([f"split {settings['split']}"] if "split" in settings else []),
+    ]
+    extra = {k: settings.get(k) for k in telling if k not in _IN_TITLE}
+    if extra:
+        parts.append(settings_in_words(extra))
+    return "Test errors, " + ", ".join(parts)
+
+
+def notes_of(
+    results: Results, horizons: Sequence[str], left_out: Sequence[str] = ()
+) -> list[str]:
+    """All that is said below a table.
+
+    Args:
+        results: What it shows.
+        horizons: The steps shown, and ``"mean"`` where the mean over steps is.
+        left_out: Names of runs that are not in it because they are not complete.
+
+    Returns:
+        Sentences.
+    """
+    H = results.runs[0].arguments["horizon"]
+    notes = [
+        "MAE and RMSE in mph, MAPE in percent, missing readings left out, on the test "
+        "split, each at the single step named"
+        + (
+            f"; mean 1-{H} is the mean of the errors at steps 1 to {H}"
+            * (MEAN in horizons)
+        )
+        + "."
+    ]
+    notes += _seed_notes(results)
+    notes += _difference_notes(results, len(horizons))
+    if "ridge" in set(results.rows["variant"]):
+        notes.append(
+            "The ridge reads the average by time of week besides the window, whether "
+            "or not the trained rows do."
+        )
+    notes += [f"Epochs: {_epochs(results.runs)}. {_sizes(results)}"]
+    devices = dict.fromkeys(run.device for run in results.runs)
+    notes += [f"Device: {', '.join(devices)}.", *_settings(results)]
+    if results.rows["mean"].isna().any():
+        gaps = results.rows[results.rows["mean"].isna()]
+        where = ", ".join(dict.fromkeys(gaps["horizon"]))
+        notes.append(
+            "n/a: no mean can be given, for no reading of the test split counts at "
+            f"that step, or a seed forecast no number (steps: {where})."
+        )
+    if left_out:
+        notes.append(f"Left out, not complete: {', '.join(left_out)}.")
+    return notes
+
+
+def _seed_notes(results: Results) -> list[str]:
+    counts = {len(seeds) for seeds in results.seeds.values()}
+    said = _by_row(results, lambda label: _listed(results.seeds[label]))
+    notes = [f"Seeds: {said}."]
+    if max(counts) > 1:
+        notes.append(
+            "Each number is the mean over the seeds ± their sample standard deviation."
+        )
+    if min(counts) == 1:
+        notes.append(
+            "A row of one seed is one run: it has no spread, and what tells it from "
+            "another row may be chance."
+        )
+    if len(results.seeds) > 1:
+        notes.append("Bold: the lowest mean of the trained variants in a column.")
+    return notes
+
+
+def _difference_notes(results: Results, horizons: int) -> list[str]:
+    """What the differences are, and why a row has none."""
+    rows = results.rows.drop_duplicates("variant")
+    trained = rows[rows["variant"].isin([*results.seeds])]
+    notes = []
+    if (trained["paired_seeds"] > 1).any():
+        notes.append(
+            "minus (b): the difference to that row, seed by seed, over the seeds both "
+            "have; below 0 the variant is better."
+        )
+    intervals = int((trained["paired_seeds"] > 2).sum()) * 3 * horizons
+    if intervals:
+        notes.append(
+            "In brackets its 95 % t interval, from 3 seeds up; one that holds 0 shows "
+            f"no gain. {intervals} intervals stand here, not corrected for their "
+            f"number: where nothing differs, about {0.05 * intervals:.1f} miss 0 by "
+            "chance."
+        )
+    alone = [
+        label
+        for label, variant in results.variants.items()
+        if not variant.is_b and not _reference(results, label)
+    ]
+    if alone:
+        notes.append(
+            f"No difference for {'; '.join(alone)}: there is no (b) of the same "
+            "settings to pair with."
+        )
+    apart = trained[(trained["reference"] != "") & (trained["paired_seeds"] == 0)]
+    if len(apart):
+        notes.append(
+            f"No difference for {'; '.join(apart['variant'])}: no seed in common with "
+            "(b)."
+        )
+    return notes
+
+
+def _reference(results: Results, label: str) -> str:
+    rows = results.rows
+    return str(rows.loc[rows["variant"] == label, "reference"].iloc[0])
+
+
+def _epochs(runs: Sequence[Run]) -> str:
+    """How many were asked for, and how many each seed was trained."""
+    asked = runs[0].arguments.get("epochs")
+    trained: list[int] = []
+    for run in runs:
+        counts = run.epochs().groupby("seed")["epoch"].nunique()
+        trained += [int(counts.get(seed, 0)) for seed in run.seeds]
+    low, high = min(trained), max(trained)
+    said = f"{low}" if low == high else f"{low} to {high}"
+    if asked is not None:
+        said += f" of {asked}"
+    steps = {run.steps_per_epoch for run in runs} - {None}
+    return said + (f", {_listed(sorted(steps, key=str))} steps each" if steps else "")
+
+
+def _sizes(results: Results) -> str:
+    sizes = {
+        label: {r.parameters for r in results.runs if variant_of(r) == variant}
+        for label, variant in results.variants.items()
+    }
+    said = _by_row(results, lambda label: _listed(sorted(sizes[label]), ","))
+    return f"Parameters: {said}."
+
+
+def _settings(results: Results) -> list[str]:
+    """Every setting: what all rows share, and what most do."""
+    shared = shared_settings(results.runs[0])
+    rest = {k: v for k, v in shared.items() if k not in _IN_TITLE and v is not None}
+    main = dict(main_architecture([*results.variants.values()]))
+    strengths = dict(v.strength for v in results.variants.values() if v.strength)
+    notes = []
+    if rest:
+        notes.append(f"All trained rows: {settings_in_words(rest)}.")
+    if main or strengths:
+        said = settings_in_words(main | strengths)
+        notes.append(f"Unless a row says otherwise: {said}.")
+    return notes
+
+
+def _by_row(results: Results, say: Callable[[str], str]) -> str:
+    """What is said of most rows, then the rows of which something else is."""
+    said = {label: say(label) for label in results.seeds}
+    words = [*said.values()]
+    most = max(words, key=words.count)
+    others = [f"{label}: {w}" for label, w in said.items() if w != most]
+    return "; ".join([most, *others])
+
+
+def _listed(values: Sequence[Any], form: str = "") -> str:
+    return ", ".join(
+        format(int(x) if isinstance(x, np.integer) else x, form) for x in values
+    )

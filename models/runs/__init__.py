@@ -1,0 +1,1 @@
+"""What every command shares: how it starts, what it prints, where its results are."""

@@ -1,0 +1,84 @@
+"""The skeleton of every command: options from the command line, faults as one line."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+import tyro
+
+from models.runs.entry import INTERRUPTED, on_interrupt
+from models.runs.flags import flag
+
+STAYS = "what is finished stays, and the same command goes on."
+Options = TypeVar("Options")
+
+
+class _OfArgument(Protocol):
+    argument: str
+    rule: str
+
+
+def run_command(
+    kind: type[Options],
+    run: Callable[[Options], int],
+    argv: Sequence[str] | None = None,
+    *,
+    prog: str,
+    default: Callable[[Sequence[str]], Options] | None = None,
+    stays: Callable[[Options], str] = lambda _: STAYS,
+) -> int:
+    """Read the options, run the command, and turn what goes wrong into one line.
+
+    Args:
+        kind: The frozen dataclass of the options. A field ``out`` is its folder.
+        run: What the command does; returns its status.
+        argv: Arguments, by default the command line's.
+        prog: What is typed: ``"python -m sensitivity.sweep"``.
+        default: Default options for a command line, where they depend on it.
+        stays: What is kept when the command stops half-way, in words.
+
+    Returns:
+        What ``run`` returns; 1 where a result is no number or a file cannot be written,
+        2 for bad arguments or data, 130 after an interrupt.
+
+    Raises:
+        SystemExit: With 2 for arguments that cannot be read, with 0 after ``--help``.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        options = tyro.cli(
+            kind,
+            args=argv,
+            prog=prog,
+            default=tyro.MISSING_NONPROP if default is None else default(argv),
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+    except ValueError as error:  # raised by the options' own checks
+        return fail(words_of(error), 2)
+    on_interrupt(lambda: stays(options))
+    try:
+        return run(options)
+    except ArithmeticError as error:
+        return fail(str(error), 1)
+    except ValueError as error:
+        return fail(words_of(error), 2)
+    except OSError as error:
+        where = error.filename or getattr(options, "out", None)
+        place = "" if where is None else f" ({where})"
+        return fail(f"{error.strerror or error}{place}; {stays(options)}", 1)
+    except KeyboardInterrupt:
+        return fail(f"interrupted; {stays(options)}", INTERRUPTED)
+
+
+def words_of(error: ValueError | _OfArgument) -> str:
+    """What an error says, an argument in it as the option that is typed."""
+    match error:
+        case ValueError(argument=str(argument), rule=str(rule)):
+            return f"{flag(argument)} {rule}"
+    return str(error)
+
+
+def fail(message: str, status: int) -> int:
+    """Print an error as one line; returns the status."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return status

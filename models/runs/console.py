@@ -1,0 +1,42 @@
+"""What commands print on: a console, a bar or lines of progress."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_WIDTH = 130  # where there is no terminal: the widest table fits
+
+
+def open_console() -> "Console":
+    """Standard output, with text as it is: no markup, no guessed highlights."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else _WIDTH
+    return Console(width=width, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def progress(console: "Console", total: int) -> Iterator[Callable[[str], None]]:
+    """A bar on a terminal, else a line per part.
+
+    Args:
+        console: Where to.
+        total: Number of parts.
+
+    Yields:
+        A function to call with a message whenever a part is done.
+    """
+    if not console.is_terminal:
+        count = iter(range(1, total + 1))
+        yield lambda message: console.print(f"[{next(count)}/{total}] {message}")
+        return
+    from rich.progress import Progress, TimeRemainingColumn
+
+    columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda message: bar.update(task, advance=1, description=message)

@@ -1,0 +1,50 @@
+"""How a command starts: Ctrl-C is one line and status 130, from first moment to last.
+
+An interrupt that is raised as an exception can be swallowed (in a callback of the
+garbage collector), must wait until compiled code returns, and leaves an interpreter
+that takes down JAX's threads in any order. So a thread waits for it, says its line, ends
+the process. Whatever is written is written whole, so nothing can be torn.
+"""
+
+import importlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import NoReturn
+
+INTERRUPTED = 130
+_SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
+
+
+class _Last:
+    """What the line says; the command at work replaces it."""
+
+    words: Callable[[], str] = staticmethod(lambda: "nothing was done yet.")
+
+
+def on_interrupt(words: Callable[[], str]) -> None:
+    """Say this after "interrupted;", such as what is kept and how to go on."""
+    _Last.words = staticmethod(words)
+
+
+def start(module: str) -> NoReturn:
+    """Run the ``main`` of a module as the command that was typed."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # else: not to be stopped
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGINT, lambda *_: None)
+        threading.Thread(target=_wait, args=(read,), daemon=True).start()
+    sys.exit(importlib.import_module(module).main())
+
+
+def _wait(pipe: int) -> None:
+    while signal.SIGINT not in os.read(pipe, 64):
+        pass
+    if sys.stdout.isatty():
+        print(_SHOW_CURSOR, end="")
+    sys.stdout.flush()
+    print(f"error: interrupted; {_Last.words()}", file=sys.stderr, flush=True)
+    os._exit(INTERRUPTED)

@@ -1,0 +1,356 @@
+"""The folder of a command's results: opened, gone on with or refused, and locked.
+
+``run.json`` says what was asked for; ``parts/`` holds what is finished. The name of a
+part has two digests, of all that it depends on and of what it holds, so that no part is
+ever taken for another's, and an edited or torn one is seen.
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+
+import filelock
+
+from models.runs.flags import flag
+from models.runs.whole_files import PART, write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_LOCK, _OWNER = ".lock", ".lock-owner"  # stay behind: what locks is the system
+_DIGITS = 16
+_PART = re.compile(rf"(.+)-([0-9a-f]{{{_DIGITS}}})-([0-9a-f]{{{_DIGITS}}})(\.\w+)")
+State = Literal["missing", "damaged", "of other settings", "finished"]
+
+
+class Found(NamedTuple):
+    """What there is of a part: its content if it is finished."""
+
+    state: State
+    content: bytes
+
+
+class RunFolder:
+    """The folder of one call of a command.
+
+    Attributes:
+        path: The folder.
+        record: What ``run.json`` holds; `save` writes it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        command: str,
+        identity: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        resume: bool = True,
+        same: Callable[[dict, dict], list[str]] | None = None,
+        results: Iterable[str] = (),
+        keeps: Iterable[str] = (),
+    ):
+        """Make the folder, or go on with the same work in it.
+
+        Args:
+            path: The folder.
+            command: The module that works there: ``"models.train"``.
+            identity: What results depend on, by the names of the options, as JSON
+                holds it; parts may depend on more.
+            overwrite: Whether to delete what another call of the command left there.
+            resume: Whether to go on with the same work where it is not to be deleted.
+            same: Names in which two identities differ; by default all that do.
+            results: Files that version 0.1.0 wrote and did not list in ``run.json``.
+            keeps: Patterns of what else it keeps there: ``"checkpoints/[0-9]*"``.
+
+        Raises:
+            ValueError: If the folder holds other work, something else, or is no folder,
+                or another process works in it.
+        """
+        self.path, self._parts_folder = path, path / "parts"
+        self._command, self._written = command, []
+        self._results, self._keeps = tuple(results), tuple(keeps)
+        _check_place(path)
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = self._acquire()
+        try:
+            old = read_record(path, command)
+            arguments = json.loads(json.dumps(dict(identity), default=str))
+            self.record: dict[str, Any] = {"command": command, "arguments": arguments}
+            self.record |= {"complete": False, "seconds": 0.0, "files": []}
+            if old is None:
+                self._check_empty()
+            elif overwrite:
+                self.clear(old)
+            elif not resume:
+                raise ValueError(
+                    f"--out ({path}) holds a run; add --resume to go on with it, or "
+                    "--overwrite to replace it."
+                )
+            elif names := (same or differing)(old["arguments"], arguments):
+                if any(self._left(old)):
+                    raise ValueError(
+                        f"--out ({path}) holds results of other settings "
+                        f"({in_words(names, old['arguments'], arguments)}); choose "
+                        "another folder or add --overwrite."
+                    )
+                self.clear(old)
+            else:
+                self.record |= old | {"arguments": old["arguments"], "complete": False}
+            self._delete_torn()
+            self._parts = self._find_parts()
+            self.save()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """The folder, let go of at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of the folder."""
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self._lock.release()
+
+    def save(self) -> None:
+        """Write ``run.json``."""
+        text = json.dumps(self.record, indent=2, default=str)
+        write_whole(self.path / "run.json", text + "\n")
+
+    def part(self, label: str, key: str) -> Found:
+        """What there is of a part.
+
+        Args:
+            label: What it is called.
+            key: Digest of all that it depends on, see `digest`.
+
+        Returns:
+            Its state, and its content where it is finished.
+        """
+        if (file := self._parts.get(label)) is None:
+            return Found("missing", b"")
+        _, held_key, held_content, _ = _named(file)
+        if held_key != key[:_DIGITS]:
+            return Found("of other settings", b"")
+        content = file.read_bytes()
+        if digest(content)[:_DIGITS] != held_content:
+            return Found("damaged", b"")
+        return Found("finished", content)
+
+    def keep(self, label: str, key: str, content: str | bytes, suffix: str) -> None:
+        """Keep a finished part, in place of an earlier one of that label."""
+        content = content if isinstance(content, bytes) else content.encode()
+        name = f"{label}-{key[:_DIGITS]}-{digest(content)[:_DIGITS]}{suffix}"
+        self._parts_folder.mkdir(exist_ok=True)
+        write_whole(self._parts_folder / name, content)
+        earlier, self._parts[label] = self._parts.get(label), self._parts_folder / name
+        if earlier is not None and earlier.name != name:
+            earlier.unlink(missing_ok=True)
+
+    def write(self, name: str, content: str | bytes) -> None:
+        """Write a result; ``run.json`` lists it first, so that it is known as ours."""
+        if name not in self.record["files"]:
+            self.record["files"].append(name)
+            self.save()
+        if name not in self._written:
+            self._written.append(name)
+        (self.path / name).parent.mkdir(exist_ok=True)
+        write_whole(self.path / name, content)
+
+    def write_figure(self, name: str, figure: "Figure", *suffixes: str) -> None:
+        """Write a picture, the same bytes for the same picture."""
+        for suffix in suffixes or ("png",):
+            buffer = io.BytesIO()
+            metadata = {"CreationDate": None} if suffix == "pdf" else None
+            figure.savefig(buffer, format=suffix, dpi=200, metadata=metadata)
+            self.write(f"{name}.{suffix}", buffer.getvalue())
+
+    def finish(self) -> list[str]:
+        """All is done: delete results of earlier calls that this one did not write.
+
+        Returns:
+            The results, in the order in which they were written.
+        """
+        for name in {*self.record["files"]} - {*self._written}:
+            self._inside(name).unlink(missing_ok=True)
+        self.record |= {"files": list(self._written), "complete": True}
+        self.save()
+        return self._written
+
+    def clear(self, old: Mapping[str, Any]) -> None:
+        """Delete what the command left in the folder, and nothing else.
+
+        ``run.json`` goes last, replaced by the new one: a kill in between leaves a run
+        without results, and never the new run's name on the old one's.
+        """
+        begun = {"command": self._command, "arguments": old["arguments"]}
+        text = json.dumps(begun | {"complete": False, "files": old.get("files", [])})
+        write_whole(self.path / "run.json", text)
+        for left in self._left(old):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+
+    def _left(self, old: Mapping[str, Any]) -> Iterable[Path]:
+        """What the command has written there."""
+        if self._parts_folder.is_dir():
+            yield from self._find_parts().values()
+        for name in {*old.get("files", ()), *self._results}:
+            if (file := self._inside(name)).exists():
+                yield file
+        for pattern in self._keeps:
+            yield from self.path.glob(pattern)
+
+    def _inside(self, name: str) -> Path:
+        """A file of the folder, whatever an edited ``run.json`` says of its name."""
+        file = (self.path / name).resolve()
+        return file if file.is_relative_to(self.path.resolve()) else self.path / ".none"
+
+    def _acquire(self) -> filelock.BaseFileLock:
+        lock = filelock.FileLock(self.path / _LOCK)
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            try:
+                who = f"process {(self.path / _OWNER).read_text()}"
+            except OSError:
+                who = "another process"
+            raise ValueError(
+                f"--out ({self.path}) is in use: {who} works there; wait for it or "
+                "choose another folder."
+            ) from None
+        write_whole(self.path / _OWNER, str(os.getpid()))
+        return lock
+
+    def _check_empty(self) -> None:
+        """Refuse a folder that somebody else uses: it has no ``run.json``."""
+        ours = {_LOCK, _OWNER, "run.json"}
+        others = {file.name for file in self.path.iterdir()} - ours
+        others = {name for name in others if not name.endswith(PART)}
+        allowed = {Path(pattern).parts[0] for pattern in self._keeps}
+        if not any(self._parts_folder.glob("*")):
+            allowed.add("parts")
+        if others - allowed:
+            raise ValueError(
+                f"--out ({self.path}) must be empty or hold results of "
+                f"{self._command}, but it holds {min(others - allowed)!r} and no "
+                "run.json."
+            )
+
+    def _delete_torn(self) -> None:
+        """Delete what a kill left half-written."""
+        for folder in (self.path, self._parts_folder):
+            for file in folder.glob(f"*{PART}"):
+                file.unlink(missing_ok=True)
+
+    def _find_parts(self) -> dict[str, Path]:
+        found = {}
+        for file in sorted(self._parts_folder.glob("*-*.*")):
+            if _PART.fullmatch(file.name):
+                found[_named(file)[0]] = file
+        return found
+
+
+def _named(file: Path) -> Sequence[str]:
+    match = _PART.fullmatch(file.name)
+    return match.groups() if match else ("", "", "", "")
+
+
+def _check_place(path: Path) -> None:
+    """Refuse what is no folder, saying what it is."""
+    if path.is_symlink() and not path.exists():
+        raise ValueError(
+            f"--out ({path}) must be a folder, but it is a link to {path.readlink()}, "
+            "which is not there."
+        )
+    if path.exists() and not path.is_dir():
+        what = "a file" if path.is_file() else "a pipe or a device"
+        raise ValueError(f"--out ({path}) must be a folder, but it is {what}.")
+
+
+def read_record(path: Path, command: str) -> dict[str, Any] | None:
+    """Read the ``run.json`` of a command's folder, also one of version 0.1.0.
+
+    Args:
+        path: The folder.
+        command: The command.
+
+    Returns:
+        What it holds, ``arguments`` among it; None if there is none.
+
+    Raises:
+        ValueError: If it is not that command's, but somebody else's.
+    """
+    file = path / "run.json"
+    if not file.exists():
+        return None
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        record = None
+    match record:
+        case {"command": str(whose), "settings": dict(settings)}:  # 0.1.0: attention
+            record["arguments"] = settings
+        case {"command": str(whose), "arguments": dict()}:
+            pass
+        case {"arguments": {"dataset": str()}}:  # 0.1.0
+            whose = "models.train"
+        case {"arguments": dict(), "filled_share": dict()}:  # 0.1.0
+            whose = "sensitivity.sweep"
+        case _:
+            whose = ""
+    if whose != command:
+        raise ValueError(
+            f"--out ({path}) must be empty or hold results of {command}, but its "
+            f"run.json is {f'of {whose}' if whose else 'of something else'}; choose "
+            "another folder."
+        )
+    return {"files": [], "seconds": 0.0} | record
+
+
+def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Names whose values differ."""
+    return [name for name in {**old, **new} if old.get(name) != new.get(name)]
+
+
+def in_words(names: Sequence[str], old: Mapping, new: Mapping) -> str:
+    """Options that differ, each with both values."""
+    return ", ".join(
+        f"{flag(name)} {old.get(name)!r} there, {new.get(name)!r} asked for"
+        for name in names
+    )
+
+
+def digest(*things: Any) -> str:
+    """SHA-256 of bytes, arrays, and what JSON or `repr` writes, as hexadecimal digits.
+
+    Args:
+        things: In order.
+
+    Returns:
+        The digits.
+
+    Example:
+        >>> digest({"norm": "spectral"}) == digest({"norm": "frobenius"})
+        False
+    """
+    found = hashlib.sha256()
+    for thing in things:
+        if isinstance(thing, bytes):
+            found.update(thing)
+        elif hasattr(thing, "__array__"):
+            import numpy as np
+
+            array = np.asarray(thing)
+            found.update(f"{array.dtype} {array.shape} ".encode() + array.tobytes())
+        else:
+            found.update(json.dumps(thing, sort_keys=True, default=repr).encode())
+    return found.hexdigest()

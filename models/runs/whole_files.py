@@ -1,0 +1,58 @@
+"""Files that are there as a whole or not at all, whatever interrupts the writing."""
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+PART = ".part"
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file in one step.
+
+    Args:
+        path: The file; what was there stays until all of the new content is written.
+        content: What it is to hold.
+
+    Raises:
+        OSError: If it cannot be written, for example because the disk is full.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "run.json"
+        ...     write_whole(path, "{}")
+        ...     path.read_text()
+        '{}'
+    """
+    handle, name = tempfile.mkstemp(PART, path.name + ".", path.parent)
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        part.chmod(0o666 & ~_umask())  # mkstemp's are for the owner only
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    if hasattr(os, "O_DIRECTORY"):  # not on Windows
+        _sync_folder(path.parent)
+
+
+def _umask() -> int:
+    os.umask(mask := os.umask(0))
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a folder's own entries to the disk, so that a new name survives too."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # it cannot do that
+            raise
+    finally:
+        os.close(handle)

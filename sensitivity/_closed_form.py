@@ -1,0 +1,279 @@
+"""The fast engine: exact path norms streamed under a memory budget, no Jacobian formed.
+
+Blocks of query rows pass one at a time, of one head (`over_heads`) or of the whole
+layer where its heads mix (`over_layer`).
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sensitivity._covariances import PRODUCTS
+from sensitivity._head_norms import (
+    Head,
+    HeadRows,
+    head_covariances,
+    head_factors,
+    head_rows,
+    heads_of,
+)
+from sensitivity._mixed_heads import layer_rows, project_layer
+from sensitivity._streaming import head_bias, over_rows, over_samples
+from sensitivity.memory import Plan, blocks_within
+from sensitivity.norms import Norm, PathNorms, PathRows
+from sensitivity.weights import AttentionWeights, ScoreBias
+
+# Cells (rows x T) of a block that stay in cache: measured on two cores.
+_HEAD_CELLS = {"frobenius": 2**18, "spectral": 2**16}
+# Rows below which the products of all T steps are read too often.
+_LEAST_ROWS = {"frobenius": 128, "spectral": 16}
+_LAYER_CELLS = 2**13
+
+
+def plan_heads(
+    x: Float[Array, "*batch T D"] | jax.ShapeDtypeStruct,
+    weights: AttentionWeights,
+    norm: Norm,
+    max_memory: str | int,
+) -> Plan:
+    """Choose blocks for `over_heads` that are fast and stay within a budget.
+
+    Args:
+        x: Inputs, shape (..., T, D).
+        weights: The layer.
+        norm: Which norm.
+        max_memory: The budget.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: If not even one row of one head fits.
+    """
+    T, D = x.shape[-2:]
+    V = min(weights.value_width, weights.head_output_width)
+    K = min(weights.key_width, D)
+    products = 2 * min(V * K + V * V + K * K, PRODUCTS)
+    projected = 2 * weights.heads * (2 * weights.key_width + V + K + 1)
+    fixed = T * (2 * D + projected)
+    tables = 10 + (2 * V + 4 if norm == "spectral" else 0)
+    per_row = tables * T + 6 * (V + K) ** 2 + 4 * V * D
+    wanted = max(_HEAD_CELLS[norm] // T, _LEAST_ROWS[norm])
+    rows = blocks_within(
+        max_memory,
+        fixed=(fixed + T * products) * x.dtype.itemsize,
+        per_item=per_row * x.dtype.itemsize,
+        wanted=min(T, wanted),
+        what=f"one query row of one head at T={T}",
+    )
+    per_head = x.dtype.itemsize * (products * T + per_row * rows)
+    fixed *= x.dtype.itemsize
+    heads = blocks_within(
+        max_memory,
+        fixed=fixed,
+        per_item=per_head,
+        wanted=1 if rows < T else min(weights.heads, max(1, wanted // T)),
+        what=f"one head at T={T}",
+    )
+    # A rest of fewer heads would be a second batched program beside the first, and two
+    # of these wait for each other for ever: see sensitivity._lapack.
+    heads = max(n for n in range(1, heads + 1) if weights.heads % n == 0)
+    return Plan(rows=rows, heads=heads, size=fixed + heads * per_head)
+
+
+def plan_layer(
+    x: Float[Array, "*batch T D"] | jax.ShapeDtypeStruct,
+    weights: AttentionWeights,
+    norm: Norm,
+    max_memory: str | int,
+) -> Plan:
+    """Choose blocks for `over_layer` that are fast and stay within a budget.
+
+    Args:
+        x: Inputs, shape (..., T, D).
+        weights: The layer.
+        norm: Which norm.
+        max_memory: The budget.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: If not even one row fits.
+    """
+    T, D = x.shape[-2:]
+    H, K, V = weights.heads, weights.key_width, weights.value_width
+    width = weights.output_width
+    fixed = T * H * (3 * K + 2 * V + K * V) + 3 * H * width * D
+    table = 4 * H * V + 3 * H
+    table += 6 * D + 8 * D if norm == "spectral" else width  # vectors and tridiagonals
+    per_row = T * table + (H + 4) * width * D + H * V * (K + D)
+    rows = blocks_within(
+        max_memory,
+        fixed=fixed * x.dtype.itemsize,
+        per_item=per_row * x.dtype.itemsize,
+        wanted=min(T, max(_LAYER_CELLS // T, 1)),
+        what=f"one query row of the layer at T={T}",
+    )
+    return Plan(rows=rows, heads=H, size=x.dtype.itemsize * (fixed + per_row * rows))
+
+
+def over_heads(
+    function: Callable[[Head, HeadRows], Any],
+    x: Float[Array, "*batch T D"],
+    weights: AttentionWeights,
+    score_bias: ScoreBias,
+    norm: Norm,
+    residual: bool,
+    plan: Plan,
+    for_bounds: bool,
+) -> Any:
+    """Apply a function of a block of rows of one head to everything.
+
+    Args:
+        function: Takes the head and a block of its rows, returns arrays with the rows
+            in front.
+        x: Inputs, shape (..., T, D).
+        weights: The layer.
+        score_bias: What is added to the scores.
+        norm: Which norm.
+        residual: Whether the identity is added where i = j.
+        plan: How to cut it up.
+        for_bounds: Whether the covariances that only bounds need are measured too.
+
+    Returns:
+        What the function returns, with (..., H, T) in front.
+    """
+    factors = head_factors(weights, norm)
+
+    def sample(x: Array, bias: ScoreBias) -> Any:
+        heads = heads_of(x, weights, factors)
+
+        def one_head(n: Array) -> Any:
+            head = jax.tree.map(lambda a: a[n], heads)
+            own_bias = head_bias(bias, n)
+            covariances = head_covariances(head, for_bounds)
+
+            def block(rows: Array) -> Any:
+                return function(
+                    head, head_rows(head, covariances, own_bias, norm, residual, rows)
+                )
+
+            return over_rows(block, x.shape[0], plan.rows)
+
+        index = jnp.arange(weights.heads)
+        return jax.lax.map(one_head, index, batch_size=plan.heads)
+
+    return over_samples(sample, x, score_bias)
+
+
+def over_layer(
+    function: Callable[[PathRows], Any],
+    x: Float[Array, "*batch T D"],
+    weights: AttentionWeights,
+    score_bias: ScoreBias,
+    norm: Norm,
+    residual: bool,
+    plan: Plan,
+) -> Any:
+    """Apply a function of a block of rows of the layer, its heads mixed, to everything.
+
+    Args:
+        function: Takes a block of rows, returns arrays with the rows in front.
+        x: Inputs, shape (..., T, D).
+        weights: The layer.
+        score_bias: What is added to the scores.
+        norm: Which norm.
+        residual: Whether the identity is added where i = j.
+        plan: How to cut it up.
+
+    Returns:
+        What the function returns, with (..., T) in front.
+    """
+
+    def sample(x: Array, bias: ScoreBias) -> Any:
+        layer = project_layer(x, weights)
+        return over_rows(
+            lambda rows: function(layer_rows(layer, bias, norm, residual, rows)),
+            x.shape[0],
+            plan.rows,
+        )
+
+    return over_samples(sample, x, score_bias)
+
+
+def head_path_rows(head: Head, rows: HeadRows) -> PathRows:
+    """Path norms of a block of rows of one head.
+
+    Args:
+        head: The head.
+        rows: The block.
+
+    Returns:
+        The norms.
+    """
+    total = rows.alpha * rows.norms.off_diagonal
+    return PathRows(
+        value=rows.alpha * head.factors.value_norm,
+        key=rows.alpha * rows.spread * rows.gain[:, None],
+        total=jnp.where(rows.same, rows.norms.diagonal[:, None], total),
+        query=rows.norms.query,
+        diagonal=rows.norms.diagonal,
+        same=rows.same,
+    )
+
+
+def closed_form_path_norms(
+    x: Float[Array, "*batch T D"],
+    weights: AttentionWeights,
+    score_bias: ScoreBias,
+    norm: Norm,
+    residual: bool,
+    per_head: bool,
+    max_memory: str | int,
+) -> PathNorms:
+    """Path norms of every pair of steps in closed form.
+
+    Args:
+        x: Checked inputs, shape (..., T, D).
+        weights: The layer.
+        score_bias: What is added to the scores.
+        norm: Which norm.
+        residual: Whether the total has the identity added where i = j.
+        per_head: Whether to keep the heads apart.
+        max_memory: Budget, on top of the result.
+
+    Returns:
+        Norms of every pair of steps.
+
+    Raises:
+        ValueError: If one row does not fit ``max_memory``.
+    """
+    mixed = not per_head and weights.heads > 1
+    plan = (plan_layer if mixed else plan_heads)(x, weights, norm, max_memory)
+    return _path_norms(x, weights, score_bias, norm, residual, per_head, plan)
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4, 5, 6))
+def _path_norms(
+    x: Array,
+    weights: AttentionWeights,
+    score_bias: ScoreBias,
+    norm: Norm,
+    residual: bool,
+    per_head: bool,
+    plan: Plan,
+) -> PathNorms:
+    arguments = (x, weights, score_bias, norm, residual, plan)
+    if per_head or weights.heads == 1:
+        rows = over_heads(head_path_rows, *arguments, for_bounds=False)
+        if not per_head:
+            rows = jax.tree.map(lambda a: jnp.take(a, 0, x.ndim - 2), rows)
+    else:
+        rows = over_layer(lambda rows: rows, *arguments)
+    query = rows.query[..., None] * jnp.eye(x.shape[-2], dtype=x.dtype)
+    return PathNorms(rows.value, rows.key, query, rows.total)

@@ -1,0 +1,91 @@
+"""Streams over samples and over blocks of query rows: memory stays bounded."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from sensitivity.weights import ScoreBias
+
+
+def over_samples(
+    function: Callable[[Array, ScoreBias], Any],
+    x: Float[Array, "*batch T D"],
+    score_bias: ScoreBias,
+    at_once: int = 1,
+) -> Any:
+    """Apply a function of one sample to every sample.
+
+    Args:
+        function: Takes inputs (T, D) and a score bias without batch axes.
+        x: Inputs, shape (..., T, D).
+        score_bias: Its array may have the leading axes of ``x``.
+        at_once: How many samples are computed side by side.
+
+    Returns:
+        What the function returns, with the leading axes of ``x`` in front.
+    """
+    batch = x.shape[:-2]
+    if not batch:
+        return function(x, score_bias)
+    flat = x.reshape(-1, *x.shape[-2:])
+    array = score_bias.array
+    if array is None or math.prod(array.shape[:-3]) == 1:
+        shared = score_bias
+        if array is not None:
+            shared = _with_array(score_bias, array.reshape(array.shape[-3:]))
+        results = jax.lax.map(lambda s: function(s, shared), flat, batch_size=at_once)
+    else:
+        arrays = jnp.broadcast_to(array, (*batch, *array.shape[-3:]))
+        arrays = arrays.reshape(-1, *array.shape[-3:])
+        results = jax.lax.map(
+            lambda pair: function(pair[0], _with_array(score_bias, pair[1])),
+            (flat, arrays),
+            batch_size=at_once,
+        )
+    return jax.tree.map(lambda r: r.reshape(*batch, *r.shape[1:]), results)
+
+
+def over_rows(function: Callable[[Int[Array, " R"]], Any], T: int, block: int) -> Any:
+    """Apply a function of a block of query rows to all T rows.
+
+    Args:
+        function: Takes R row positions, returns arrays with R in front.
+        T: Number of rows.
+        block: The most rows at once; blocks are made equal, the last one padded.
+
+    Returns:
+        What the function returns, with T in front.
+    """
+    blocks = math.ceil(T / block)
+    size = math.ceil(T / blocks)
+    if blocks == 1:
+        return function(jnp.arange(T))
+    rows = jnp.minimum(jnp.arange(blocks * size), T - 1).reshape(blocks, size)
+    results = jax.lax.map(function, rows)
+    return jax.tree.map(lambda r: r.reshape(-1, *r.shape[2:])[:T], results)
+
+
+def head_bias(score_bias: ScoreBias, head: Int[Array, ""]) -> ScoreBias:
+    """The bias of one head, its array without the axis of heads.
+
+    Args:
+        score_bias: A bias without batch axes.
+        head: Index of the head, possibly traced.
+
+    Returns:
+        The bias as one head sees it.
+    """
+    array = score_bias.array
+    if array is None or array.ndim < 3:
+        return score_bias
+    return _with_array(score_bias, array[0] if array.shape[0] == 1 else array[head])
+
+
+def _with_array(score_bias: ScoreBias, array: Array) -> ScoreBias:
+    return ScoreBias(
+        diagonal=score_bias.diagonal, causal=score_bias.causal, array=array
+    )

@@ -1,0 +1,30 @@
+"""A layer at its input: what captured, foreign and trained layers all become."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+
+from sensitivity.weights import AttentionWeights, ScoreBias
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LayerInput:
+    """An attention layer, and what it is given.
+
+    Attributes:
+        x: Its input, shape (..., T, D), rounded as the layer rounds it before it
+            computes; leading axes are samples and nodes.
+        weights: Its arrays, rounded likewise.
+        score_bias: Its masks, and what else is added to its scores.
+        residual: Whether its input is added to its output.
+        name: What it is called, such as its path in the model.
+        output: What it returned, shape (..., T, O), where that is known.
+    """
+
+    x: Float[np.ndarray, "*batch T D"]
+    weights: AttentionWeights
+    score_bias: ScoreBias = ScoreBias()
+    residual: bool = True
+    name: str = ""
+    output: Float[np.ndarray, "*batch T O"] | None = None

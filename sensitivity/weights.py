@@ -1,0 +1,275 @@
+"""What a layer is made of: its weights and the bias of its scores, as pytrees."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Float, Int
+
+from sensitivity._arrays import as_array, is_number, is_real
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+
+def _pytree(static: tuple[str, ...] = ()) -> Any:
+    """Register a frozen dataclass as a pytree whose rebuilding skips its checks.
+
+    Transformations rebuild a pytree with stacked arrays, tracers or placeholders in
+    its leaves; only the user's own construction is checked.
+
+    Args:
+        static: Names of the fields that are compile-time constants.
+
+    Returns:
+        The class decorator.
+    """
+
+    def register(cls: type) -> type:
+        names = [f.name for f in dataclasses.fields(cls) if f.name not in static]
+
+        def flatten(node: Any) -> tuple[list, tuple]:
+            children = [
+                (jax.tree_util.GetAttrKey(name), getattr(node, name)) for name in names
+            ]
+            return children, tuple(getattr(node, name) for name in static)
+
+        def unflatten(aux: tuple, children: Any) -> Any:
+            node = object.__new__(cls)
+            for name, leaf in zip((*names, *static), (*children, *aux), strict=True):
+                object.__setattr__(node, name, leaf)
+            return node
+
+        jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
+        return cls
+
+    return register
+
+
+@_pytree()
+@dataclasses.dataclass(frozen=True)
+class AttentionWeights:
+    """The arrays of one multi-head attention layer, in Flax's own layout.
+
+    The matrices of the paper are the transposes: ``W^Q x`` is ``x @ query``.
+
+    Attributes:
+        query: Query kernel, shape (D, H, K).
+        key: Key kernel, shape (D, H, K).
+        value: Value kernel, shape (D, H, V).
+        out: Output projection, shape (H, V, O). Without it the output of the layer is
+            its heads side by side, O = H V; with one head that is the paper's layer.
+        query_bias: Shape (H, K), or None.
+        key_bias: Shape (H, K), or None.
+        value_bias: Shape (H, V), or None.
+        out_bias: Shape (O,), or None; refused without ``out``.
+
+    Raises:
+        ValueError: If the shapes do not fit together, a list is ragged, or ``out_bias``
+            is given without ``out``.
+
+    Example:
+        >>> import numpy as np
+        >>> kernel = np.zeros((16, 4, 8))
+        >>> weights = AttentionWeights(query=kernel, key=kernel, value=kernel)
+        >>> weights.heads, weights.output_width
+        (4, 32)
+    """
+
+    query: Any
+    key: Any
+    value: Any
+    out: Any = None
+    query_bias: Any = None
+    key_bias: Any = None
+    value_bias: Any = None
+    out_bias: Any = None
+
+    def __post_init__(self) -> None:
+        """Refuse arrays that cannot be one layer.
+
+        Raises:
+            ValueError: If the shapes do not fit together, a list is ragged, or
+                ``out_bias`` is given without ``out``.
+        """
+        for field in dataclasses.fields(self):
+            if (given := getattr(self, field.name)) is not None:
+                object.__setattr__(self, field.name, as_array(field.name, given))
+        for name in ("query", "key", "value"):
+            shape = np.shape(getattr(self, name))
+            if len(shape) != 3 or 0 in shape:
+                raise ValueError(
+                    f"{name} must have shape (D, H, K), none of them 0, got {shape}."
+                )
+        (D, H, K), V = np.shape(self.query), np.shape(self.value)[2]
+        if self.out is None and self.out_bias is not None:
+            raise ValueError("out_bias needs out, which is None.")
+        expected: dict[str, tuple[int, ...]] = {
+            "key": (D, H, K),
+            "value": (D, H, V),
+            "query_bias": (H, K),
+            "key_bias": (H, K),
+            "value_bias": (H, V),
+        }
+        if self.out is not None:
+            shape = np.shape(self.out)
+            if len(shape) != 3 or 0 in shape or shape[:2] != (H, V):
+                raise ValueError(
+                    f"out must have shape (H={H}, V={V}, O), as the value kernel has "
+                    f"{H} heads of width {V}; got {shape}."
+                )
+            expected["out_bias"] = (shape[2],)
+        for name, shape in expected.items():
+            array = getattr(self, name)
+            if array is not None and np.shape(array) != shape:
+                raise ValueError(
+                    f"{name} must have shape {shape}, as the query kernel has D={D}, "
+                    f"H={H}, K={K}; got {np.shape(array)}."
+                )
+
+    @property
+    def heads(self) -> int:
+        """Number of heads H."""
+        return self.query.shape[1]
+
+    @property
+    def model_width(self) -> int:
+        """Width D of the inputs."""
+        return self.query.shape[0]
+
+    @property
+    def key_width(self) -> int:
+        """Width K of a head's queries and keys."""
+        return self.query.shape[2]
+
+    @property
+    def value_width(self) -> int:
+        """Width V of a head's values."""
+        return self.value.shape[2]
+
+    @property
+    def output_width(self) -> int:
+        """Width O of the layer's output; H V without an output projection."""
+        return self.heads * self.value_width if self.out is None else self.out.shape[2]
+
+    @property
+    def head_output_width(self) -> int:
+        """Width of one head's share of the output: O, or V without projection."""
+        return self.value_width if self.out is None else self.out.shape[2]
+
+    @classmethod
+    def from_flax(cls, module: "nnx.MultiHeadAttention") -> "AttentionWeights":
+        """Read a Flax NNX layer: `sensitivity._convert.from_flax`."""
+        from sensitivity._convert import from_flax
+
+        return from_flax(module)
+
+    @classmethod
+    def from_torch(
+        cls, state_dict: Mapping[str, Any], num_heads: int, prefix: str = ""
+    ) -> "AttentionWeights":
+        """Read a PyTorch layer's state dict: `sensitivity._convert.from_torch`."""
+        from sensitivity._convert import from_torch
+
+        return from_torch(state_dict, num_heads, prefix)
+
+
+@_pytree(static=("causal",))
+@dataclasses.dataclass(frozen=True)
+class ScoreBias:
+    """What is added to the scores before the softmax; -inf forbids an entry.
+
+    Attributes:
+        diagonal: Added where i = j: ``-inf`` is the full diagonal mask, ``-0.1`` the
+            paper's penalty.
+        causal: Whether row i may attend only to j <= i.
+        array: Any further bias that broadcasts to (..., H, T, T), or None. A mask is
+            ``np.where(mask, 0, -np.inf)``, True where attention is allowed.
+
+    Raises:
+        ValueError: If ``diagonal`` is not one number, or NaN or positive infinity,
+            ``causal`` is not a bool, or ``array`` holds no real numbers.
+
+    Example:
+        >>> ScoreBias(diagonal=-0.1).causal
+        False
+    """
+
+    diagonal: Any = 0.0
+    causal: bool = False
+    array: Any = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that are no score bias.
+
+        Raises:
+            ValueError: If ``diagonal`` is not one number, or NaN or positive infinity,
+                ``causal`` is not a bool, or ``array`` holds no real numbers.
+        """
+        if not isinstance(self.causal, bool | np.bool_):
+            raise ValueError(f"causal must be True or False, got {self.causal!r}.")
+        object.__setattr__(self, "causal", bool(self.causal))
+        if not is_number(self.diagonal):
+            raise ValueError(
+                f"diagonal must be one number, got {self.diagonal!r}; -np.inf is the "
+                "full mask, and array is for more."
+            )
+        if not isinstance(self.diagonal, Tracer) and not (
+            float(self.diagonal) < np.inf
+        ):
+            raise ValueError(
+                f"diagonal must be finite or -inf, got {float(self.diagonal)}."
+            )
+        if self.array is not None:
+            array = as_array("array", self.array)
+            if array.dtype == bool:
+                raise ValueError(
+                    "array must hold numbers that are added to the scores, got "
+                    "booleans; for a mask that is True where attention is allowed use "
+                    "np.where(mask, 0, -np.inf)."
+                )
+            if not is_real(array.dtype):
+                raise ValueError(f"array must hold real numbers, got {array.dtype}.")
+            object.__setattr__(self, "array", array)
+
+    @property
+    def forbids(self) -> bool:
+        """Whether it may forbid an entry; only a constant one surely does not."""
+        if self.causal or self.array is not None or isinstance(self.diagonal, Tracer):
+            return True
+        return not float(self.diagonal) > -np.inf
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether it surely adds nothing and forbids nothing."""
+        return not self.forbids and float(self.diagonal) == 0
+
+    def rows(
+        self, rows: Int[Array, " R"], T: int, dtype: Any
+    ) -> tuple[Float[Array, "*batch R #T"], Bool[Array, "*batch R T"]]:
+        """The bias of some query rows, with what is forbidden kept apart.
+
+        Args:
+            rows: Positions i of the query rows.
+            T: Number of time steps.
+            dtype: Floating type of the result.
+
+        Returns:
+            The finite part of the bias, shape (..., R, T), and whether row i may
+            attend to step j, of the same shape.
+        """
+        same = rows[:, None] == jnp.arange(T)
+        bias = jnp.where(same, jnp.asarray(self.diagonal, dtype), jnp.zeros((), dtype))
+        if self.array is not None:
+            array = jnp.asarray(self.array, dtype)
+            array = array.reshape((1,) * max(0, 2 - array.ndim) + array.shape)
+            bias += array if array.shape[-2] == 1 else jnp.take(array, rows, axis=-2)
+        allowed = bias > -jnp.inf
+        bias = jnp.where(allowed, bias, jnp.zeros((), dtype))
+        if self.causal:
+            allowed &= rows[:, None] >= jnp.arange(T)
+        return bias, allowed
