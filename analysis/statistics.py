@@ -1,9 +1,10 @@
 """The exponent of a power law in the length T, with its interval."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import ArrayLike, Float
 from scipy import stats
 
 
@@ -51,3 +52,101 @@ def fit_power_law(
     return PowerLaw(
         float(fit.slope), float(fit.slope - reach), float(fit.slope + reach)
     )
+
+
+SEEDS_FOR_AN_INTERVAL = 3
+"""With two seeds the t interval is so wide that it says nothing."""
+
+
+class Spread(NamedTuple):
+    """One variant over its seeds.
+
+    Attributes:
+        mean: Over the seeds.
+        std: Sample standard deviation; NaN with one seed.
+    """
+
+    mean: float
+    std: float
+
+
+class Difference(NamedTuple):
+    """A variant minus another, over the seeds that both have.
+
+    Attributes:
+        mean: Of the differences, seed by seed; NaN without a common seed.
+        low: Lower end of the 95 % t interval of the mean; NaN below 3 seeds.
+        high: Upper end.
+        seeds: Number of common seeds.
+    """
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+
+def spread(values: Float[ArrayLike, " S"]) -> Spread:
+    """Mean and sample standard deviation (divisor S - 1) over seeds.
+
+    Args:
+        values: One number per seed, shape (S,).
+
+    Returns:
+        Both, in the unit of the values.
+
+    Raises:
+        ValueError: If there is no value.
+
+    Example:
+        >>> spread([1.0, 2.0, 3.0])
+        Spread(mean=2.0, std=1.0)
+        >>> spread([5.0])
+        Spread(mean=5.0, std=nan)
+    """
+    x = np.asarray(values, np.float64)
+    if x.size < 1:
+        raise ValueError("values must hold at least one seed, got none.")
+    return Spread(float(x.mean()), float(x.std(ddof=1)) if x.size > 1 else np.nan)
+
+
+def paired_difference(
+    variant: Mapping[int, float], reference: Mapping[int, float]
+) -> Difference:
+    r"""What a variant adds to the error, seed by seed, with its 95 % t interval.
+
+    With the differences :math:`d_s` over the S common seeds, their mean
+    :math:`\bar d` and their sample standard deviation :math:`\sigma_d`,
+
+    .. math:: \bar d \pm t_{0.975,\, S - 1}\, \sigma_d / \sqrt{S}
+
+    Runs with the same seed share what the seed decides (first weights, order of the
+    batches), so that their difference varies less than either error. The interval takes
+    the differences to be drawn from one normal distribution.
+
+    Args:
+        variant: Error by seed.
+        reference: Error by seed of what it is compared with.
+
+    Returns:
+        Variant minus reference: below 0 the variant is better.
+
+    Example:
+        >>> one, two = {0: 3.0, 1: 3.1, 2: 3.2, 7: 9.9}, {0: 3.0, 1: 3.0, 2: 3.0}
+        >>> difference = paired_difference(one, two)
+        >>> [round(x, 3) for x in difference[:3]], difference.seeds
+        ([0.1, -0.148, 0.348], 3)
+
+    References:
+        Student, `The probable error of a mean <https://doi.org/10.2307/2331554>`_,
+        Biometrika 6, 1908.
+    """
+    common = sorted(variant.keys() & reference.keys())
+    if not common:
+        return Difference(np.nan, np.nan, np.nan, 0)
+    mean, std = spread([variant[seed] - reference[seed] for seed in common])
+    count = len(common)
+    if count < SEEDS_FOR_AN_INTERVAL:
+        return Difference(mean, np.nan, np.nan, count)
+    reach = float(stats.t.ppf(0.975, count - 1)) * std / count**0.5
+    return Difference(mean, mean - reach, mean + reach, count)

@@ -5,8 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensitivity.factorised import factorised_bound
-from sensitivity.layer_gains import NodeGains, PlaceGains, StepGains, product_bound
+from sensitivity.layer_gains import (
+    NodeGains,
+    PlaceGains,
+    StepGains,
+    factorised_bound,
+    product_bound,
+)
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 

@@ -10,8 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from analysis.metrics import array_sums, mean_over_steps, metric_rows, step_metrics
-from models.errors import ErrorSums, error_sums, metrics_of, pooled_mae
+from models.errors import (
+    ErrorSums,
+    array_sums,
+    error_sums,
+    mean_over_steps,
+    metric_rows,
+    metrics_of,
+    pooled_mae,
+    step_metrics,
+)
 
 # Two windows, two steps, two nodes; 0 is missing.
 TARGET = np.array([[[50.0, 0], [40, 20]], [[25, 10], [0, 0]]])

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from analysis.network._hops import UNREACHABLE, road_hops
-from analysis.network._labels import check_seeds, describe
 from analysis.network._summaries import (
     influence_by_hop,
     influence_by_lag,
@@ -18,6 +17,7 @@ from analysis.network._tightness import NO_BOUND, rounding, tightness
 from analysis.plots.network import bounds_tightness, depth
 from analysis.plots.network import influence_by_hop as by_hop
 from analysis.plots.network import influence_by_lag as by_lag
+from analysis.variants import check_seeds, describe
 from tests.train_runs import options
 
 ALL = np.arange(3)

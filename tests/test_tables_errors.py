@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.runs import read_run
+from models.train.record import read_run
 from tests.table_runs import markdown_rows, refusal, tables, write_run
 
 

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.runs import read_run
+from analysis.statistics import paired_difference, spread
 from analysis.tables._results import collect
-from analysis.tables.paired import paired_difference, spread
 from analysis.variants import group_runs, telling_settings, variant_of
+from models.train.record import read_run
 from tests.table_runs import markdown_rows, tables, write_run
 
 errors = st.lists(st.floats(0.5, 20), min_size=3, max_size=8)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.runs import read_run
 from models.train._setup import load_series
+from models.train.record import read_run
 from tests.data_files import IDS, write, write_graph
 from tests.data_files import frame as readings
 from tests.train_runs import (

@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 import models.train._loop
-from analysis.runs import IncompleteRunError, read_run
+from models.train.record import IncompleteRunError, read_run
 from tests import train_runs
 from tests.train_runs import (
     EPOCHS,

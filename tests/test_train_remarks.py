@@ -9,8 +9,7 @@ import pytest
 import models.train._printing
 from data import TrafficSeries, prepare
 from models.train._printing import remarks, time_gaps
-from models.train.groups import FitOptions
-from models.train.options import TrainOptions
+from models.train.options import FitOptions, TrainOptions
 
 STEPS = 200
 

@@ -13,12 +13,11 @@ from jax import monitoring
 from rich.console import Console
 
 import analysis.tables
-from analysis.metrics import mean_over_steps, step_metrics
-from analysis.runs import read_run
-from models.errors import metrics_of
+from models.errors import mean_over_steps, metrics_of, step_metrics
 from models.train._loop import Progress, fit
 from models.train._printing import epoch_line, epoch_report
 from models.train.folder import RunFolder
+from models.train.record import read_run
 from models.train.restore import best_models, restore
 from tests import train_runs
 from tests.train_runs import (

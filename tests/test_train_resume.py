@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import models.train._loop
-from analysis.runs import IncompleteRunError, read_run
+from models.train.record import IncompleteRunError, read_run
 from models.training import Trainer
 from tests import train_runs
 from tests.train_runs import (

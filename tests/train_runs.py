@@ -21,7 +21,6 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 import models.train._loop
-from analysis.runs import read_run
 from data import TrafficSeries
 from models.checkpoints import CheckpointFolder
 from models.early_stopping import TrainState
@@ -29,6 +28,7 @@ from models.train import main
 from models.train._setup import Setup, set_up
 from models.train.command import parse
 from models.train.options import TrainOptions
+from models.train.record import read_run
 
 ROOT = Path(__file__).parents[1]
 SIZES = (

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.tables.paired import Difference, paired_difference
+from analysis.statistics import Difference, paired_difference
 
 COMPARED = (
     *("diagonal_share", "uniform_share", "diagonal_excess", "entropy"),

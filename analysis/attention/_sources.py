@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from analysis.attention.options import AttentionOptions
-from analysis.runs import Run, read_run
 from analysis.variants import (
     group_runs,
     labels,
@@ -16,7 +15,7 @@ from analysis.variants import (
     variant_of,
 )
 from models.train.options import TrainOptions
-from models.train.record import is_file, read_options
+from models.train.record import Run, is_file, read_options, read_run
 from models.train.restore import kept_epochs
 
 

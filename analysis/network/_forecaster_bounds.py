@@ -11,7 +11,6 @@ from models.forecaster import Forecaster
 from models.graph import GraphConvolution, GraphLayer
 from models.temporal import CausalConvolution, TemporalAttention, TemporalLayer
 from sensitivity.convolution_bounds import lag_matrix, tap_gain
-from sensitivity.factorised import factorised_bound
 from sensitivity.graph_bounds import filter_bound
 from sensitivity.layer_gains import (
     Gains,
@@ -20,6 +19,7 @@ from sensitivity.layer_gains import (
     StepGains,
     attention_gains,
     block_gains,
+    factorised_bound,
     layer_norm_gains,
     product_bound,
 )

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from analysis.network._labels import COLUMNS, describe
 from analysis.network._store import Part
+from analysis.variants import COLUMNS, describe
 from models.runs.whole_files import write_whole
 
 if TYPE_CHECKING:

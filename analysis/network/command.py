@@ -71,10 +71,10 @@ def run(options: NetworkOptions) -> int:
     """
     from rich.console import Console
 
-    from analysis.network._labels import check_seeds
     from analysis.network._results import collect, show, write
     from analysis.network._store import NetworkFolder
     from analysis.sweep._console import progress
+    from analysis.variants import check_seeds
     from models.runs.environment import environment
     from models.train.record import read_options
 

@@ -11,8 +11,7 @@ from typing import Literal, NamedTuple
 
 from models.runs.flags import check_at_least
 from models.train.folder import differs, read_record
-from models.train.groups import FitOptions
-from models.train.options import PRESETS, Preset, TrainOptions
+from models.train.options import PRESETS, FitOptions, Preset, TrainOptions
 
 VariantName = Literal[
     "a", "b", "c", "d", "e", "b-diagonal", "b-tts", "convolution", "convolution-tts"

@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.metrics import MEAN
 from analysis.tables._results import Results
 from analysis.variants import PAPER_ROWS
-from models.errors import Metrics
+from models.errors import MEAN, Metrics
 
 DECIMALS = 3
 

@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from analysis.metrics import MEAN
-from analysis.runs import Run
 from analysis.tables._results import Results
 from analysis.variants import (
     main_architecture,
@@ -14,6 +12,8 @@ from analysis.variants import (
     shared_settings,
     variant_of,
 )
+from models.errors import MEAN
+from models.train.record import Run
 
 _IN_TITLE = ("dataset", "data", "window", "horizon", "split")
 

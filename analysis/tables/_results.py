@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.runs import Run
-from analysis.tables.paired import paired_difference, spread
+from analysis.statistics import paired_difference, spread
 from analysis.variants import Variant, labels, partner, variant_of
 from models.errors import Metrics
+from models.train.record import Run
 
 # Baselines have no seed: two runs on the same data agree but for rounding.
 _TOLERANCE = 1e-3

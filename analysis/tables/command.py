@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 if TYPE_CHECKING:
-    from analysis.runs import Run
+    from models.train.record import Run
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +146,7 @@ def _read(options: TableOptions) -> "tuple[list[Run], list[str]]":
         ValueError: If a folder is no run, is given twice, or is not complete without
             ``--partial``, or if none is complete.
     """
-    from analysis.runs import IncompleteRunError, read_run
+    from models.train.record import IncompleteRunError, read_run
 
     runs, left_out, seen = [], [], set()
     for folder in options.runs:
@@ -175,8 +175,8 @@ def _horizons(options: TableOptions, run: "Run") -> list[str]:
     Raises:
         ValueError: If the run does not reach so far.
     """
-    from analysis.metrics import MEAN
     from analysis.tables._layout import default_horizons
+    from models.errors import MEAN
 
     H = run.arguments["horizon"]
     steps = sorted(set(options.horizons or default_horizons(H)))

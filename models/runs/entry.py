@@ -2,8 +2,8 @@
 
 An interrupt that is raised as an exception can be swallowed (in a callback of the
 garbage collector), must wait until compiled code returns, and leaves an interpreter
-that takes down JAX's threads in any order. So a thread waits for it, says its line, ends
-the process. Whatever is written is written whole, so nothing can be torn.
+that takes down JAX's threads in any order. So a thread waits for it, says its line
+and ends the process. Whatever is written is written whole, so nothing can be torn.
 """
 
 import importlib

@@ -12,7 +12,7 @@ from models.checkpoints import Checkpoint, CheckpointFolder, KeptWeights
 from models.early_stopping import TrainState
 from models.schedule import learning_rate
 from models.train.folder import RunFolder
-from models.train.groups import FitOptions
+from models.train.options import FitOptions
 from models.training import Trainer
 
 _CHECKPOINT_SECONDS = 5.0  # a checkpoint costs a tenth of a second or so

@@ -6,11 +6,10 @@ import jax
 import numpy as np
 import pandas as pd
 
-from analysis.metrics import array_sums, metric_rows
 from data import Prepared
 from models.baselines import baselines
 from models.early_stopping import TrainState
-from models.errors import ErrorSums
+from models.errors import ErrorSums, array_sums, metric_rows
 from models.runs.whole_files import write_whole
 from models.train.folder import RunFolder
 from models.training import Trainer

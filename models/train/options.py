@@ -6,7 +6,272 @@ from typing import Annotated, Literal
 
 import tyro
 
-from models.train.groups import DataOptions, FitOptions, ModelOptions
+from models.config import (
+    ForecasterConfig,
+    GraphConfig,
+    GraphKind,
+    Precision,
+    Regularizer,
+    Stack,
+    TemporalConfig,
+    TemporalKind,
+)
+from models.positions import PositionKind
+from models.runs.flags import check_at_least, flag, in_flags
+
+# As `data.Convention` and so on: importing them would load jax, and --help is quick.
+Convention = Literal["windows", "time"]
+Scale = Literal["global", "sensor"]
+Fill = Literal["mean", "forward", "zero"]
+
+Steps = Annotated[int | None, tyro.conf.arg(metavar="INT")]
+_BENCHMARKS = ("metr-la", "pems-bay")
+_FILES = (".h5", ".hdf5", ".npz", ".csv")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DataOptions:
+    """The series, and the windows that are cut from it.
+
+    Attributes:
+        dataset: "payne-whitham" (simulated), "metr-la", "pems-bay", or the path of an
+            .h5, .npz or .csv file of speeds in mph (of an .npz the first feature).
+        data: Folder of the files of metr-la or pems-bay. A run that goes on compares
+            what is in the files, not where they are.
+        adjacency: The road graph for --graph road, as .pkl, .npy or .csv, where the
+            data set brings none or another one is wanted. Likewise compared by content.
+        start: Time of the first row of a file without time stamps (whose rows are 5
+            minutes apart); by default 2024-01-01 00:00, a Monday.
+        days: Days that are simulated (payne-whitham only; 35 by default).
+        window: Time steps T a forecast reads.
+        horizon: Time steps H it forecasts.
+        split: All windows first, then 70/10/20 (the field's habit); or the time axis
+            first, so that no window straddles two parts (the reference code's).
+        scale: Mean and deviation of all sensors together, or of each sensor.
+        fill: What a missing input becomes: the training mean, the last reading, or a
+            speed of zero (the field's habit, and the reference code's).
+        time_of_week: Whether the training part's average by time of week is an input.
+    """
+
+    dataset: str = "payne-whitham"
+    data: Path | None = None
+    adjacency: Path | None = None
+    start: str | None = None
+    days: int | None = None
+    window: int = 12
+    horizon: int = 12
+    split: Convention = "windows"
+    scale: Scale = "sensor"
+    fill: Fill = "forward"
+    time_of_week: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse options that cannot be, or would do nothing.
+
+        Raises:
+            ValueError: Naming the option, its rule and the value.
+        """
+        simulated, benchmark = self.dataset == "payne-whitham", None
+        if self.dataset in _BENCHMARKS:
+            benchmark = self.dataset
+        elif not simulated and Path(self.dataset).suffix.lower() not in _FILES:
+            raise ValueError(
+                "--dataset must be payne-whitham, metr-la, pems-bay or a file ending "
+                f"in one of {_FILES}, got {self.dataset!r}."
+            )
+        if benchmark and self.data is None:
+            raise ValueError(
+                f"--data must name the folder of the files of --dataset {benchmark}, "
+                "got None."
+            )
+        if not benchmark and self.data is not None:
+            raise ValueError(
+                f"--data needs --dataset metr-la or pems-bay, got {self.dataset!r}."
+            )
+        if self.days is not None and not simulated:
+            raise ValueError(
+                f"--days needs --dataset payne-whitham, got {self.dataset!r}."
+            )
+        if self.start is not None and (simulated or benchmark):
+            raise ValueError(
+                f"--start needs a --dataset that is a file, got {self.dataset!r}."
+            )
+        check_at_least(self, 1, "days", "window", "horizon")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOptions:
+    """The forecaster.
+
+    Attributes:
+        model: Temporal layers: attention, or a causal convolution in its place.
+        regularizer: What is done to the diagonal of the attention scores: nothing; a
+            full -inf mask; a -inf mask dropped in at random in training; a penalty.
+        penalty: Added to the diagonal by the penalty regularizer, which takes -0.1
+            where this is not given (the paper's text; the reference's config: -0.05).
+        diagonal_dropout: Chance of the dropout regularizer, which takes 0.2 where this
+            is not given (the paper's text; the reference's config: 0).
+        residual: Whether temporal layers add their input to their output.
+        graph: Learned adjacencies; only their diagonals, as the reference code computes
+            by mistake; or the random walks of the road graph.
+        stack: Temporal and graph layers in turn, or all temporal layers first.
+        layers: Temporal layers, and as many graph layers.
+        width: Model width D.
+        heads: Attention heads; attention takes 4 where this is not given (the paper 8).
+        taps: Steps a convolution sees (2 where not given); L layers: L (taps - 1) + 1.
+        position: Position encoding added to the inputs.
+        dropout: Chance that a unit is dropped in training.
+        precision: What matrix products are computed in; parameters are float32.
+    """
+
+    model: TemporalKind = "attention"
+    regularizer: Regularizer = "none"
+    penalty: float | None = None
+    diagonal_dropout: float | None = None
+    residual: bool = True
+    graph: GraphKind = "full"
+    stack: Stack = "time-and-space"
+    layers: int = 2
+    width: int = 32
+    heads: Steps = None
+    taps: Steps = None
+    position: PositionKind = "tape"
+    dropout: float = 0.0
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        """Refuse options that cannot be, or would do nothing.
+
+        Raises:
+            ValueError: Naming the option, its rule and the value.
+        """
+        needs = {
+            "penalty": ("regularizer", "penalty", -0.1),
+            "diagonal_dropout": ("regularizer", "dropout", 0.2),
+            "taps": ("model", "convolution", 2),
+            "heads": ("model", "attention", 4),
+        }
+        for name, (other, value, default) in needs.items():
+            if getattr(self, other) == value:
+                if getattr(self, name) is None:
+                    object.__setattr__(self, name, default)
+            elif getattr(self, name) is not None:
+                raise ValueError(
+                    f"{flag(name)} needs --{other} {value}, got "
+                    f"{getattr(self, other)!r}."
+                )
+        self.config(nodes=1, window=2, horizon=1, time_of_week=False)
+
+    def config(
+        self, *, nodes: int, window: int, horizon: int, time_of_week: bool
+    ) -> ForecasterConfig:
+        """The model for some data.
+
+        Args:
+            nodes: Number of nodes N.
+            window: Time steps T it sees.
+            horizon: Time steps it forecasts.
+            time_of_week: Whether the average by time of week is an input.
+
+        Returns:
+            What it is made of.
+
+        Raises:
+            ValueError: Naming the option, its rule and the value.
+        """
+        given = {
+            name: getattr(self, name)
+            for name in ("penalty", "diagonal_dropout", "taps", "heads")
+            if getattr(self, name) is not None
+        }
+        try:
+            return ForecasterConfig(
+                nodes=nodes,
+                window=window,
+                horizon=horizon,
+                width=self.width,
+                layers=self.layers,
+                stack=self.stack,
+                position=self.position,
+                dropout=self.dropout,
+                time_of_week=time_of_week,
+                precision=self.precision,
+                temporal=TemporalConfig(
+                    kind=self.model,
+                    regularizer=self.regularizer,
+                    residual=self.residual,
+                    **given,
+                ),
+                graph=GraphConfig(kind=self.graph),
+            )
+        except ValueError as error:  # the fields' names are the options', but for kind
+            raise ValueError(in_flags(str(error).replace("kind", "model"))) from None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FitOptions:
+    """How it is trained.
+
+    Attributes:
+        epochs: Epochs at most; 0 evaluates the untrained model.
+        steps_per_epoch: Training steps in an epoch; by default every batch there is.
+        batch_size: Windows in a training step.
+        learning_rate: Largest learning rate: warmed up linearly, then a cosine (the
+            paper's text: 0.001; the reference's config: 0.0002).
+        warmup: Epochs of warm-up.
+        weight_decay: Decoupled weight decay of AdamW.
+        patience: Epochs without a better validation MAE after which a seed stops; its
+            best weights are kept.
+        seeds: Number of seeds, each a model of its own.
+        first_seed: The first of them; the others follow it.
+        seeds_at_once: Seeds trained side by side; by default all on an accelerator, one
+            after another on a CPU. Other choices round a step otherwise, which training
+            amplifies: runs to be compared need the same.
+        devices: Devices that share every batch; on a CPU, its cores. Likewise.
+    """
+
+    epochs: int = 10
+    steps_per_epoch: Steps = None
+    batch_size: int = 32
+    learning_rate: float = 0.004
+    warmup: int = 1
+    weight_decay: float = 0.01
+    patience: int = 20
+    seeds: int = 1
+    first_seed: int = 0
+    seeds_at_once: Steps = None
+    devices: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be done.
+
+        Raises:
+            ValueError: Naming the option, its rule and the value.
+        """
+        check_at_least(self, 0, "epochs", "warmup", "weight_decay", "first_seed")
+        check_at_least(
+            self,
+            1,
+            *("steps_per_epoch", "batch_size", "patience"),
+            *("seeds", "seeds_at_once", "devices"),
+        )
+        if not self.weight_decay < float("inf"):
+            raise ValueError(f"--weight-decay must be finite, got {self.weight_decay}.")
+        if self.first_seed + self.seeds > 2**32:
+            raise ValueError(
+                "--first-seed and --seeds must stay below 2**32, got "
+                f"{self.first_seed} and {self.seeds}."
+            )
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(
+                "--learning-rate must be positive and finite, got "
+                f"{self.learning_rate}."
+            )
+
+    def seed_list(self) -> list[int]:
+        """The seeds, in order."""
+        return list(range(self.first_seed, self.first_seed + self.seeds))
+
 
 Preset = Literal["small", "paper"]
 PLACES = ("data", "adjacency")
