@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
@@ -55,6 +56,7 @@ class RunFolder:
         same: Callable[[dict, dict], list[str]] | None = None,
         results: Iterable[str] = (),
         keeps: Iterable[str] = (),
+        allows: Iterable[str] = (),
     ):
         """Make the folder, or go on with the same work in it.
 
@@ -68,6 +70,8 @@ class RunFolder:
             same: Names in which two identities differ; by default all that do.
             results: Files that version 0.1.0 wrote and did not list in ``run.json``.
             keeps: Patterns of what else it keeps there: ``"checkpoints/[0-9]*"``.
+            allows: Patterns of what may lie there without a ``run.json``, such as the
+                folders of other runs; it is never deleted.
 
         Raises:
             ValueError: If the folder holds other work, something else, or is no folder,
@@ -76,6 +80,7 @@ class RunFolder:
         self.path, self._parts_folder = path, path / "parts"
         self._command, self._written = command, []
         self._results, self._keeps = tuple(results), tuple(keeps)
+        self._allows = tuple(allows)
         _check_place(path)
         path.mkdir(parents=True, exist_ok=True)
         self._lock = self._acquire()
@@ -181,7 +186,7 @@ class RunFolder:
         Returns:
             The results, in the order in which they were written.
         """
-        for name in {*self.record["files"]} - {*self._written}:
+        for name in {*self.record["files"], *self._results} - {*self._written}:
             self._inside(name).unlink(missing_ok=True)
         self.record |= {"files": list(self._written), "complete": True}
         self.save()
@@ -235,14 +240,15 @@ class RunFolder:
         ours = {_LOCK, _OWNER, "run.json"}
         others = {file.name for file in self.path.iterdir()} - ours
         others = {name for name in others if not name.endswith(PART)}
-        allowed = {Path(pattern).parts[0] for pattern in self._keeps}
+        allowed = [Path(pattern).parts[0] for pattern in self._keeps]
+        allowed += self._allows
         if not any(self._parts_folder.glob("*")):
-            allowed.add("parts")
-        if others - allowed:
+            allowed.append("parts")
+        others = {n for n in others if not any(fnmatch(n, a) for a in allowed)}
+        if others:
             raise ValueError(
                 f"--out ({self.path}) must be empty or hold results of "
-                f"{self._command}, but it holds {min(others - allowed)!r} and no "
-                "run.json."
+                f"{self._command}, but it holds {min(others)!r} and no run.json."
             )
 
     def _delete_torn(self) -> None:
