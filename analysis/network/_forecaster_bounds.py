@@ -1,4 +1,25 @@
-"""Gains of every layer of a forecaster at what it really sees, and their bounds."""
+r"""Gains of every layer of a forecaster at what it really sees, and their bounds.
+
+A bound says how much each z-scored speed can move each z-scored forecast; compare it
+with the spectral `sensitivity.network.space_time_norms` of the forecaster as a function
+of speeds (T, N, 1). In falling order of what bounds know of the network at a window:
+
+- ``"gain product"``: the product of the layers' gains.
+- ``"factorised"``: the same with each layer's largest gains over nodes, or over steps,
+  so that it is a product of one table over time and one over space.
+- ``"graph"``, of attention, or ``"graph and taps"``, of convolutions: with
+  :math:`\theta S` in place of each graph layer (`filter_bound`) and :math:`g R` in place
+  of each convolution (`lag_matrix`, `tap_gain`), which hold for every window.
+  Attention, layer norms and read-out, which the theorem does not have, count as in
+  ``"factorised"``.
+- ``"frozen attention"``, of attention only: the gain product if attention weights did
+  not move with the input. **No bound**: it leaves out key and query paths.
+
+References:
+    Marisca et al., arXiv 2506.15507, 2025, Theorem 5.1 (``"graph and taps"``; of it the
+    factors :math:`\theta S` in ``"graph"``);
+    Barbero et al., arXiv 2406.04267, 2024 (``"frozen attention"``).
+"""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -24,58 +45,28 @@ from sensitivity.layer_gains import (
     product_bound,
 )
 
+Adjacencies = Float[np.ndarray, "2 N N"]
+Taps = Float[np.ndarray, "P D D"]
+
 
 def forecaster_bounds(
     model: Forecaster,
     speeds: Float[Any, "T N"],
     time_of_day: Float[Any, " T"],
-    average: Float[Any, "TH N"] | None = None,
-    spatial: Sequence[Float[np.ndarray, "N N"]] | None = None,
+    average: Float[Any, "TH N"] | None,
+    spatial: Sequence[Float[np.ndarray, "N N"]],
 ) -> dict[str, Float[np.ndarray, "H N T N"]]:
-    r"""Bounds on how much each z-scored speed moves each z-scored forecast.
-
-    To be compared with the exact norms, `sensitivity.network.space_time_norms` of the
-    forecaster as a function of speeds (T, N, 1), spectral. In falling order of what
-    they know of the network at this window:
-
-    - ``"gain product"``: the product of the layers' gains.
-    - ``"factorised"``: the same with each layer's largest gains over nodes, or over
-      steps, so that it is a product of one table over time and one over space.
-    - ``"graph"``, of attention, or ``"graph and taps"``, of convolutions: with
-      :math:`\theta S` in place of each graph layer (`filter_bound`) and :math:`g R` in
-      place of each convolution (`lag_matrix`, `tap_gain`), which hold for every window.
-      Attention, layer norms and read-out, which the theorem does not have, count as in
-      ``"factorised"``.
-    - ``"frozen attention"``, of attention only: the gain product if attention weights
-      did not move with the input. **No bound**: it leaves out key and query paths.
-
-    Args:
-        model: The forecaster.
-        speeds: z-scored speeds of the window, shape (T, N).
-        time_of_day: In [0, 1), shape (T,).
-        average: z-scored averages over window and horizon, shape (T + H, N).
-        spatial: `graph_gains` of the model, which windows share; computed if not given.
-
-    Returns:
-        By name, from (t, n) to (t', n') at [t', n', t, n], shape (H, N, T, N).
-
-    References:
-        Marisca et al., arXiv 2506.15507, 2025, Theorem 5.1 (``"graph and taps"``;
-        of it the factors :math:`\theta S` in ``"graph"``);
-        Barbero et al., arXiv 2406.04267, 2024 (``"frozen attention"``).
-    """
+    """By name, from (t, n) to (t', n') at [t', n', t, n]; ``spatial``: `graph_gains`."""
     T, N = np.shape(speeds)
-    if spatial is None:
-        spatial = graph_gains(model)
     window = (model, speeds, time_of_day, average, spatial)
     gains = forecaster_gains(*window)
+    coarse = factorised_bound(_graph_and_taps(model, gains), T, N)
+    attention = model.config.temporal.kind == "attention"
     bounds = {
         "gain product": product_bound(gains, T, N),
         "factorised": factorised_bound(gains, T, N).table(),
+        "graph" if attention else "graph and taps": coarse.table(),
     }
-    attention = model.config.temporal.kind == "attention"
-    coarse = factorised_bound(_graph_and_taps(model, gains), T, N)
-    bounds["graph" if attention else "graph and taps"] = coarse.table()
     if attention:
         frozen = forecaster_gains(*window, frozen=True)
         bounds["frozen attention"] = product_bound(frozen, T, N)
@@ -86,31 +77,18 @@ def forecaster_gains(
     model: Forecaster,
     speeds: Float[Any, "T N"],
     time_of_day: Float[Any, " T"],
-    average: Float[Any, "TH N"] | None = None,
-    spatial: Sequence[Float[np.ndarray, "N N"]] | None = None,
+    average: Float[Any, "TH N"] | None,
+    spatial: Sequence[Float[np.ndarray, "N N"]],
     *,
     frozen: bool = False,
 ) -> list[Gains]:
-    """Gains of the layers of a forecaster for one window, in evaluation.
+    """Gains at one window in evaluation, in the order in which layers act.
 
-    Their product (`product_bound`) bounds how much a z-scored speed
-    moves a z-scored forecast.
-
-    Args:
-        model: The forecaster.
-        speeds: z-scored speeds of the window, shape (T, N).
-        time_of_day: In [0, 1), shape (T,).
-        average: z-scored averages over window and horizon, shape (T + H, N).
-        spatial: `graph_gains` of the model, which windows share; computed if not given.
-        frozen: Whether attention weights count as constants (the value path alone).
-
-    Returns:
-        In the order in which the layers act: of the lift, for each layer of its mixing
-        with the residual and of its layer norm, of the read-out of a step, and of the
-        map from steps to horizon.
+    Of the lift, of each layer's mixing with the residual and of its norm, of the
+    read-out of a step, of the map from steps to horizon. Frozen: the value path alone.
     """
     T, N = np.shape(speeds)
-    given = iter(graph_gains(model) if spatial is None else spatial)
+    given = iter(spatial)
     batch = [jnp.asarray(part)[None] for part in (speeds, time_of_day)]
     ahead = None if average is None else jnp.asarray(average)[None]
     x, clock = model.lifted(batch[0], ahead), model.clock(batch[1])
@@ -140,30 +118,21 @@ def _graph_and_taps(model: Forecaster, gains: list[Gains]) -> list[Gains]:
     T, N = model.config.window, model.config.nodes
     coarse = list(gains)
     for number, layer in enumerate(model.layers()):
-        if isinstance(layer.mix, TemporalAttention):
-            continue  # no gain holds for every input: its own stay
-        if isinstance(layer.mix, CausalConvolution):
-            lags = lag_matrix(T, layer.mix.taps)
-            table = tap_gain(_taps(layer.mix), residual=layer.residual) * lags
-            found = StepGains(np.broadcast_to(table, (N, T, T)))
-        else:
-            assert isinstance(layer.mix, GraphConvolution)
-            blocks, steps = _filter(layer.mix)
-            table = filter_bound(blocks, steps, residual=layer.residual).table()
-            found = NodeGains(np.broadcast_to(table, (T, N, N)))
-        coarse[1 + 2 * number] = found  # behind the lift, in front of its norm
-    return coarse
+        place = 1 + 2 * number  # behind the lift, in front of its norm
+        match layer.mix:
+            case CausalConvolution() as mix:
+                gain = tap_gain(_taps(mix), residual=layer.residual)
+                table = gain * lag_matrix(T, mix.taps)
+                coarse[place] = StepGains(np.broadcast_to(table, (N, T, T)))
+            case GraphConvolution() as mix:
+                hops, steps = _taps(mix), adjacencies(mix)
+                table = filter_bound(hops, steps, residual=layer.residual).table()
+                coarse[place] = NodeGains(np.broadcast_to(table, (T, N, N)))
+    return coarse  # no gain of attention holds for every input: its own stay
 
 
 def graph_gains(model: Forecaster) -> list[Float[np.ndarray, "N N"]]:
-    """Gains of the graph layers with their residuals, which are the same at any input.
-
-    Args:
-        model: The forecaster.
-
-    Returns:
-        Of each graph layer, in order, from node m to node n at [n, m], shape (N, N).
-    """
+    """From node m to node n at [n, m], of each graph layer with its residual."""
     return [block_gains(_graph_blocks(layer)) for layer in model.spatial]
 
 
@@ -171,13 +140,12 @@ def _over_steps(
     layer: TemporalLayer, x: Float[np.ndarray, "N T D"], frozen: bool
 ) -> StepGains:
     """Gains of what a temporal layer does before its norm."""
-    residual = layer.residual
-    if isinstance(layer.mix, TemporalAttention):
-        weights, bias = layer.mix.weights(), layer.mix.score_bias()
-        return StepGains(
-            attention_gains(x, weights, bias, residual=residual, frozen=frozen)
-        )
-    return StepGains(_convolution(cast(CausalConvolution, layer.mix), x, residual))
+    mix, residual = layer.mix, layer.residual
+    if isinstance(mix, TemporalAttention):
+        weights, bias = mix.weights(), mix.score_bias()
+        found = attention_gains(x, weights, bias, residual=residual, frozen=frozen)
+        return StepGains(found)
+    return StepGains(_convolution(cast(CausalConvolution, mix), x, residual))
 
 
 def _convolution(
@@ -196,34 +164,30 @@ def _convolution(
     return gains
 
 
-def _taps(mix: CausalConvolution) -> Float[np.ndarray, "P D D"]:
-    """Weights W_p, as matrices that act on x from the left."""
+def _taps(mix: CausalConvolution | GraphConvolution) -> Taps:
+    """Weights of the lags or hops, as matrices that act on x from the left."""
     kernel = np.asarray(mix.mix.kernel[...], np.float64)
     D = kernel.shape[1]
     return kernel.reshape(-1, D, D).mT
 
 
-def _filter(
-    mix: GraphConvolution,
-) -> tuple[Float[np.ndarray, "blocks D D"], Float[np.ndarray, "2 N N"]]:
-    """Weights of the hops, acting from the left, and the adjacencies really used."""
-    D, N = mix.config.width, mix.config.nodes
-    kernel = np.asarray(mix.mix.kernel[...], np.float64).reshape(-1, D, D)
+def adjacencies(mix: GraphConvolution) -> Adjacencies:
+    """The adjacencies as the layer uses them."""
     steps = np.asarray(mix.adjacencies(), np.float64)
     if mix.config.graph.kind == "diagonal":
-        steps = steps * np.eye(N)
-    return kernel.mT, steps
+        steps = steps * np.eye(steps.shape[-1])
+    return steps
 
 
 def _graph_blocks(layer: GraphLayer) -> Float[np.ndarray, "N N D D"]:
     """What node m gives to node n, [n, m], as matrices that act on x from the left."""
-    mix, residual = cast(GraphConvolution, layer.mix), layer.residual
-    (own, *others), steps = _filter(mix)
-    N = mix.config.nodes
-    blocks = np.eye(N)[..., None, None] * (own + residual * np.eye(len(own)))
+    mix = cast(GraphConvolution, layer.mix)
+    (own, *others), steps = _taps(mix), adjacencies(mix)
+    eye = np.eye(mix.config.nodes)
+    blocks = eye[..., None, None] * (own + layer.residual * np.eye(len(own)))
     hops = len(others) // 2
     for number, step in enumerate(steps):
-        power = np.eye(N)
+        power = eye
         for weights in others[number * hops : (number + 1) * hops]:
             power = power @ step
             blocks = blocks + power[..., None, None] * weights

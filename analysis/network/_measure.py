@@ -11,98 +11,110 @@ import pandas as pd
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from analysis.network._forecaster_bounds import forecaster_bounds, graph_gains
-from analysis.network._hops import road_hops
+from analysis.network._forecaster_bounds import (
+    adjacencies,
+    forecaster_bounds,
+    graph_gains,
+)
 from analysis.network._summaries import (
     influence_by_hop,
     influence_by_lag,
     largest_between_nodes,
+    over_input_steps,
     own_node_share,
+    road_hops,
     share_of_window,
     window_ends,
 )
 from analysis.network._tightness import in_brief, tightness
 from analysis.network.options import NetworkOptions
 from data import Batch
-from models.config import ForecasterConfig
+from models.config import ForecasterConfig, Precision
 from models.forecaster import Forecaster
+from models.graph import Fixed, GraphConvolution
+from models.precision import narrow, wide
+from models.temporal import TemporalAttention
+from sensitivity.arguments import ArgumentError
 from sensitivity.memory import format_memory, parse_memory
 from sensitivity.network import plan_memory, space_time_norms
 from sensitivity.network_estimate import estimate_influence
+from sensitivity.weights import AttentionWeights
 
 _NORMS, _BOUNDS, _PRODUCT = 5, 4, 6  # copies of a table: of norms and of bounds for
 # each window, and of a bound while it is multiplied
-
-
 _NORM = "spectral"  # of blocks of one number by one: all norms are its size
 
 
 class Windows(NamedTuple):
-    """What a forecaster is looked at on.
+    """What a forecaster is looked at on."""
 
-    Attributes:
-        batch: W windows.
-        nodes: Output nodes.
-        adjacency: The road graph of the data set, or None.
-    """
-
-    batch: Batch
-    nodes: Int[np.ndarray, " M"]
-    adjacency: Float[np.ndarray, "N N"] | None
+    batch: Batch  # W windows
+    nodes: Int[np.ndarray, " M"]  # whose outputs
+    adjacency: Float[np.ndarray, "N N"] | None  # the road graph of the data set
 
 
 class Cost(NamedTuple):
-    """What a measurement is planned to take.
+    """What a measurement is planned to take."""
 
-    Attributes:
-        outputs: Outputs at once; 0 of an estimate.
-        network: Bytes of work arrays of the exact norms.
-        tables: Bytes of all norms and bounds afterwards, about.
+    outputs: int  # at once; 0 of an estimate
+    network: int  # bytes of work arrays of the exact norms
+    tables: int  # bytes of all norms and bounds afterwards, about
+
+
+def precision_in_words(precision: str) -> str:
+    """How a forecaster is measured, see `as_measured`."""
+    if precision == "float32":
+        return precision
+    return (
+        f"weights rounded to {precision} as its layers round them, products in "
+        "float32: what rounds there is no influence"
+    )
+
+
+def as_measured(model: Forecaster) -> Forecaster:
+    """A forecaster with the weights its layers compute with, and products in float32.
+
+    Products in bfloat16 leave nothing of small influences but rounding. Rounded weights
+    are no such noise: they make the layers that ran, and that other commands look at.
     """
-
-    outputs: int
-    network: int
-    tables: int
-
-
-def without_rounding(model: Forecaster) -> Forecaster:
-    """A forecaster with the same weights, whose products are in float32.
-
-    Products in bfloat16 leave nothing of small influences but rounding, and would count
-    it as influence.
-
-    Args:
-        model: The forecaster.
-
-    Returns:
-        It, or one like it where its products are not in float32.
-    """
-    if model.config.precision == "float32":
+    config, precision = model.config, model.config.precision
+    if precision == "float32":
         return model
-    config = dataclasses.replace(model.config, precision="float32")
-    road = np.zeros((config.nodes, config.nodes))  # for its shape only
-    like = nnx.eval_shape(lambda: Forecaster(config, road, rngs=nnx.Rngs(0)))
-    return nnx.merge(nnx.split(like)[0], nnx.state(model))
+    graph = dataclasses.replace(config.graph, kind="road")  # takes adjacencies as given
+    plain = dataclasses.replace(config, precision="float32", graph=graph)
+    model = nnx.clone(model)
+    for path, module in nnx.iter_modules(model):
+        names: tuple[str, ...] = ()
+        match module:
+            case TemporalAttention():
+                names = tuple(field.name for field in dataclasses.fields(AttentionWeights))
+            case GraphConvolution():
+                module.walks = Fixed(_rounded(jnp.asarray(adjacencies(module)), precision))
+            case nnx.Linear() if module.dtype is not None:  # a clock's is in float32
+                names = ("kernel",) if "spatial" in path else ("kernel", "bias")
+                module.dtype = None
+        for name in names:
+            param = getattr(module, name)
+            param[...] = _rounded(param[...], precision)
+        if hasattr(module, "config"):
+            module.config = plain
+    return model
+
+
+def _rounded(array: Array, precision: Precision) -> Array:
+    return wide(narrow(array, precision))
 
 
 def as_one_function(
     model: Forecaster, windows: Windows
 ) -> tuple[Callable[[Array], Array], Float[np.ndarray, "WT N 1"]]:
-    r"""All windows as one function, whose Jacobian holds those of all of them.
+    r"""All windows as one function (W T, N, 1) to (H, M, 1), and its input.
 
     .. math:: y[t', n'] = \sum_w f(x_w)[t', n'], \qquad
         \frac{\partial y[t', n']}{\partial x_w[t, n]}
         = \frac{\partial f(x_w)[t', n']}{\partial x_w[t, n]}
 
-    since no window sees another: one program and one vector-Jacobian product for each
-    output measure them all.
-
-    Args:
-        model: The forecaster f.
-        windows: Windows x_w of T steps.
-
-    Returns:
-        The function from (W T, N, 1) to (H, M, 1), of the chosen nodes, and its input.
+    since no window sees another: one vector-Jacobian product measures them all.
     """
     speeds = np.asarray(windows.batch.speeds)
     W, T, N = speeds.shape
@@ -117,53 +129,29 @@ def as_one_function(
 
 
 def plan(model: Forecaster, windows: Windows, options: NetworkOptions) -> Cost:
-    """What `measure` will take.
-
-    Args:
-        model: The forecaster.
-        windows: The windows.
-        options: What is asked for.
-
-    Returns:
-        The cost.
-
-    Raises:
-        ValueError: If it is more than the budget: says what it would take.
-    """
+    """What `measure` will take; refused where it is more than the budget."""
     if options.estimate is not None:
         return Cost(0, 0, 0)
-    forecast, x = as_one_function(without_rounding(model), windows)
-    budget = options.max_memory
-    W, bounds = len(windows.batch.speeds), options.bounds
-    tables = bytes_of_tables(model.config, W, bounds)
+    budget, W = options.max_memory, len(windows.batch.speeds)
+    tables = bytes_of_tables(model.config, W, options.bounds)
     if tables > parse_memory(budget):
-        cure = "; leave the bounds out with --no-bounds, or" if bounds else ";"
-        raise ValueError(
-            f"--max-memory ({budget}) must be at least about {format_memory(tables)} "
-            f"for the tables of {W} windows of this forecaster{cure} ask for fewer "
-            "--windows."
+        cure = "; leave the bounds out with --no-bounds, or" if options.bounds else ";"
+        raise ArgumentError(
+            "max_memory",
+            f"({budget}) must be at least about {format_memory(tables)} for the tables "
+            f"of {W} windows of this forecaster{cure} ask for fewer --windows.",
         )
+    forecast, x = as_one_function(as_measured(model), windows)
     try:
         at_once, size = plan_memory(forecast, x, _NORM, max_memory=budget)
-    except ValueError as error:
-        raise ValueError(
-            str(error).replace("max_memory", "--max-memory")
-            + " Or ask for fewer --windows."
-        ) from error
+    except ArgumentError as error:
+        rule = f"{error.rule} Or ask for fewer --windows."
+        raise ArgumentError(error.argument, rule) from error
     return Cost(at_once, size, tables)
 
 
 def bytes_of_tables(config: ForecasterConfig, windows: int, bounds: bool) -> int:
-    """Bytes that all norms of a forecaster and its bounds take, about.
-
-    Args:
-        config: What it is made of.
-        windows: How many windows.
-        bounds: Whether there are bounds.
-
-    Returns:
-        Bytes, in float64; with the blocks of a graph layer, one for each two nodes.
-    """
+    """In float64; with the blocks of a graph layer, one for each two nodes."""
     T, N, D = config.window, config.nodes, config.width
     table = max(T, config.horizon) * T * N * N
     copies = windows * _NORMS
@@ -176,42 +164,23 @@ def bytes_of_tables(config: ForecasterConfig, windows: int, bounds: bool) -> int
 def measure(
     model: Forecaster, windows: Windows, options: NetworkOptions
 ) -> dict[str, pd.DataFrame]:
-    """Measure a forecaster, as of `without_rounding`.
-
-    Args:
-        model: The forecaster.
-        windows: What it is looked at on.
-        options: What is asked for.
-
-    Returns:
-        Tables by name: ``influence`` and ``summary``, with exact norms also ``hops``
-        and, where asked for, ``bounds``, of an estimate also ``estimate``.
-
-    Raises:
-        ValueError: If it does not fit the budget, or a value is not finite.
-    """
-    model = without_rounding(model)
+    """Tables by name: influence and summary; hops and bounds, or the estimate."""
+    model = as_measured(model)
     if options.estimate is not None:
         return _estimated(model, windows, options)
-    norms = exact_norms(model, windows, options)
-    influence = influence_by_lag(norms, windows.nodes)
+    norms, nodes = exact_norms(model, windows, options), windows.nodes
+    influence = influence_by_lag(norms, nodes)
     hops = None if windows.adjacency is None else road_hops(windows.adjacency)
-    tables = {
-        "influence": influence,
-        "hops": influence_by_hop(norms, windows.nodes, hops),
-    }
+    tables = {"influence": influence, "hops": influence_by_hop(norms, nodes, hops)}
     summary: dict[str, Any] = {
-        "largest_between_nodes": largest_between_nodes(norms, windows.nodes),
+        "largest_between_nodes": largest_between_nodes(norms, nodes),
         "own_node_share": own_node_share(influence),
         **window_ends(influence),
     }
     if options.bounds:
-        table = tightness(
-            norms,
-            bounds_of(model, windows),
-            layers=model.config.layers,
-            epsilon=float(jnp.finfo(jnp.float32).eps),
-        )
+        layers, epsilon = model.config.layers, float(jnp.finfo(jnp.float32).eps)
+        bounds = bounds_of(model, windows)
+        table = tightness(norms, bounds, layers=layers, epsilon=epsilon)
         tables["bounds"] = table
         summary |= in_brief(table)
     return tables | {"summary": pd.DataFrame([summary])}
@@ -220,16 +189,7 @@ def measure(
 def exact_norms(
     model: Forecaster, windows: Windows, options: NetworkOptions
 ) -> Float[np.ndarray, "W H M T N"]:
-    """Exact norms on every window.
-
-    Args:
-        model: The forecaster.
-        windows: The windows.
-        options: The budget.
-
-    Returns:
-        Shape (W, H, M, T, N).
-    """
+    """Exact norms on every window."""
     forecast, x = as_one_function(model, windows)
     found = space_time_norms(forecast, x, _NORM, max_memory=options.max_memory)
     W, T, N = windows.batch.speeds.shape
@@ -239,15 +199,7 @@ def exact_norms(
 def bounds_of(
     model: Forecaster, windows: Windows
 ) -> list[dict[str, Float[np.ndarray, "H M T N"]]]:
-    """Bounds on the outputs of the chosen nodes.
-
-    Args:
-        model: The forecaster.
-        windows: The windows.
-
-    Returns:
-        For each window its bounds by name.
-    """
+    """For each window the bounds on the outputs of the chosen nodes, by name."""
     batch, found, spatial = windows.batch, [], graph_gains(model)
     with jax.default_matmul_precision("highest"):
         for w, speeds in enumerate(batch.speeds):
@@ -266,28 +218,20 @@ def _estimated(
     probes, seed = options.estimate or 0, options.seed_of_probes or 0
     estimate = estimate_influence(forecast, x, probes=probes, seed=seed, by_step=True)
     W, T, N = windows.batch.speeds.shape
-    M, H = len(windows.nodes), model.config.horizon
+    H = model.config.horizon
     squared, error = (
-        np.moveaxis(part.reshape(H, W, T, N), 1, 0) / M
+        np.moveaxis(part.reshape(H, W, T, N), 1, 0) / len(windows.nodes)
         for part in (estimate.squared, estimate.error)
     )
     sizes = {"window_index": W, "output_step": H, "input_step": T, "input_node": N}
-    index = pd.MultiIndex.from_product(
-        [range(n) for n in sizes.values()],
-        names=list(sizes),
-    )
+    index = pd.MultiIndex.from_product([range(n) for n in sizes.values()], names=sizes)
     each = {"squared": squared.ravel(), "standard_error": error.ravel()}
-    single = pd.DataFrame(each, index=index).reset_index()
-    together = squared.sum(3)  # (W, H, T)
-    table = pd.DataFrame(
-        {
-            "squared": together.ravel(),
-            "squared_share": share_of_window(together).ravel(),
-        },
-        index=index.droplevel("input_node").unique(),
-    ).reset_index()
-    table.insert(3, "lag", T - 1 - table["input_step"])
-    table.insert(4, "node_kind", "all")
-    ends = window_ends(table, "squared_share")
-    summary = pd.DataFrame([{f"squared_{name}": value for name, value in ends.items()}])
-    return {"influence": table, "estimate": single, "summary": summary}
+    together = squared.sum(3)[..., None]  # (W, H, T, 1)
+    shares = {"squared": together, "squared_share": share_of_window(together)}
+    influence = over_input_steps(shares, ["all"])
+    ends = window_ends(influence, "squared_share")
+    return {
+        "influence": influence,
+        "estimate": pd.DataFrame(each, index=index).reset_index(),
+        "summary": pd.DataFrame([{f"squared_{k}": v for k, v in ends.items()}]),
+    }

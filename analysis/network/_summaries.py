@@ -4,13 +4,31 @@ W windows, H output steps, M chosen output nodes, T input steps, N input nodes. 
 of an input step is its distance from the newest step of the window: 0 to T - 1.
 """
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from analysis.network._hops import UNREACHABLE, hop_name
+UNREACHABLE = -1
 
-UNKNOWN = "unknown"
+
+def road_hops(adjacency: Float[np.ndarray, "N N"]) -> Int[np.ndarray, "N N"]:
+    """Least number of edges (weights above 0) between nodes, or `UNREACHABLE`.
+
+    Either way along each: graph layers walk the road forwards and backwards.
+
+    Example:
+        >>> line = np.array([[0, 1, 0, 0], [0, 0, 0.2, 0], [0, 0, 0, 0], [0, 0, 0, 1]])
+        >>> road_hops(line)[0].tolist()
+        [0, 1, 2, -1]
+    """
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import shortest_path
+
+    edges = csr_array((np.asarray(adjacency) > 0).astype(float))
+    found = shortest_path(edges, directed=False, unweighted=True)
+    return np.where(np.isfinite(found), found, UNREACHABLE).astype(int)
 
 
 def own_pairs(nodes: Int[np.ndarray, " M"], N: int) -> Bool[np.ndarray, "M N"]:
@@ -23,32 +41,19 @@ def influence_by_lag(
 ) -> pd.DataFrame:
     """Influence of each input step on each output step, own node and others apart.
 
-    Args:
-        norms: Norms |dy[t', n'] / dx[t, n]|.
-        nodes: The output nodes n'.
-
-    Returns:
-        A row per window, output step, input step and kind of node (``own``,
-        ``others``): ``influence``, the mean over output nodes of the sum over input
-        nodes of that kind, ``squared``, the same of squares, and the share of each in
-        all influence of the window.
+    It is the mean over output nodes of the sum over input nodes of that kind.
 
     Example:
-        >>> import numpy as np
         >>> norms = np.array([[[[[0.0, 1.0], [3.0, 0.0]]]]])  # node 0: 2 steps, 2 nodes
         >>> influence_by_lag(norms, np.array([0]))["share"].tolist()
         [0.0, 0.25, 0.75, 0.0]
     """
     norms = np.asarray(norms, np.float64)
-    W, H, M, T, N = norms.shape
-    own = own_pairs(nodes, N)
+    own = own_pairs(nodes, norms.shape[-1])
     kinds = np.stack([own, ~own]).astype(float)  # (2, M, N)
     linear, squared = (
-        np.einsum("whmtn,kmn->whtk", power, kinds) / M for power in (norms, norms**2)
-    )
-    index = pd.MultiIndex.from_product(
-        [range(W), range(H), range(T), ["own", "others"]],
-        names=["window_index", "output_step", "input_step", "node_kind"],
+        np.einsum("whmtn,kmn->whtk", power, kinds) / len(nodes)
+        for power in (norms, norms**2)
     )
     columns = {
         "influence": linear,
@@ -56,8 +61,20 @@ def influence_by_lag(
         "squared": squared,
         "squared_share": share_of_window(squared),
     }
-    table = pd.DataFrame({k: v.ravel() for k, v in columns.items()}, index=index)
-    table = table.reset_index()
+    return over_input_steps(columns, ["own", "others"])
+
+
+def over_input_steps(
+    columns: Mapping[str, Float[np.ndarray, "W H T kinds"]], kinds: Sequence[str]
+) -> pd.DataFrame:
+    """Arrays as columns: a row per window, output step, input step, kind of node."""
+    W, H, T, _ = next(iter(columns.values())).shape
+    index = pd.MultiIndex.from_product(
+        [range(W), range(H), range(T), kinds],
+        names=["window_index", "output_step", "input_step", "node_kind"],
+    )
+    values = {name: array.ravel() for name, array in columns.items()}
+    table = pd.DataFrame(values, index=index).reset_index()
     table.insert(3, "lag", T - 1 - table["input_step"])
     return table
 
@@ -73,38 +90,25 @@ def influence_by_hop(
     nodes: Int[np.ndarray, " M"],
     hops: Int[np.ndarray, "N N"] | None,
 ) -> pd.DataFrame:
-    """Influence between nodes by their distance in the road graph.
+    """Influence between nodes by their distance, which without a graph is unknown.
 
-    Args:
-        norms: Norms |dy[t', n'] / dx[t, n]|.
-        nodes: The output nodes n'.
-        hops: Distances, shape (N, N); None where the data set brings no graph.
-
-    Returns:
-        A row per window and number of hops (a text; 0 is the node itself): ``pairs`` of
-        nodes, ``influence``, their mean, over output steps too, of the sum over input
-        steps, and ``share`` of all influence of the window.
+    It is the mean over pairs of nodes and output steps of the sum over input steps.
     """
-    norms = np.asarray(norms, np.float64)
-    N = norms.shape[-1]
-    between = norms.sum(3).mean(1)  # (W, M, N)
+    between = np.asarray(norms, np.float64).sum(3).mean(1)  # (W, M, N)
     share = share_of_window(between)
     if hops is None:
-        distance = np.where(own_pairs(nodes, N), 0, 1)
-        names = {0: "0", 1: UNKNOWN}
+        distance, names = 1 - own_pairs(nodes, norms.shape[-1]), {1: "unknown"}
     else:
-        distance = hops[nodes]
-        names = {int(hop): hop_name(int(hop)) for hop in np.unique(distance)}
-    order = sorted(names, key=lambda hop: (hop == UNREACHABLE, hop))
+        distance, names = hops[nodes], {UNREACHABLE: "unreachable"}
+    order = sorted(np.unique(distance), key=lambda hop: (hop == UNREACHABLE, hop))
     rows = []
     for window in range(len(norms)):
         for hop in order:
             where = distance == hop
-            if where.any():
-                row = {"window_index": window, "hop": names[hop]}
-                row |= {"pairs": int(where.sum())}
-                row |= {"influence": between[window][where].mean()}
-                rows.append(row | {"share": share[window][where].sum()})
+            row = {"window_index": window, "hop": names.get(hop, str(hop))}
+            row |= {"pairs": int(where.sum())}
+            row |= {"influence": between[window][where].mean()}
+            rows.append(row | {"share": share[window][where].sum()})
     return pd.DataFrame(rows)
 
 
@@ -116,40 +120,23 @@ def largest_between_nodes(
     return float(np.max(norms, axis=(0, 1, 3))[other].max(initial=0.0))
 
 
-def own_node_share(table: pd.DataFrame) -> float:
-    """Share of all influence that comes from the output's own node.
-
-    Args:
-        table: As of `influence_by_lag`.
-
-    Returns:
-        Its mean over windows.
-    """
-    own = table.loc[table["node_kind"] == "own", "share"].sum()
-    return float(own) / table["window_index"].nunique()
+def own_node_share(influence: pd.DataFrame) -> float:
+    """Share of all influence that comes from the output's own node; mean of windows."""
+    own = influence.loc[influence["node_kind"] == "own", "share"].sum()
+    return float(own) / influence["window_index"].nunique()
 
 
-def window_ends(table: pd.DataFrame, share: str = "share") -> dict[str, float]:
-    """Which end of the window influence gathers on.
-
-    Args:
-        table: As of `influence_by_lag`.
-        share: Which of its shares.
-
-    Returns:
-        Means over windows: ``newest_quarter`` and ``oldest_quarter``, the shares of the
-        T / 4 newest and oldest input steps (rounded down, at least one), and
-        ``mean_lag``, in steps.
+def window_ends(influence: pd.DataFrame, share: str = "share") -> dict[str, float]:
+    """Shares of the T / 4 newest and oldest steps (at least one), and the mean lag.
 
     Example:
-        >>> import pandas as pd
         >>> table = pd.DataFrame({"lag": [1, 0], "share": [0.25, 0.75]})
         >>> window_ends(table.assign(window_index=0, input_step=[0, 1]))["mean_lag"]
         0.25
     """
-    T = int(table["input_step"].max()) + 1
-    windows = table["window_index"].nunique()
-    by_lag = table.groupby("lag")[share].sum() / windows
+    T = int(influence["input_step"].max()) + 1
+    windows = influence["window_index"].nunique()
+    by_lag = influence.groupby("lag")[share].sum() / windows
     lags, quarter = by_lag.index.to_numpy(), max(1, T // 4)
     return {
         "newest_quarter": float(by_lag[lags < quarter].sum()),

@@ -1,150 +1,125 @@
 """Run ``python -m analysis.network``: measure what is not measured yet, then show."""
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import tyro
-
 from analysis.network.options import NetworkOptions
+from models.runs.command import run_command, words_of
+from models.runs.console import open_console, progress
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from analysis.network._measure import Windows
-    from analysis.network._store import NetworkFolder, Part
+    from analysis.network._parts import Part
+    from models.forecaster import Forecaster
+    from models.runs.folder import RunFolder
     from models.train.options import TrainOptions
     from models.train.restore import Restored
 
-INTERRUPTED = 130
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``python -m analysis.network``.
-
-    Args:
-        argv: Arguments, by default the command line's.
-
-    Returns:
-        0; 1 where no file can be written, 2 for bad arguments or a run that cannot be
-        used, 130 after an interrupt. What is finished stays, and the same command goes
-        on.
-
-    Raises:
-        SystemExit: With 2, naming the argument, where one cannot be read.
-    """
-    try:
-        options = tyro.cli(NetworkOptions, args=argv, prog="python -m analysis.network")
-    except ValueError as error:
-        return _fail(str(error), 2)
-    try:
-        return run(options)
-    except ValueError as error:
-        return _fail(str(error), 2)
-    except OSError as error:
-        return _fail(f"{error.strerror or error} ({error.filename or options.out}).", 1)
-    except KeyboardInterrupt:
-        return _fail(
-            f"interrupted; what is finished in {options.out} stays, and the same "
-            "command goes on.",
-            INTERRUPTED,
-        )
-
-
-def _fail(message: str, status: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return status
+    """Run ``python -m analysis.network``; the status is that of `run_command`."""
+    return run_command(
+        NetworkOptions,
+        run,
+        argv,
+        prog="python -m analysis.network",
+        stays=lambda options: (
+            f"what is finished in {options.out} stays, and the same command goes on."
+        ),
+    )
 
 
 def run(options: NetworkOptions) -> int:
-    """Measure what is not finished, then write and show the results.
-
-    Args:
-        options: What is asked for.
-
-    Returns:
-        0.
-
-    Raises:
-        ValueError: If a run cannot be used, or the budget does not suffice.
-    """
-    from rich.console import Console
-
-    from analysis.network._results import collect, show, write
-    from analysis.network._store import NetworkFolder
-    from analysis.sweep._console import progress
+    """Measure what is not finished, then write and show the results."""
+    from analysis.network._measure import precision_in_words
+    from analysis.network._parts import adopt
+    from analysis.network._results import FILES, collect, show, write
     from analysis.variants import check_seeds
     from models.runs.environment import environment
+    from models.runs.folder import RunFolder
     from models.train.record import read_options
 
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console = open_console()
     runs = [read_options(folder, options.data) for folder in options.runs]
     check_seeds(runs)
-    folder = NetworkFolder(options.out)
-    record = {
-        "arguments": {k: getattr(options, k) for k in options.__slots__}
-        | {"runs": [str(run) for run in options.runs]}
-        | {"probe_seed": options.seed_of_probes},
-        "complete": False,
-        **environment(),
-    }
-    folder.save_record(record)
-    parts = []
-    with progress(console, sum(run.fit.seeds for run in runs)) as done:
-        for one in runs:
-            parts.append(_measure_run(one, options, folder, console, done))
-    tables = collect(runs, parts)
-    names = write(options.out, tables)
-    seconds = [part.seconds for of_run in parts for part in of_run.values()]
-    folder.save_record(record | {"complete": True, "seconds": sum(seconds)})
+    asked = {name: getattr(options, name) for name in options.__slots__}
+    asked |= {"runs": [str(run) for run in options.runs]}
+    asked |= {"probe_seed": options.seed_of_probes}
+    with RunFolder(
+        options.out,
+        "analysis.network",
+        asked,
+        same=lambda *_: [],  # a part knows of which settings it is
+        results=FILES,
+    ) as folder:
+        folder.record |= {"arguments": asked, **environment()}
+        folder.record["precision"] = {
+            str(run.out): precision_in_words(run.model.precision) for run in runs
+        }
+        folder.save()
+        adopt(folder)
+        parts = []
+        with progress(console, sum(run.fit.seeds for run in runs)) as done:
+            for one in runs:
+                parts.append(_measure_run(one, options, folder, console, done))
+        tables = collect(runs, parts)
+        write(folder, tables)
+        seconds = [part.seconds for of_run in parts for part in of_run.values()]
+        folder.record["seconds"] = sum(seconds)
+        names = folder.finish()
     show(console, tables)
-    console.print(
-        f"wrote {', '.join(names)} and run.json to {options.out}",
-        soft_wrap=True,
-        markup=False,
-    )
+    console.print(f"wrote {', '.join(names)} and run.json to {options.out}")
     return 0
 
 
 def _measure_run(
     asked: "TrainOptions",
     options: NetworkOptions,
-    folder: "NetworkFolder",
+    folder: "RunFolder",
     console: "Console",
     done: Callable[[str], None],
 ) -> "dict[int, Part]":
     """Measure every seed of a run that is not finished, and keep each at once."""
     from analysis.network._measure import measure
-    from analysis.network._store import Part, identity_of
+    from analysis.network._parts import Part, key_of, label_of, pack, unpack
     from models.train.restore import best_models
 
     try:
         restored, windows = _open(asked, options)
         parts, announced = {}, False
         for seed, _, model in best_models(restored):
-            identity = identity_of(restored, model, options)
-            state, part = folder.look(asked.out, seed, identity)
+            label, key = label_of(asked.out, seed), key_of(restored, model, options)
+            state, content = folder.part(label, key)
             said = "finished before"
-            if part is None or options.overwrite:
+            if state != "finished" or options.overwrite:
                 if not announced:
                     _announce(console, asked, model, windows, options)
                     announced = True
                 start = time.perf_counter()
                 tables = measure(model, windows, options)
                 seconds = time.perf_counter() - start
-                part = folder.add(asked.out, seed, identity, Part(tables, seconds))
-                why = {"missing": "", "finished": ", again: --overwrite"}
-                said = f"{seconds:.1f} s" + why.get(state, f", again: {state}")
-            parts[seed] = part
+                content = pack(Part(tables, seconds))
+                folder.keep(label, key, content, ".json")
+                said = f"{seconds:.1f} s{_why(state)}"
+            parts[seed] = unpack(content)
             done(f"{asked.out} seed {seed}: {said}")
     except ValueError as error:
-        message = str(error)
-        name = str(asked.out)
-        raise ValueError(
-            message if name in message else f"{name}: {message}"
-        ) from error
+        name, message = str(asked.out), words_of(error)
+        if name not in message:
+            message = f"{name}: {message}"
+        raise ValueError(message) from error
     return parts
+
+
+def _why(state: str) -> str:
+    """Why a part is measured though there is one."""
+    words = {"of other settings": "of other weights or settings"}
+    words |= {"finished": "--overwrite", "missing": ""}
+    why = words.get(state, state)
+    return f", again: {why}" if why else ""
 
 
 def _open(asked: "TrainOptions", options: NetworkOptions) -> "tuple[Restored, Windows]":
@@ -152,7 +127,6 @@ def _open(asked: "TrainOptions", options: NetworkOptions) -> "tuple[Restored, Wi
     import numpy as np
 
     from analysis.network._measure import Windows
-    from models.runs.flags import in_flags
     from models.train.restore import restore, spread_nodes, spread_windows
 
     try:
@@ -165,43 +139,33 @@ def _open(asked: "TrainOptions", options: NetworkOptions) -> "tuple[Restored, Wi
             f"{error} It wants the files of {asked.series.dataset} in {given}; name "
             "the folder they are in now with --data."
         ) from error
-    try:
-        batch = spread_windows(restored.prepared, options.windows)
-        series = restored.prepared.series
-        nodes = np.array(spread_nodes(len(series.sensor_ids), options.nodes))
-    except ValueError as error:
-        raise ValueError(in_flags(str(error))) from error
+    series = restored.prepared.series
+    batch = spread_windows(restored.prepared, options.windows)
+    nodes = np.array(spread_nodes(len(series.sensor_ids), options.nodes))
     return restored, Windows(batch, nodes, series.adjacency)
 
 
 def _announce(
     console: "Console",
     asked: "TrainOptions",
-    model: object,
+    model: "Forecaster",
     windows: "Windows",
     options: NetworkOptions,
 ) -> None:
     """Say what is measured, on what, and what it will take."""
-    from typing import cast
-
-    from analysis.network._measure import plan
-    from models.forecaster import Forecaster
-    from models.train.folder import read_record
+    from analysis.network._measure import plan, precision_in_words
+    from models.train.record import run_record
     from sensitivity.memory import format_memory
 
-    cost = plan(cast(Forecaster, model), windows, options)
+    cost = plan(model, windows, options)
     W, T, N = windows.batch.speeds.shape
-    kind = "exact"
+    kind, lines = "exact", []
     if options.estimate is not None:
         kind = (
             f"estimated with {options.estimate} probes (seed {options.seed_of_probes}) "
             "for each output step"
         )
-    lines = [
-        f"{asked.out}: {kind}, {W} test windows, {len(windows.nodes)} of {N} output "
-        f"nodes x {asked.series.horizon} steps by {N} nodes x {T} steps"
-    ]
-    if options.estimate is None:
+    else:
         lines.append(
             f"work arrays: {format_memory(cost.network)}, {cost.outputs} outputs at "
             f"once; tables: about {format_memory(cost.tables)}; each of at most "
@@ -213,13 +177,13 @@ def _announce(
             lines.append(
                 "hops are the road graph's; in the learned graph all are one hop apart"
             )
+    console.print(
+        f"{asked.out}: {kind}, {W} test windows, {len(windows.nodes)} of {N} output "
+        f"nodes x {asked.series.horizon} steps by {N} nodes x {T} steps"
+    )
     if asked.model.precision != "float32":
-        lines.append(
-            f"trained with products in {asked.model.precision}: its weights are "
-            "measured with products in float32, without that rounding"
-        )
-    record = read_record(asked.out) or {}
-    if not record.get("complete"):
+        lines.append(f"precision: {precision_in_words(asked.model.precision)}")
+    if not run_record(asked.out).get("complete"):
         lines.append("this run is not complete: its best weights so far")
     for line in lines:
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line)

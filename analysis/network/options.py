@@ -73,16 +73,11 @@ class NetworkOptions:
             raise ValueError(
                 "--no-bounds has no use with --estimate, which measures no bounds."
             )
-        try:
-            parse_memory(self.max_memory)
-        except ValueError as error:
-            raise ValueError(str(error).replace("max_memory", "--max-memory")) from None
-        if self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"--out ({self.out}) must be a folder, but it is a file.")
+        parse_memory(self.max_memory)
 
     @property
     def seed_of_probes(self) -> int | None:
-        """Seed of the probes; None where there are none."""
+        """None where there are no probes."""
         return None if self.estimate is None else self.probe_seed or 0
 
     def settings(self) -> dict[str, Any]:
