@@ -65,10 +65,7 @@ def precision_in_words(precision: str) -> str:
     """How a forecaster is measured, see `as_measured`."""
     if precision == "float32":
         return precision
-    return (
-        f"weights rounded to {precision} as its layers round them, products in "
-        "float32: what rounds there is no influence"
-    )
+    return f"{precision} weights, as the layers round them, and float32 products"
 
 
 def as_measured(model: Forecaster) -> Forecaster:

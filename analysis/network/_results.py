@@ -58,9 +58,9 @@ def write(folder: RunFolder, tables: dict[str, pd.DataFrame]) -> None:
 
 def show(console: "Console", tables: dict[str, pd.DataFrame]) -> None:
     """Print the summary, a row per run label, and how tight its bounds are."""
-    console.print(_summary_table(tables["summary"]))
+    console.print(_summary_table(tables["summary"]), soft_wrap=False)
     if "bounds" in tables:
-        console.print(_bounds_table(tables["bounds"]))
+        console.print(_bounds_table(tables["bounds"]), soft_wrap=False)
         for line in remarks(tables["bounds"]):
             console.print(line)
 

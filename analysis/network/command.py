@@ -182,7 +182,8 @@ def _announce(
         f"nodes x {asked.series.horizon} steps by {N} nodes x {T} steps"
     )
     if asked.model.precision != "float32":
-        lines.append(f"precision: {precision_in_words(asked.model.precision)}")
+        words = precision_in_words(asked.model.precision)
+        lines.append(f"measured with {words}, whose rounding would pass for influence")
     if not run_record(asked.out).get("complete"):
         lines.append("this run is not complete: its best weights so far")
     for line in lines:

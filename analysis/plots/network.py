@@ -1,5 +1,7 @@
 """Pictures of influence through whole forecasters: by lag, hop, bound and depth."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -9,15 +11,17 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from analysis.plots.network_lines import (
     COLOURS,
     MARKERS,
+    add_title,
     band,
     finish,
     grid,
     kind_and_stack,
-    name_below,
     panels_of,
     style_of,
     styles_of,
 )
+
+_BAND = "bands from the lowest to the highest"
 
 
 def influence_by_lag(table: pd.DataFrame) -> Figure:
@@ -35,16 +39,16 @@ def influence_by_lag(table: pd.DataFrame) -> Figure:
     Returns:
         The figure, logarithmic in the share.
     """
-    exact = "share" in table
-    share, kinds = ("share", ["own", "others"]) if exact else ("squared_share", ["all"])
-    of_lag = table.groupby(
-        ["label", "seed", "window_index", "lag", "node_kind"], sort=False
-    )[share].sum()
+    kinds = {"own": "own node", "others": "other nodes"}
+    share, word = "share", "influence"
+    if "share" not in table:  # an estimate
+        kinds, share, word = {"all": "all nodes"}, "squared_share", "squared influence"
+    keys = ["label", "seed", "window_index", "lag", "node_kind"]
+    of_lag = table.groupby(keys, sort=False)[share].sum()
     by_seed = of_lag.groupby(["label", "seed", "lag", "node_kind"], sort=False).mean()
     panels, line_of = panels_of(table)
     styles = styles_of(table, line_of)
     figure, axes = grid(len(kinds), len(panels), 3.0)
-    titles = {"own": "own node", "others": "other nodes", "all": "all nodes"}
     for row, kind in enumerate(kinds):
         for ax, (title, rows) in zip(axes[row], panels.items(), strict=True):
             for label in rows["label"].unique():
@@ -60,11 +64,11 @@ def influence_by_lag(table: pd.DataFrame) -> Figure:
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             if not ax.xaxis_inverted():
                 ax.invert_xaxis()
-    word = "share of" if exact else "share of squared"
-    for row, kind in enumerate(kinds):
-        axes[row][0].set_ylabel(f"{word} influence (%)\nfrom {titles[kind]}")
-    name_below(axes, "age of the input step (steps before the newest)")
-    finish(figure, axes, styles)
+    for row, words in enumerate(kinds.values()):
+        axes[row][0].set_ylabel(f"share of {word} (%)\nfrom {words}")
+    what = "How much each input step moves the forecast"
+    add_title(figure, table, what, _BAND)
+    finish(figure, axes, styles, "age of the input step (steps before the newest)")
     return figure
 
 
@@ -81,11 +85,13 @@ def influence_by_hop(table: pd.DataFrame) -> Figure:
     Returns:
         The figure.
     """
-    order = list(dict.fromkeys(table["hop"].astype(str)))
-    order.sort(
-        key=lambda hop: (not hop.isdecimal(), int(hop) if hop.isdecimal() else 0)
-    )
-    places = [n if hop.isdecimal() else n + 0.3 for n, hop in enumerate(order)]
+    names = dict.fromkeys(table["hop"].astype(str))
+    order = sorted(filter(str.isdecimal, names), key=int)
+    places = [float(place) for place in range(len(order))]
+    for name in names:  # unreachable, or unknown: no step of the road
+        if not name.isdecimal():
+            order.append(name)
+            places.append(len(places) + 0.3)
     by_seed = table.groupby(["label", "seed", "hop"])["influence"].mean()
     panels, line_of = panels_of(table)
     styles = styles_of(table, line_of)
@@ -99,27 +105,21 @@ def influence_by_hop(table: pd.DataFrame) -> Figure:
             if len(others) and (others == 0).all(axis=None):
                 zeros.append(name)
             seeds.index = pd.Index(places)
-            if not order[-1].isdecimal():  # no step of the road: no line to it
+            if not order[-1].isdecimal():  # a gap: no line to it
                 seeds.loc[len(order) - 1] = np.nan
             band(ax, seeds, styles[name], name)
         if zeros:
-            ax.text(
-                0.98,
-                0.97,
-                "exactly 0 beyond the own node:\n" + "\n".join(zeros),
-                transform=ax.transAxes,
-                ha="right",
-                va="top",
-                fontsize="x-small",
-            )
+            text = "exactly 0 beyond the own node:\n" + "\n".join(zeros)
+            place = {"ha": "right", "va": "top", "transform": ax.transAxes}
+            ax.text(0.98, 0.97, text, fontsize="x-small", **place)
         ax.set_title(title, fontsize="medium")
         ax.set_yscale("log")
         ax.set_xticks(places, order)
         if len(order) > 8:
             ax.tick_params(axis="x", labelsize="x-small")
     axes[0][0].set_ylabel("influence of one node on one node\n(z-score per z-score)")
-    name_below(axes, "edges of the road graph between them (0: own node)")
-    finish(figure, axes, styles)
+    add_title(figure, table, "Influence of nodes on each other by distance", _BAND)
+    finish(figure, axes, styles, "edges of the road graph between them (0: own node)")
     return figure
 
 
@@ -138,34 +138,31 @@ def bounds_tightness(table: pd.DataFrame) -> Figure:
     sns.set_theme(context="notebook", style="ticks")
     said = table[table["pairs_above_rounding"] > 0]
     labels, names = list(table["label"].unique()), list(table["bound"].unique())
-    figure = Figure(
-        figsize=(10, 1.6 + 0.28 * len(labels) * len(names)), layout="constrained"
-    )
+    size = (10, 2.4 + 0.28 * len(labels) * len(names))
+    figure = Figure(figsize=size, layout="constrained")
     ax = figure.subplots()
-    for number, name in enumerate(names):
-        own = said[said["bound"] == name]
-        note = "" if own["is_bound"].all() else " (leaves paths out: no bound)"
-        colour = COLOURS[1 + number % (len(COLOURS) - 1)]
-        for place, label in enumerate(labels):
-            rows = own[own["label"] == label]
-            if rows.empty:
-                continue
-            height = place + (number - (len(names) - 1) / 2) * 0.8 / len(names)
-            low, high = rows["ratio_05"].mean(), rows["ratio_95"].mean()
-            ax.plot(
-                [low, high], [height] * 2, color=colour, lw=2, solid_capstyle="butt"
-            )
-            medians = rows["ratio_median"]
-            ax.plot(medians, [height] * len(rows), ".", color=colour, ms=4, alpha=0.6)
-            marker = MARKERS[number % len(MARKERS)]
-            ax.plot(medians.mean(), height, marker, color=colour, ms=6)
-        ax.plot([], [], MARKERS[number], color=colour, ls="-", label=name + note)
+    colours = dict(zip(names, itertools.cycle(COLOURS[1:])))
+    markers = dict(zip(names, itertools.cycle(MARKERS)))
+    for place, label in enumerate(labels):
+        own = said[said["label"] == label].groupby("bound", sort=False)
+        for number, (name, rows) in enumerate(own):
+            style = {"color": colours[name]}
+            height = place + (number - (len(own) - 1) / 2) * 0.8 / len(names)
+            ends, medians = rows[["ratio_05", "ratio_95"]].mean(), rows["ratio_median"]
+            ax.plot(ends, [height] * 2, lw=2, solid_capstyle="butt", **style)
+            ax.plot(medians, [height] * len(rows), ".", ms=4, alpha=0.6, **style)
+            ax.plot(medians.mean(), height, markers[name], ms=6, **style)
+    for name, is_bound in table.groupby("bound", sort=False)["is_bound"].all().items():
+        note = "" if is_bound else " (leaves paths out: no bound)"
+        ax.plot([], [], markers[name], color=colours[name], ls="-", label=name + note)
     ax.axvline(1, color="0.4", lw=1, ls="dashed", label="tight")
     ax.set(xscale="log", xlabel="exact influence / bound (median, 5 to 95 % of pairs)")
     ax.set_yticks(range(len(labels)), labels, fontsize="small")
-    ax.invert_yaxis()
+    ax.set_ylim(len(labels) - 0.5, -0.5)  # as much room around one group as around many
     ax.grid(axis="x", color="0.9", lw=0.6)
     sns.despine(ax=ax)
+    what = "Exact influence over its bounds"
+    add_title(figure, table, what, "dots: the medians of single ones")
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
     return figure
 
@@ -186,36 +183,30 @@ def depth(table: pd.DataFrame) -> Figure:
     if table.assign(kind=names).groupby("kind")["variant"].nunique().max() > 1:
         names = table["variant"] + ", " + table["stack"].str.replace("-", " ")
     table = table.assign(line=names)
-    lines = list(table["line"].unique())
-    styles = {line: style_of(number) for number, line in enumerate(lines)}
+    styles = {line: style_of(k) for k, line in enumerate(table["line"].unique())}
     figure, axes = grid(1, 2, 4.2)
     power = "" if "newest_quarter" in table else "squared_"  # of an estimate
     depths = sorted(table["layers"].unique())
     T = int(table["window"].iloc[0])
     uniform = 100 * max(1, T // 4) / T
     for ax, end in zip(axes[0], ("newest", "oldest"), strict=True):
-        for line in lines:
+        for line, style in styles.items():
             own = table[table["line"] == line]
             column = f"{power}{end}_quarter"
             seeds = own.pivot_table(index="layers", columns=["seed"], values=column)
-            band(ax, 100 * seeds, styles[line], line)
+            band(ax, 100 * seeds, style, line)
         if table["window"].nunique() == 1:
             ax.axhline(uniform, color="0.5", lw=1, ls="dotted")
-            ax.annotate(
-                "uniform",
-                (1, uniform),
-                xycoords=("axes fraction", "data"),
-                ha="right",
-                va="bottom",
-                fontsize="x-small",
-                color="0.4",
-            )
+            across = ax.get_yaxis_transform()
+            place = {"va": "center", "fontsize": "x-small", "transform": across}
+            ax.text(1.01, uniform, "uniform", **place)
         ax.set_title(f"{end} quarter of the window", fontsize="medium")
         ax.set_xscale("log")
         ax.set_xticks(depths, [str(layers) for layers in depths])
         ax.minorticks_off()
         ax.set_ylim(bottom=0)
     axes[0][0].set_ylabel(f"share of {power.replace('_', ' ')}influence (%)")
-    name_below(axes, "temporal layers, and as many graph layers")
-    finish(figure, axes, styles)
+    what = "Which end of the window moves the forecast, by depth"
+    add_title(figure, table, what, _BAND)
+    finish(figure, axes, styles, "temporal layers, and as many graph layers")
     return figure

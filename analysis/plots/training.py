@@ -7,9 +7,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Okabe and Ito's colours, told apart by the colour-blind too.
-_COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7")
-_DASHES = ("solid", "solid", "dashed", "dashdot", "dotted", (0, (6, 1, 1, 1)))
+from analysis.plots.network_lines import style_of
 
 
 def training_curves(table: pd.DataFrame) -> Figure:
@@ -29,6 +27,7 @@ def training_curves(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(1 + 4.8 * len(windows), 4.8), layout="constrained")
     axes = figure.subplots(1, len(windows), squeeze=False)[0]
     variants = list(dict.fromkeys(table["variant"]))
+    single = table["epoch"].nunique() == 1  # a point is no line
     for ax, window in zip(axes, windows, strict=True):
         for number, variant in enumerate(variants):
             own = table[(table["window"] == window) & (table["variant"] == variant)]
@@ -37,19 +36,19 @@ def training_curves(table: pd.DataFrame) -> Figure:
             by_seed = own.pivot(index="epoch", columns="seed", values="validation_mae")
             by_seed = by_seed.ffill()
             mean, low, high = (by_seed.agg(f, axis=1) for f in ("mean", "min", "max"))
-            colour = _COLOURS[number % len(_COLOURS)]
-            dash = _DASHES[(number + number // len(_COLOURS)) % len(_DASHES)]
-            ax.plot(mean.index, mean, color=colour, ls=dash, label=variant)
+            colour, dash, marker = style_of(number)
+            line = {"color": colour, "ls": dash, "marker": marker if single else ""}
+            ax.plot(mean.index, mean, label=variant, **line)
             ax.fill_between(mean.index, low, high, color=colour, alpha=0.12, lw=0)
         ax.set_title(f"{window} steps in", fontsize="medium")
         ax.set_xlabel("epoch")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter("{x:g}")
         ax.tick_params(axis="y", which="minor", labelsize="x-small")
         ax.grid(color="0.9", lw=0.6)
-        ax.spines[["top", "right"]].set_visible(False)
+        sns.despine(ax=ax)
     axes[0].set_ylabel("validation MAE (mph)")
     lines = {str(line.get_label()): line for ax in axes for line in ax.get_lines()}
     figure.legend(
@@ -97,17 +96,12 @@ def attention_maps(maps: dict[str, Float[np.ndarray, "T T"]], title: str) -> Fig
         ax.set_ylabel("query step i")
     for ax in axes[-1]:
         ax.set_xlabel("source step j")
-    steps = len(next(iter(maps.values())))
+    uniform = 1 / len(next(iter(maps.values())))
     if image is not None:
         bar = figure.colorbar(image, ax=axes, shrink=0.8, label="mean attention weight")
-        bar.ax.axhline(1 / steps, color="white", lw=2)
-        bar.ax.text(
-            -0.3,
-            1 / steps,
-            "1/T",
-            ha="right",
-            va="center",
-            transform=bar.ax.get_yaxis_transform(),
-        )
+        bar.ax.axhline(uniform, color="white", lw=2)
+        place = {"ha": "right", "va": "center"}
+        across = bar.ax.get_yaxis_transform()
+        bar.ax.text(-0.3, uniform, "1/T", transform=across, **place)
     figure.suptitle(title, fontsize="medium")
     return figure
