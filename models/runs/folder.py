@@ -6,7 +6,6 @@ ever taken for another's, and an edited or torn one is seen.
 """
 
 import hashlib
-import io
 import json
 import os
 import re
@@ -19,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 import filelock
 
 from models.runs.flags import flag
-from models.runs.whole_files import PART, write_whole
+from models.runs.whole_files import PART, figure_bytes, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_LOCK, _OWNER = ".lock", ".lock-owner"  # stay behind: what locks is the system
+_LOCK, _OWNER = ".lock", ".lock-owner"  # may stay behind: what locks is the system
 _DIGITS = 16
 _PART = re.compile(rf"(.+)-([0-9a-f]{{{_DIGITS}}})-([0-9a-f]{{{_DIGITS}}})(\.\w+)")
 State = Literal["missing", "damaged", "of other settings", "finished"]
@@ -81,16 +80,17 @@ class RunFolder:
         self._command, self._written = command, []
         self._results, self._keeps = tuple(results), tuple(keeps)
         self._allows = tuple(allows)
-        _check_place(path)
+        check_place(path)
         path.mkdir(parents=True, exist_ok=True)
+        self._read_old()  # before the lock: nothing is written to others' folders
         self._lock = self._acquire()
         try:
-            old = read_record(path, command)
+            old = self._read_old()
             arguments = json.loads(json.dumps(dict(identity), default=str))
             self.record: dict[str, Any] = {"command": command, "arguments": arguments}
             self.record |= {"complete": False, "seconds": 0.0, "files": []}
             if old is None:
-                self._check_empty()
+                pass
             elif overwrite:
                 self.clear(old)
             elif not resume:
@@ -125,6 +125,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Let go of the folder."""
+        (self.path / _OWNER).unlink(missing_ok=True)
         self._lock.release()
 
     def save(self) -> None:
@@ -175,10 +176,7 @@ class RunFolder:
     def write_figure(self, name: str, figure: "Figure", *suffixes: str) -> None:
         """Write a picture, the same bytes for the same picture."""
         for suffix in suffixes or ("png",):
-            buffer = io.BytesIO()
-            metadata = {"CreationDate": None} if suffix == "pdf" else None
-            figure.savefig(buffer, format=suffix, dpi=200, metadata=metadata)
-            self.write(f"{name}.{suffix}", buffer.getvalue())
+            self.write(f"{name}.{suffix}", figure_bytes(figure, suffix))
 
     def finish(self) -> list[str]:
         """All is done: delete results of earlier calls that this one did not write.
@@ -235,6 +233,13 @@ class RunFolder:
         write_whole(self.path / _OWNER, str(os.getpid()))
         return lock
 
+    def _read_old(self) -> dict[str, Any] | None:
+        """What an earlier call recorded; a folder of somebody else is refused."""
+        old = read_record(self.path, self._command)
+        if old is None:
+            self._check_empty()
+        return old
+
     def _check_empty(self) -> None:
         """Refuse a folder that somebody else uses: it has no ``run.json``."""
         ours = {_LOCK, _OWNER, "run.json"}
@@ -270,8 +275,15 @@ def _named(file: Path) -> Sequence[str]:
     return match.groups() if match else ("", "", "", "")
 
 
-def _check_place(path: Path) -> None:
-    """Refuse what is no folder, saying what it is."""
+def check_place(path: Path) -> None:
+    """Refuse an ``--out`` that is there and no folder.
+
+    Args:
+        path: Where results shall be.
+
+    Raises:
+        ValueError: Saying what it is.
+    """
     if path.is_symlink() and not path.exists():
         raise ValueError(
             f"--out ({path}) must be a folder, but it is a link to {path.readlink()}, "
