@@ -67,15 +67,18 @@ def unpack(content: str | bytes) -> Part:
     return Part(tables, held["seconds"])
 
 
-def adopt(folder: RunFolder) -> None:
-    """Take over what version 0.1.0 kept, each part under its own digest."""
+def adopt(folder: RunFolder, label: str, key: str) -> None:
+    """Take over what version 0.1.0 measured of a part, wherever its run lay then."""
     for file in (folder.path / "parts").glob("*-seed-*.json"):
         if (match := _OLD.fullmatch(file.name)) is None:
             continue
         try:
             held = json.loads(file.read_text(encoding="utf-8"))
-            key, part = digest(held["identity"]), unpack(json.dumps(held))
+            own, content = digest(held["identity"]), pack(unpack(json.dumps(held)))
         except (ValueError, KeyError, TypeError, AttributeError):  # damaged
             continue
-        folder.keep(match[1], key, pack(part), ".json")
-        file.unlink()
+        if own == key or match[1] == label:
+            folder.keep(label, own, content, ".json")
+            file.unlink()
+        if own == key:
+            return

@@ -7,10 +7,11 @@ that a study can be continued with more of them.
 import dataclasses
 import re
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from models.runs.flags import check_at_least
-from models.train.folder import differs, read_record
+from models.runs.folder import read_record
+from models.train.folder import differs
 from models.train.options import PRESETS, FitOptions, Preset, TrainOptions
 
 VariantName = Literal[
@@ -18,8 +19,9 @@ VariantName = Literal[
 ]
 PAPER: tuple[VariantName, ...] = ("a", "b", "c", "d", "e", "b-diagonal")
 
+_CONVOLUTION = {"model": "convolution", "heads": None}
 # What sets a variant apart from (b), as options of models.train.
-VARIANTS: dict[str, dict] = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "a": {"residual": False},
     "b": {},
     "c": {"regularizer": "mask"},
@@ -27,12 +29,8 @@ VARIANTS: dict[str, dict] = {
     "e": {"regularizer": "penalty"},
     "b-diagonal": {"graph": "diagonal"},
     "b-tts": {"stack": "time-then-space"},
-    "convolution": {"model": "convolution", "heads": None},
-    "convolution-tts": {
-        "model": "convolution",
-        "heads": None,
-        "stack": "time-then-space",
-    },
+    "convolution": _CONVOLUTION,
+    "convolution-tts": _CONVOLUTION | {"stack": "time-then-space"},
 }
 
 
@@ -115,58 +113,37 @@ class StudyOptions:
         return self.out / f"{window}-{horizon}"
 
     def cell(self, key: "CellKey", first: int, count: int) -> TrainOptions:
-        """One run of the study.
-
-        Args:
-            key: Its cell.
-            first: Its first seed.
-            count: Number of its seeds.
-
-        Returns:
-            The run, as models.train takes it; it goes on where it stopped.
-
-        Raises:
-            ValueError: Naming the option, its rule and the value.
-        """
-        preset = PRESETS[self.preset]
-        given = {
-            name: getattr(self, name)
-            for name in ("epochs", "steps_per_epoch", "batch_size")
-            if getattr(self, name) is not None
-        }
-        fitting: FitOptions = dataclasses.replace(
+        """The run of so many of a cell's seeds; it goes on where it stopped."""
+        preset, (window, variant, layers) = PRESETS[self.preset], key
+        names = ("epochs", "steps_per_epoch", "batch_size")
+        given = {name: getattr(self, name) for name in names}
+        given = {name: value for name, value in given.items() if value is not None}
+        fit: FitOptions = dataclasses.replace(
             preset.fit, seeds=count, first_seed=first, **given
         )
-        window, variant, layers = key
+        series = dataclasses.replace(
+            preset.series,
+            dataset=self.dataset,
+            data=self.data,
+            window=window,
+            horizon=window if self.horizon is None else self.horizon,
+            time_of_week=self.time_of_week,
+        )
         model = {"layers": layers} | VARIANTS[variant]
         place = variant + f"-{layers}-layers" * (layers != preset.model.layers)
-        name = f"seeds-{first}-{first + count - 1}"
         return TrainOptions(
             preset=self.preset,
-            series=dataclasses.replace(
-                preset.series,
-                dataset=self.dataset,
-                data=self.data,
-                window=window,
-                horizon=window if self.horizon is None else self.horizon,
-                time_of_week=self.time_of_week,
-            ),
+            series=series,
             model=dataclasses.replace(preset.model, **model),
-            fit=fitting,
-            out=self.folder(window) / place / name,
+            fit=fit,
+            out=self.folder(window) / place / f"seeds-{first}-{first + count - 1}",
             resume=True,
             keep_epochs=self.keep_epochs,
         )
 
 
 class CellKey(NamedTuple):
-    """Where in the grid a cell is.
-
-    Attributes:
-        window: Its window.
-        variant: Its variant.
-        layers: Its depth.
-    """
+    """Where in the grid a cell is."""
 
     window: int
     variant: str
@@ -174,31 +151,15 @@ class CellKey(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One variant at one window and depth.
-
-    Attributes:
-        key: Where it is.
-        finished: Runs that are complete.
-        missing: Runs that train the seeds no complete run has.
-    """
+    """One variant at one window and depth."""
 
     key: CellKey
-    finished: list[TrainOptions]
-    missing: list[TrainOptions]
+    finished: list[TrainOptions]  # runs that are complete
+    missing: list[TrainOptions]  # runs that train the seeds no complete run has
 
 
 def plan(options: StudyOptions) -> list[Cell]:
-    """See what is finished and what is missing, in the order in which it is done.
-
-    Args:
-        options: The study.
-
-    Returns:
-        Every cell; short windows first.
-
-    Raises:
-        ValueError: If a folder of the study holds a run with other settings.
-    """
+    """What is finished and what is missing, in the order in which it is done."""
     return [_cell(options, key) for key in options.keys()]
 
 
@@ -213,30 +174,25 @@ def _cell(options: StudyOptions, key: CellKey) -> Cell:
             if complete is is_complete and own & wanted and not own & covered:
                 chosen.append(run)
                 covered |= own
-    first = 0
-    while first < options.seeds:
-        count = 0
-        while first + count < options.seeds and first + count not in covered:
-            count += 1
-        if count:
+    lacking = [seed for seed in range(options.seeds) if seed not in covered]
+    for first in lacking:
+        if first - 1 not in lacking:  # of a gap between covered ones
+            count = 1
+            while first + count in lacking:
+                count += 1
             missing.append(options.cell(key, first, count))
-        first += count + 1
     return Cell(key, finished, missing)
 
 
 def _runs_there(options: StudyOptions, key: CellKey) -> list[tuple[TrainOptions, bool]]:
-    """The runs of a cell that have been begun, those of most seeds first.
+    """The runs of a cell that have been begun and whether each is complete.
 
-    Returns:
-        Each with whether it is complete.
-
-    Raises:
-        ValueError: If one has other settings than the study.
+    Those of most seeds come first. A run of other settings than the study is refused.
     """
     found = []
     for folder in options.cell(key, 0, 1).out.parent.glob("seeds-*-*"):
         numbers = re.fullmatch(r"seeds-(\d+)-(\d+)", folder.name)
-        record = read_record(folder) if numbers else None
+        record = read_record(folder, "models.train") if numbers else None
         if numbers is None or record is None:
             continue
         first, last = map(int, numbers.groups())
@@ -253,14 +209,7 @@ def _runs_there(options: StudyOptions, key: CellKey) -> list[tuple[TrainOptions,
 def all_finished(options: StudyOptions) -> list[Cell]:
     """Every cell under the study's folder that has complete runs, asked for or not.
 
-    So tables and pictures show all of a study that was trained piece by piece, such as
-    a long window with fewer variants.
-
-    Args:
-        options: The study.
-
-    Returns:
-        The cells, short windows first; all their complete runs, each seed once.
+    So all of a study that was trained piece by piece is shown, each seed once.
     """
     cells = []
     for key in _keys_there(options):
