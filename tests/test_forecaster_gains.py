@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from analysis.network._forecaster_bounds import forecaster_bounds, forecaster_gains
+from analysis.network._forecaster_bounds import (
+    forecaster_bounds,
+    forecaster_gains,
+    graph_gains,
+)
 from models.config import GraphConfig, TemporalConfig
 from sensitivity.layer_gains import layer_norm_gains, product_bound
 from sensitivity.network import space_time_norms
@@ -45,7 +49,7 @@ def measured(config, seed, scale):
             return model(x[None, ..., 0], jnp.asarray(clock)[None], given)[0][..., None]
 
         exact = space_time_norms(forecast, speeds[..., None], norm="spectral")
-        bounds = forecaster_bounds(model, speeds, clock, average)
+        bounds = forecaster_bounds(model, speeds, clock, average, graph_gains(model))
     return exact, bounds
 
 
@@ -96,7 +100,7 @@ def test_frozen_gains_leave_convolutions_as_they_are():
     config = CONFIGS["convolution"]
     with jax.enable_x64(True):
         model, inputs = build(config, 0), draw_inputs(config, 1, 0)
-        window = inputs.speeds[0], inputs.time_of_day[0]
+        window = inputs.speeds[0], inputs.time_of_day[0], None, graph_gains(model)
         moving, frozen = (
             product_bound(forecaster_gains(model, *window, frozen=frozen), 5, 4)
             for frozen in (False, True)

@@ -10,13 +10,21 @@ import pytest
 
 import analysis.network._measure
 from analysis.network import main
-from analysis.network._results import PICTURES
+from analysis.network._measure import Windows, exact_norms
+from analysis.network._parts import adopt, unpack
+from analysis.network._results import FILES
 from analysis.network._tightness import NO_BOUND
+from analysis.network.options import NetworkOptions
+from models.runs.folder import RunFolder, digest
+from models.train.record import read_options
+from models.train.restore import best_models, restore, spread_windows
 from sensitivity.network import space_time_norms
 from tests import train_runs
 from tests.train_runs import contents, finished, train
 
 command_line = train_runs.command_line
+KEYS = ["seed", "window_index", "output_step", "input_step"]
+LABEL = "run-abcdef0123-seed-0"
 
 
 def network(*arguments):
@@ -26,12 +34,12 @@ def network(*arguments):
         return int(str(stop.code))
 
 
-def refused(capsys, *arguments):
+def refused(capsys, *arguments, status=2):
     capsys.readouterr()
-    status = network(*arguments)
+    assert network(*arguments) == status
     said = capsys.readouterr().err
     assert "Traceback" not in said
-    return status, " ".join(said.replace("│", " ").split())
+    return " ".join(said.replace("│", " ").split())
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +50,29 @@ def done(tmp_path_factory):
     return out
 
 
+@pytest.fixture
+def calls(monkeypatch):
+    """A list that grows by one for every seed that is measured."""
+    measure, found = analysis.network._measure.measure, []
+
+    def counted(*given):
+        found.append(1)
+        return measure(*given)
+
+    monkeypatch.setattr(analysis.network._measure, "measure", counted)
+    return found
+
+
 @pytest.mark.slow
 def test_a_run_leaves_its_tables_and_pictures(done):
-    names = {"influence.csv", "hops.csv", "bounds.csv", "summary.csv", "run.json"}
-    pictures = set(PICTURES) - {"depth.png"}
-    assert {path.name for path in done.iterdir()} == names | pictures | {"parts"}
+    there = {path.name for path in done.iterdir() if path.suffix in (".csv", ".png")}
+    assert there == set(FILES) - {"estimate.csv", "depth.png"}
     record = json.loads((done / "run.json").read_text())
     assert record["complete"]
     assert record["seconds"] > 0
     assert record["arguments"]["windows"] == 2
     assert record["versions"]["jax"]
+    assert record["precision"] == {str(finished()): "float32"}
     summary = pd.read_csv(done / "summary.csv")
     assert summary["seed"].tolist() == [0, 1]
     assert (summary["largest_between_nodes"] > 0).all()
@@ -60,18 +81,13 @@ def test_a_run_leaves_its_tables_and_pictures(done):
     assert (bounds.loc[bounds["is_bound"], "holds_share"] == 1).all()
     influence = pd.read_csv(done / "influence.csv")
     assert len(influence) == 2 * 2 * 3 * 4 * 2  # seeds, windows, H, T, kinds
-    shares = influence.groupby(["seed", "window_index"])["share"].sum()
+    shares = influence.groupby(KEYS[:2])["share"].sum()
     np.testing.assert_allclose(shares, 1.0, rtol=1e-9)
     assert set(pd.read_csv(done / "hops.csv")["hop"]) == {"0", "unknown"}
 
 
 @pytest.mark.slow
 def test_all_windows_at_once_are_what_each_is_by_itself():
-    from analysis.network._measure import Windows, exact_norms
-    from analysis.network.options import NetworkOptions
-    from models.train.record import read_options
-    from models.train.restore import best_models, restore, spread_windows
-
     run = restore(read_options(finished()))
     model = next(best_models(run)).model
     batch = spread_windows(run.prepared, 3)
@@ -89,90 +105,97 @@ def test_all_windows_at_once_are_what_each_is_by_itself():
 
 
 @pytest.mark.slow
-def test_what_is_finished_is_not_measured_again(done, tmp_path, monkeypatch, capsys):
+def test_what_is_finished_is_not_measured_again(
+    done, tmp_path, calls, capsys, monkeypatch
+):
     out = shutil.copytree(done, tmp_path / "out")
-    before, calls = contents(out / "parts"), []
-    measure = analysis.network._measure.measure
-    monkeypatch.setattr(
-        analysis.network._measure,
-        "measure",
-        lambda *given: calls.append(1) or measure(*given),
-    )
     again = (finished(), "--windows", 2, "--out", out)
     assert network(*again) == 0
     assert calls == []
-    assert contents(out / "parts") == before
-    for name in ("influence.csv", "summary.csv"):
-        assert (out / name).read_bytes() == (done / name).read_bytes()
+    assert contents(out / "parts") == contents(done / "parts")
+    for name in FILES:  # pictures too
+        if (done / name).exists():
+            assert (out / name).read_bytes() == (done / name).read_bytes()
     assert network(*again, "--overwrite") == 0
     assert len(calls) == 2
+    assert capsys.readouterr().out.count("again: --overwrite") == 2
     part = sorted((out / "parts").iterdir())[1]
-    part.write_bytes(part.read_bytes()[:-40])
-    capsys.readouterr()
+    part.write_bytes(part.read_bytes().replace(b"1", b"2", 1))
     assert network(*again) == 0
     assert len(calls) == 3
     said = capsys.readouterr().out
     assert said.count("finished before") == said.count("again: damaged") == 1
     assert network(*again, "--nodes", 2, "--no-bounds") == 0
     assert len(calls) == 5
-    assert capsys.readouterr().out.count("again: other settings") == 2
+    said = capsys.readouterr().out
+    assert said.count("again: of other weights or settings") == 2
     assert not (out / "bounds.csv").exists()
     assert not (out / "bounds-tightness.png").exists()
+    monkeypatch.setattr("analysis.network._parts.weights_sha256", lambda _: "others")
+    assert network(*again, "--nodes", 2, "--no-bounds") == 0
+    assert len(calls) == 7
+    assert len(list((out / "parts").iterdir())) == 2
+
+
+def test_parts_of_version_0_1_0_are_known_by_what_they_hold(tmp_path):
+    parts, identity = tmp_path / "parts", {"weights_sha256": "1"}
+    parts.mkdir()
+    record = {"command": "analysis.network", "arguments": {}}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    held = {"seconds": 2.0, "tables": {"hops": "hop,share\n0,1.0\n"}}
+    for name, whose in (("moved-0123456789-seed-1", identity), (LABEL, {})):
+        text = json.dumps(held | {"identity": whose})
+        (parts / f"{name}.json").write_text(text)
+    (parts / "torn-0123456789-seed-1.json").write_text("{")
+    with RunFolder(tmp_path, "analysis.network", {}) as folder:
+        adopt(folder, LABEL, "0")  # other settings, of the same run
+        assert folder.part(LABEL, "0").state == "of other settings"
+        adopt(folder, LABEL, digest(identity))  # the same, of a run that was moved
+        state, content = folder.part(LABEL, digest(identity))
+    assert state == "finished"
+    part = unpack(content)
+    assert part.seconds == 2.0
+    assert part.tables["hops"].to_dict("list") == {"hop": ["0"], "share": [1.0]}
+    names = {name for name in contents(parts) if "torn" not in name}
+    assert len(names) == 1
 
 
 @pytest.mark.slow
-def test_other_weights_are_measured_again(done, tmp_path, capsys):
-    out, run = shutil.copytree(done, tmp_path / "out"), tmp_path / "run"
-    shutil.copytree(finished(), run)
-    plain = (run, "--windows", 2, "--no-bounds", "--out", out)
-    assert network(*plain) == 0
-    for part in (out / "parts").iterdir():
-        held = json.loads(part.read_text())
-        held["identity"]["weights_sha256"] = "0"
-        part.write_text(json.dumps(held))
-    capsys.readouterr()
-    assert network(*plain) == 0
-    assert capsys.readouterr().out.count("again: other weights") == 2
-
-
-@pytest.mark.slow
-def test_an_interrupt_keeps_finished_parts(tmp_path, monkeypatch, capsys):
-    measure, calls = analysis.network._measure.measure, []
+def test_an_interrupt_keeps_finished_parts(tmp_path, calls, monkeypatch, capsys):
+    measure = analysis.network._measure.measure
 
     def once(*given):
-        calls.append(1)
-        if len(calls) == 2:
+        if len(calls) == 1:
             raise KeyboardInterrupt
         return measure(*given)
 
-    monkeypatch.setattr(analysis.network._measure, "measure", once)
     plain = (finished(), "--windows", 1, "--no-bounds", "--out", tmp_path)
-    status, said = refused(capsys, *plain)
-    assert status == 130
+    with monkeypatch.context() as patch:
+        patch.setattr(analysis.network._measure, "measure", once)
+        said = refused(capsys, *plain, status=130)
     assert "the same command goes on" in said
     assert len(list((tmp_path / "parts").iterdir())) == 1
     assert not json.loads((tmp_path / "run.json").read_text())["complete"]
     assert network(*plain) == 0
     assert capsys.readouterr().out.count("finished before") == 1
-    assert len(calls) == 3
+    assert len(calls) == 2
 
 
 @pytest.mark.slow
-def test_the_diagonal_graph_passes_exactly_nothing_between_nodes(tmp_path):
-    run = tmp_path / "run"
-    short = ("--epochs", 1, "--graph", "diagonal", "--model", "convolution")
-    given = [word for word in train_runs.SIZES if word not in ("--heads", "2")]
-    from models.train import main as train_main
-
-    arguments = [*given, *map(str, short), "--dataset", str(train_runs.walk_file())]
-    assert train_main([*arguments, "--out", str(run)]) == 0
-    out = tmp_path / "out"
+def test_the_diagonal_graph_passes_exactly_nothing_between_nodes(tmp_path, capsys):
+    """In bfloat16 too, whose weights are measured as the layers round them."""
+    run, out = tmp_path / "run", tmp_path / "out"
+    graph = ("--graph", "diagonal", "--precision", "bfloat16")
+    assert train(run, "--epochs", 1, *graph) == 0
     assert network(run, "--windows", 1, "--out", out) == 0
+    words = "bfloat16 weights, as the layers round them, and float32 products"
+    assert f"measured with {words}" in capsys.readouterr().out
+    record = json.loads((out / "run.json").read_text())
+    assert record["precision"] == {str(run): words}
     summary = pd.read_csv(out / "summary.csv")
     assert (summary["largest_between_nodes"] == 0.0).all()
     bounds = pd.read_csv(out / "bounds.csv")
-    assert set(bounds["bound"]) == {"gain product", "factorised", "graph and taps"}
-    assert (bounds["holds_share"] == 1).all()
+    assert (bounds.loc[bounds["is_bound"], "holds_share"] == 1).all()
 
 
 @pytest.mark.slow
@@ -180,22 +203,19 @@ def test_an_estimate_agrees_with_the_exact_figures(done, tmp_path):
     asked = ("--windows", 2, "--estimate", 400, "--out", tmp_path)
     assert network(finished(), *asked) == 0
     assert not (tmp_path / "hops.csv").exists()
-    keys = ["seed", "window_index", "output_step", "input_step"]
-    exact = pd.read_csv(done / "influence.csv").groupby(keys)["squared"].sum()
-    single = pd.read_csv(tmp_path / "estimate.csv")
-    by_step = single.groupby(keys)
+    exact = pd.read_csv(done / "influence.csv").groupby(KEYS)["squared"].sum()
+    by_step = pd.read_csv(tmp_path / "estimate.csv").groupby(KEYS)
     error = by_step["standard_error"].sum()  # of a sum: at most the sum of errors
     assert ((by_step["squared"].sum() - exact).abs() <= 5 * error + 1e-12).all()
-    table = pd.read_csv(tmp_path / "influence.csv").set_index(keys)["squared"]
+    table = pd.read_csv(tmp_path / "influence.csv").set_index(KEYS)["squared"]
     np.testing.assert_allclose(table, by_step["squared"].sum(), rtol=1e-9)
     summary = pd.read_csv(tmp_path / "summary.csv")
     assert "squared_newest_quarter" in summary
     assert "newest_quarter" not in summary
-    assert (
-        json.loads((tmp_path / "run.json").read_text())["arguments"]["probe_seed"] == 0
-    )
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["arguments"]["probe_seed"] == 0
     assert network(finished(), *asked, "--probe-seed", 1) == 0  # measured again
-    other = pd.read_csv(tmp_path / "influence.csv").set_index(keys)["squared"]
+    other = pd.read_csv(tmp_path / "influence.csv").set_index(KEYS)["squared"]
     assert (other != table).any()
 
 
@@ -206,15 +226,13 @@ def test_an_estimate_agrees_with_the_exact_figures(done, tmp_path):
 def test_the_same_seed_of_the_same_variant_is_refused_in_two_folders(tmp_path, capsys):
     other = shutil.copytree(finished(), tmp_path / "other")
     out = tmp_path / "out"
-    status, said = refused(capsys, finished(), other, "--out", out)
-    assert status == 2
+    said = refused(capsys, finished(), other, "--out", out)
     assert "each seed of a variant may come once, but seed 0 of" in said
     assert not out.exists()
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
-    status, said = refused(capsys, tmp_path / "no", "--out", tmp_path / "out")
-    assert status == 2
+    said = refused(capsys, tmp_path / "no", "--out", tmp_path / "out")
     assert f"{tmp_path / 'no'} is no training run" in said
     assert not (tmp_path / "out").exists()
 
@@ -232,21 +250,16 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
     ],
 )
 def test_options_that_cannot_be_are_refused(tmp_path, capsys, given, words):
-    status, said = refused(capsys, tmp_path, *given, "--out", tmp_path / "out")
-    assert status == 2
-    assert words in said
+    assert words in refused(capsys, tmp_path, *given, "--out", tmp_path / "out")
 
 
 @pytest.mark.slow
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path, capsys):
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "run.json").write_text('{"arguments": {}}')
-    before = contents(out)
-    status, said = refused(capsys, finished(), "--overwrite", "--out", out)
-    assert status == 2
-    assert "its run.json is another's" in said
-    assert contents(out) == before
+    (tmp_path / "run.json").write_text('{"arguments": {}}')
+    before = contents(tmp_path)
+    said = refused(capsys, finished(), "--overwrite", "--out", tmp_path)
+    assert "its run.json is of something else" in said
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.slow
@@ -260,8 +273,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path, capsys):
     ],
 )
 def test_more_than_there_is_is_refused(tmp_path, capsys, given, words):
-    status, said = refused(capsys, finished(), *given, "--out", tmp_path)
-    assert status == 2
+    said = refused(capsys, finished(), *given, "--out", tmp_path)
     assert words in said
     assert str(finished()) in said
 
@@ -269,11 +281,10 @@ def test_more_than_there_is_is_refused(tmp_path, capsys, given, words):
 @pytest.mark.slow
 def test_a_budget_below_one_output_is_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(analysis.network._measure, "bytes_of_tables", lambda *_: 0)
-    given = ("--max-memory", "2KB", "--out", tmp_path)
-    status, said = refused(capsys, finished(), *given)
-    assert status == 2
+    said = refused(capsys, finished(), "--max-memory", "2KB", "--out", tmp_path)
     assert "--max-memory (2.0 KiB) must be at least" in said
     assert "for one output of this network" in said
+    assert "Or ask for fewer --windows" in said
 
 
 @pytest.mark.slow
@@ -282,8 +293,7 @@ def test_a_run_without_its_data_says_which_path_it_wants(tmp_path, capsys):
     shutil.copy(train_runs.walk_file(), data)
     assert train(run, "--epochs", 1, "--dataset", data) == 0
     data.unlink()
-    status, said = refused(capsys, run, "--out", tmp_path / "out")
-    assert status == 2
+    said = refused(capsys, run, "--out", tmp_path / "out")
     assert f"{run} cannot be read back" in said
     assert str(data) in said
 
@@ -293,7 +303,6 @@ def test_a_run_without_its_data_says_which_path_it_wants(tmp_path, capsys):
 def test_a_damaged_checkpoint_is_refused(tmp_path, capsys):
     run = shutil.copytree(finished(), tmp_path / "run")
     shutil.rmtree(run / "checkpoints" / "4" / "state")
-    status, said = refused(capsys, run, "--out", tmp_path / "out")
-    assert status == 2
+    said = refused(capsys, run, "--out", tmp_path / "out")
     assert f"the checkpoint {run / 'checkpoints' / '4'} is damaged" in said
     gc.collect()

@@ -6,76 +6,75 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.network._hops import UNREACHABLE, road_hops
+from analysis.network._results import remarks
 from analysis.network._summaries import (
+    UNREACHABLE,
     influence_by_hop,
     influence_by_lag,
     largest_between_nodes,
+    own_node_share,
+    road_hops,
     window_ends,
 )
-from analysis.network._tightness import NO_BOUND, rounding, tightness
+from analysis.network._tightness import NO_BOUND, in_brief, rounding, tightness
 from analysis.plots.network import bounds_tightness, depth
 from analysis.plots.network import influence_by_hop as by_hop
 from analysis.plots.network import influence_by_lag as by_lag
 from analysis.variants import check_seeds, describe
 from tests.train_runs import options
 
-ALL = np.arange(3)
+ALL, SOME = np.arange(3), np.array([2, 0])
+LIMITS = {"layers": 1, "epsilon": 1e-7}
 
 
 def random_norms(seed=0, W=2, H=3, M=3, T=4, N=3):
     return np.random.default_rng(seed).random((W, H, M, T, N))
 
 
-def test_influence_of_the_newest_step_alone_is_all_at_lag_0():
+def test_the_ends_of_the_window_are_counted_from_its_newest_step():
     norms = np.zeros((2, 3, 3, 8, 3))
     norms[..., -1, :] = 1.0
     table = influence_by_lag(norms, ALL)
-    ends = window_ends(table)
-    assert ends == {"newest_quarter": 1.0, "oldest_quarter": 0.0, "mean_lag": 0.0}
+    names = ("newest_quarter", "oldest_quarter", "mean_lag")
+    assert tuple(window_ends(table)[name] for name in names) == (1, 0, 0)
     assert set(table[table["influence"] > 0]["lag"]) == {0}
-    own = table[(table["lag"] == 0) & (table["node_kind"] == "own")]
-    others = table[(table["lag"] == 0) & (table["node_kind"] == "others")]
-    assert (own["influence"] == 1).all()
-    assert (others["influence"] == 2).all()
-
-
-def test_uniform_influence_is_spread_over_the_window_alike():
-    ends = window_ends(influence_by_lag(np.ones((1, 2, 3, 8, 3)), ALL))
-    assert ends["newest_quarter"] == pytest.approx(0.25, rel=1e-12)
-    assert ends["oldest_quarter"] == pytest.approx(0.25, rel=1e-12)
-    assert ends["mean_lag"] == pytest.approx(3.5, rel=1e-12)
+    newest = table[table["lag"] == 0].groupby("node_kind")["influence"].unique()
+    assert (newest["own"].tolist(), newest["others"].tolist()) == ([1], [2])
+    uniform = window_ends(influence_by_lag(np.ones((1, 2, 3, 8, 3)), ALL))
+    assert [uniform[k] for k in names] == pytest.approx([0.25, 0.25, 3.5], rel=1e-12)
+    none = influence_by_lag(np.zeros((1, 1, 3, 4, 3)), ALL)
+    assert (none["share"] == 0).all()
+    assert window_ends(none)["mean_lag"] == 0
 
 
 def test_shares_of_each_window_add_up_to_one_whatever_its_scale():
     norms = random_norms() * np.array([1.0, 100.0]).reshape(2, 1, 1, 1, 1)
-    by_window = influence_by_lag(norms, ALL).groupby("window_index")
-    for name in ("share", "squared_share"):
-        np.testing.assert_allclose(by_window[name].sum(), 1.0, rtol=1e-12)
+    lags = influence_by_lag(norms, ALL)
     hops = influence_by_hop(norms, ALL, road_hops(np.eye(3)))
-    np.testing.assert_allclose(
-        hops.groupby("window_index")["share"].sum(), 1.0, rtol=1e-12
-    )
+    for table, name in ((lags, "share"), (lags, "squared_share"), (hops, "share")):
+        sums = table.groupby("window_index")[name].sum()
+        np.testing.assert_allclose(sums, 1.0, rtol=1e-12)
 
 
 def test_influence_by_lag_is_a_plain_mean_of_sums():
-    nodes = np.array([2, 0])
     norms = random_norms(M=2)
-    table = influence_by_lag(norms, nodes).set_index(
+    table = influence_by_lag(norms, SOME).set_index(
         ["window_index", "output_step", "input_step", "node_kind"]
     )
     own = (norms[1, 2, 0, 3, 2] + norms[1, 2, 1, 3, 0]) / 2
     others = (norms[1, 2, :, 3].sum() - 2 * own) / 2
-    assert table.loc[(1, 2, 3, "own"), "influence"] == pytest.approx(own, rel=1e-12)
-    found = table.loc[(1, 2, 3, "others"), "influence"]
-    assert found == pytest.approx(others, rel=1e-12)
+    for kind, expected in (("own", own), ("others", others)):
+        found = table.loc[(1, 2, 3, kind), "influence"]
+        assert found == pytest.approx(expected, rel=1e-12)
     assert table.loc[(1, 2, 3, "own"), "lag"] == 0
 
 
-def test_a_forecaster_that_moves_with_nothing_has_shares_of_zero():
-    table = influence_by_lag(np.zeros((1, 1, 3, 4, 3)), ALL)
-    assert (table["share"] == 0).all()
-    assert window_ends(table)["mean_lag"] == 0
+def test_the_share_of_the_own_node_is_that_of_the_pairs_with_itself():
+    norms = np.zeros((2, 1, 2, 1, 3))
+    norms[0, 0, 0, 0] = [0, 0, 3]  # node 2 on itself
+    norms[0, 0, 1, 0] = [0, 1, 0]  # node 1 on node 0
+    norms[1, 0, 1, 0] = [1, 0, 0]  # node 0 on itself
+    assert own_node_share(influence_by_lag(norms, SOME)) == (0.75 + 1) / 2
 
 
 def test_hops_count_edges_either_way_and_name_what_cannot_be_reached():
@@ -88,20 +87,31 @@ def test_hops_count_edges_either_way_and_name_what_cannot_be_reached():
 
 
 def test_influence_by_hop_is_the_mean_over_pairs_at_that_distance():
-    hops = np.array([[0, 1, 2], [1, 0, 1], [2, 1, 0]])
-    norms = random_norms(W=1)
-    table = influence_by_hop(norms, ALL, hops).set_index("hop")
+    hops = np.array([[0, 1, 2], [1, 0, 1], [2, 3, 0]])  # of nodes 2 and 0: 2 3 0, 0 1 2
+    norms = random_norms(W=1, M=2)
+    table = influence_by_hop(norms, SOME, hops).set_index("hop")
     between = norms[0].mean(0).sum(1)  # (M, N)
-    assert table["pairs"].to_dict() == {"0": 3, "1": 4, "2": 2}
-    expected = (between[0, 2] + between[2, 0]) / 2
-    assert table.loc["2", "influence"] == pytest.approx(expected, rel=1e-12)
+    assert table["pairs"].to_dict() == {"0": 2, "1": 1, "2": 2, "3": 1}
+    expected = {
+        "0": (between[0, 2] + between[1, 0]) / 2,
+        "1": between[1, 1],
+        "2": (between[0, 0] + between[1, 2]) / 2,
+        "3": between[0, 1],
+    }
+    assert table["influence"].to_dict() == pytest.approx(expected, rel=1e-12)
 
 
-def test_unreachable_pairs_are_a_group_of_their_own_and_come_last():
-    table = influence_by_hop(random_norms(W=1), ALL, road_hops(np.eye(3)))
-    assert table["hop"].tolist() == ["0", "unreachable"]
-    table = influence_by_hop(random_norms(W=1), ALL, None)
-    assert table["hop"].tolist() == ["0", "unknown"]
+@pytest.mark.parametrize(
+    ("hops", "names"),
+    [
+        (road_hops(np.eye(3)), ["0", "unreachable"]),
+        (road_hops(np.diag([1.0, 0], 1)), ["0", "1", "unreachable"]),
+        (None, ["0", "unknown"]),
+    ],
+)
+def test_pairs_without_a_path_are_a_group_of_their_own_and_come_last(hops, names):
+    table = influence_by_hop(random_norms(W=1), ALL, hops)
+    assert table["hop"].tolist() == names
 
 
 def test_the_largest_influence_between_nodes_leaves_out_the_own_node():
@@ -116,10 +126,8 @@ def test_the_largest_influence_between_nodes_leaves_out_the_own_node():
 
 def test_a_bound_that_is_exceeded_beyond_rounding_does_not_hold():
     norms = random_norms(W=1) + 1.0
-    low = norms[0] / 2
-    table = tightness(
-        norms, [{"b": 2 * norms[0], NO_BOUND: low}], layers=1, epsilon=1e-7
-    ).set_index("bound")
+    bounds = {"b": 2 * norms[0], NO_BOUND: norms[0] / 2}
+    table = tightness(norms, [bounds], **LIMITS).set_index("bound")
     assert table.loc["b", "holds_share"] == 1.0
     assert table.loc["b", "ratio_median"] == pytest.approx(0.5, rel=1e-12)
     assert table.loc[NO_BOUND, "holds_share"] == 0.0
@@ -133,6 +141,24 @@ def test_what_may_be_rounding_counts_for_no_ratio_and_breaks_no_bound():
     (row,) = tightness(norms, [bound], layers=2, epsilon=1e-7).to_dict("records")
     assert (row["pairs_above_rounding"], row["pairs"]) == (1, 2)
     assert (row["holds_share"], row["ratio_largest"]) == (1.0, 0.5)
+
+
+def ratios(exact, bound):
+    """Tightness of one bound in some pairs."""
+    norms = np.array(exact, float).reshape(1, 1, 1, 1, -1)
+    bounds = [{"gain product": np.array(bound, float).reshape(1, 1, 1, -1)}]
+    return tightness(norms, bounds, **LIMITS)
+
+
+def test_in_brief_a_bound_has_its_median_and_the_share_that_holds():
+    table = ratios([1, 1, 1, 3], [10, 5, 4, 2])
+    (row,) = table.to_dict("records")
+    assert row["ratio_median"] == pytest.approx((0.2 + 0.25) / 2)
+    assert row["ratio_largest"] == 1.5
+    assert in_brief(table) == {
+        "gain_product_ratio_median": row["ratio_median"],
+        "gain_product_holds_share": 0.75,
+    }
 
 
 def test_runs_are_called_by_what_tells_them_apart():
@@ -167,17 +193,15 @@ def test_a_seed_of_a_variant_counts_once():
 # --- Pictures
 
 
-def words(**changes):
+def rows(table, *settings):
+    """A table as of runs of these settings, which all measured the same."""
     own = {"label": "b", "variant": "b", "model": "attention", "layers": 1, "seed": 0}
-    return own | {"stack": "time-and-space", "window": 4} | changes
+    own |= {"stack": "time-and-space", "window": 4, "horizon": 3}
+    return pd.concat([table.assign(**own | setting) for setting in settings])
 
 
-def rows(make, *settings):
-    tables = []
-    for setting in settings:
-        table = make()
-        tables.append(table.assign(**words(**setting)))
-    return pd.concat(tables, ignore_index=True)
+def texts(found):
+    return [text.get_text() for text in found]
 
 
 DEPTHS = ({"label": "b, 1"}, {"label": "b, 2", "layers": 2})
@@ -197,32 +221,68 @@ KINDS = (*DEPTHS, {"label": "c", "variant": "c", "model": "convolution"})
     ],
 )
 def test_panels_are_by_kind_or_by_depth_and_lines_by_the_rest(settings, titles, names):
-    figure = by_lag(rows(lambda: influence_by_lag(random_norms(), ALL), *settings))
+    norms = random_norms()
+    figure = by_lag(rows(influence_by_lag(norms, ALL), *settings))
     assert [ax.get_title() for ax in figure.axes][: len(titles)] == titles
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == names
+    assert texts(figure.legends[0].get_texts()) == names
     figure.canvas.draw()
-    hops = rows(lambda: influence_by_hop(random_norms(), ALL, None), *settings)
+    hops = rows(influence_by_hop(norms, ALL, None), *settings)
     assert [ax.get_title() for ax in by_hop(hops).axes] == titles
 
 
 def test_a_picture_says_which_forecaster_passes_nothing_between_nodes():
     norms = random_norms() * np.eye(3)[:, None, :]
-    table = rows(lambda: influence_by_hop(norms, ALL, None), {})
-    (ax,) = by_hop(table).axes
-    assert "exactly 0 beyond the own node:\nb" in [text.get_text() for text in ax.texts]
+    (ax,) = by_hop(rows(influence_by_hop(norms, ALL, None), {})).axes
+    assert "exactly 0 beyond the own node:\nb" in texts(ax.texts)
 
 
 def test_depth_has_a_line_for_each_kind_and_stack():
     ends = pd.DataFrame([{"newest_quarter": 0.5, "oldest_quarter": 0.1}])
-    figure = depth(rows(lambda: ends, *KINDS))
-    found = [text.get_text() for text in figure.legends[0].get_texts()]
+    found = texts(depth(rows(ends, *KINDS)).legends[0].get_texts())
     assert found == ["attention, time and space", "convolution, time and space"]
 
 
-def test_tightness_names_what_is_no_bound():
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_tightness_names_what_is_no_bound_and_keeps_bars_off_the_frame(seeds):
     norms = random_norms(W=1)
     bounds = [{"gain product": 2 * norms[0], NO_BOUND: norms[0]}]
-    table = rows(lambda: tightness(norms, bounds, layers=1, epsilon=1e-7), {})
-    figure = bounds_tightness(table)
-    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    table = tightness(norms, bounds, **LIMITS)
+    figure = bounds_tightness(rows(table, *({"seed": seed} for seed in range(seeds))))
+    names = texts(figure.legends[0].get_texts())
     assert f"{NO_BOUND} (leaves paths out: no bound)" in names
+    (ax,) = figure.axes
+    low, high = sorted(ax.get_ylim())
+    bars = [y for line in ax.get_lines()[:-3] for y in np.asarray(line.get_ydata())]
+    assert low + 0.2 < min(bars) < max(bars) < high - 0.2
+
+
+def test_pictures_say_what_they_show_of_how_many_seeds():
+    norms = random_norms(W=1)
+    table = influence_by_lag(norms, ALL)
+    one, two = (
+        by_lag(rows(table, *({"seed": seed} for seed in range(seeds)))).get_suptitle()
+        for seeds in (1, 2)
+    )
+    assert one.endswith("\n4 steps in, 3 out; one seed")
+    assert "means over 2 seeds, bands from the lowest to the highest" in two
+    unequal = rows(table, {"label": "c"}, {"seed": 0}, {"seed": 1})
+    assert "means over 1 to 2 seeds" in by_lag(unequal).get_suptitle()
+
+
+def test_a_legend_of_long_names_stays_inside_the_picture():
+    names = [f"{letter}, a variant of a very long name indeed" for letter in "bcd"]
+    settings = [{"label": name, "variant": name} for name in names]
+    figure = by_lag(rows(influence_by_lag(random_norms(), ALL), *settings))
+    figure.canvas.draw()
+    box = figure.legends[0].get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
+
+
+def test_where_rounding_leaves_nothing_it_is_said():
+    silent = ratios([0, 0], [1, 1])
+    table = rows(ratios([1, 1], [2, 2]), {"label": "one"})
+    two = rows(silent, {"label": "two"}, {"label": "two", "seed": 1})
+    table = pd.concat([table, two])
+    (line,) = remarks(table)
+    assert line.startswith("two, seeds 0, 1: no pair is above rounding")
+    bounds_tightness(table).canvas.draw()

@@ -8,8 +8,8 @@ of speeds (T, N, 1). In falling order of what bounds know of the network at a wi
 - ``"factorised"``: the same with each layer's largest gains over nodes, or over steps,
   so that it is a product of one table over time and one over space.
 - ``"graph"``, of attention, or ``"graph and taps"``, of convolutions: with
-  :math:`\theta S` in place of each graph layer (`filter_bound`) and :math:`g R` in place
-  of each convolution (`lag_matrix`, `tap_gain`), which hold for every window.
+  :math:`\theta S` in place of each graph layer (`filter_bound`) and :math:`g R` in
+  place of each convolution (`lag_matrix`, `tap_gain`), which hold for every window.
   Attention, layer norms and read-out, which the theorem does not have, count as in
   ``"factorised"``.
 - ``"frozen attention"``, of attention only: the gain product if attention weights did
@@ -56,7 +56,7 @@ def forecaster_bounds(
     average: Float[Any, "TH N"] | None,
     spatial: Sequence[Float[np.ndarray, "N N"]],
 ) -> dict[str, Float[np.ndarray, "H N T N"]]:
-    """By name, from (t, n) to (t', n') at [t', n', t, n]; ``spatial``: `graph_gains`."""
+    """By name, from (t, n) to (t', n') at [t', n', t, n]; spatial: `graph_gains`."""
     T, N = np.shape(speeds)
     window = (model, speeds, time_of_day, average, spatial)
     gains = forecaster_gains(*window)
@@ -82,11 +82,9 @@ def forecaster_gains(
     *,
     frozen: bool = False,
 ) -> list[Gains]:
-    """Gains at one window in evaluation, in the order in which layers act.
-
-    Of the lift, of each layer's mixing with the residual and of its norm, of the
-    read-out of a step, of the map from steps to horizon. Frozen: the value path alone.
-    """
+    """Gains at one window in evaluation; frozen: of the value path alone."""
+    # In the order in which layers act: of the lift, of each layer's mixing with the
+    # residual and of its norm, of the read-out of a step, of the steps to the horizon.
     T, N = np.shape(speeds)
     given = iter(spatial)
     batch = [jnp.asarray(part)[None] for part in (speeds, time_of_day)]

@@ -69,11 +69,10 @@ def precision_in_words(precision: str) -> str:
 
 
 def as_measured(model: Forecaster) -> Forecaster:
-    """A forecaster with the weights its layers compute with, and products in float32.
-
-    Products in bfloat16 leave nothing of small influences but rounding. Rounded weights
-    are no such noise: they make the layers that ran, and that other commands look at.
-    """
+    """A forecaster with the weights that its layers use, and products in float32."""
+    # Products in bfloat16 leave nothing of small influences but rounding. Rounded
+    # weights are no such noise: they are the layers that ran, and that other commands
+    # look at.
     config, precision = model.config, model.config.precision
     if precision == "float32":
         return model
@@ -84,9 +83,13 @@ def as_measured(model: Forecaster) -> Forecaster:
         names: tuple[str, ...] = ()
         match module:
             case TemporalAttention():
-                names = tuple(field.name for field in dataclasses.fields(AttentionWeights))
+                names = tuple(
+                    field.name for field in dataclasses.fields(AttentionWeights)
+                )
             case GraphConvolution():
-                module.walks = Fixed(_rounded(jnp.asarray(adjacencies(module)), precision))
+                module.walks = Fixed(
+                    _rounded(jnp.asarray(adjacencies(module)), precision)
+                )
             case nnx.Linear() if module.dtype is not None:  # a clock's is in float32
                 names = ("kernel",) if "spatial" in path else ("kernel", "bias")
                 module.dtype = None
@@ -105,14 +108,9 @@ def _rounded(array: Array, precision: Precision) -> Array:
 def as_one_function(
     model: Forecaster, windows: Windows
 ) -> tuple[Callable[[Array], Array], Float[np.ndarray, "WT N 1"]]:
-    r"""All windows as one function (W T, N, 1) to (H, M, 1), and its input.
-
-    .. math:: y[t', n'] = \sum_w f(x_w)[t', n'], \qquad
-        \frac{\partial y[t', n']}{\partial x_w[t, n]}
-        = \frac{\partial f(x_w)[t', n']}{\partial x_w[t, n]}
-
-    since no window sees another: one vector-Jacobian product measures them all.
-    """
+    """All windows as one function (W T, N, 1) to (H, M, 1), and its input."""
+    # y = sum_w f(x_w), and dy / dx_w = df(x_w) / dx_w since no window sees another: one
+    # vector-Jacobian product for each output measures them all.
     speeds = np.asarray(windows.batch.speeds)
     W, T, N = speeds.shape
     clock, average = windows.batch.time_of_day, windows.batch.average

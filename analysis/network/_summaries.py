@@ -14,15 +14,8 @@ UNREACHABLE = -1
 
 
 def road_hops(adjacency: Float[np.ndarray, "N N"]) -> Int[np.ndarray, "N N"]:
-    """Least number of edges (weights above 0) between nodes, or `UNREACHABLE`.
-
-    Either way along each: graph layers walk the road forwards and backwards.
-
-    Example:
-        >>> line = np.array([[0, 1, 0, 0], [0, 0, 0.2, 0], [0, 0, 0, 0], [0, 0, 0, 1]])
-        >>> road_hops(line)[0].tolist()
-        [0, 1, 2, -1]
-    """
+    """Least number of edges (weights above 0) between nodes, or `UNREACHABLE`."""
+    # Either way along each: graph layers walk the road forwards and backwards.
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import shortest_path
 
@@ -39,15 +32,7 @@ def own_pairs(nodes: Int[np.ndarray, " M"], N: int) -> Bool[np.ndarray, "M N"]:
 def influence_by_lag(
     norms: Float[np.ndarray, "W H M T N"], nodes: Int[np.ndarray, " M"]
 ) -> pd.DataFrame:
-    """Influence of each input step on each output step, own node and others apart.
-
-    It is the mean over output nodes of the sum over input nodes of that kind.
-
-    Example:
-        >>> norms = np.array([[[[[0.0, 1.0], [3.0, 0.0]]]]])  # node 0: 2 steps, 2 nodes
-        >>> influence_by_lag(norms, np.array([0]))["share"].tolist()
-        [0.0, 0.25, 0.75, 0.0]
-    """
+    """Mean over output nodes of the sum over input nodes, own and others apart."""
     norms = np.asarray(norms, np.float64)
     own = own_pairs(nodes, norms.shape[-1])
     kinds = np.stack([own, ~own]).astype(float)  # (2, M, N)
@@ -90,10 +75,7 @@ def influence_by_hop(
     nodes: Int[np.ndarray, " M"],
     hops: Int[np.ndarray, "N N"] | None,
 ) -> pd.DataFrame:
-    """Influence between nodes by their distance, which without a graph is unknown.
-
-    It is the mean over pairs of nodes and output steps of the sum over input steps.
-    """
+    """Mean over pairs so far apart and output steps of the sum over input steps."""
     between = np.asarray(norms, np.float64).sum(3).mean(1)  # (W, M, N)
     share = share_of_window(between)
     if hops is None:
@@ -127,13 +109,7 @@ def own_node_share(influence: pd.DataFrame) -> float:
 
 
 def window_ends(influence: pd.DataFrame, share: str = "share") -> dict[str, float]:
-    """Shares of the T / 4 newest and oldest steps (at least one), and the mean lag.
-
-    Example:
-        >>> table = pd.DataFrame({"lag": [1, 0], "share": [0.25, 0.75]})
-        >>> window_ends(table.assign(window_index=0, input_step=[0, 1]))["mean_lag"]
-        0.25
-    """
+    """Shares of the T / 4 newest and oldest steps (at least one), and the mean lag."""
     T = int(influence["input_step"].max()) + 1
     windows = influence["window_index"].nunique()
     by_lag = influence.groupby("lag")[share].sum() / windows

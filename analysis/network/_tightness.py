@@ -15,16 +15,12 @@ _RELATIVE = 1e-4  # of bounds made of float32 activations, as in the sweep
 def rounding(
     norms: Float[np.ndarray, "W H M T N"], layers: int, epsilon: float
 ) -> Float[np.ndarray, "W H M 1 1"]:
-    r"""What of a norm may be rounding, for each output.
-
-    .. math:: s_{t'n'} = 16 \, L \, \epsilon \max_{t, n} |dy_{t'n'} / dx_{tn}|
-
-    A row of the Jacobian comes out of one vector-Jacobian product. It carries errors of
-    the size of its own largest entries, however small an entry is, and each of the L
-    pairs of layers adds to them. (Against float64, trained models of 1, 2 and 4 pairs
-    were off by 3, 9 and 20 :math:`\epsilon` times the largest entry at most, where s
-    allows 16, 32 and 64.)
-    """
+    """What of a norm may be rounding: s = 16 L epsilon times an output's largest."""
+    # A row of the Jacobian comes out of one vector-Jacobian product. It carries errors
+    # of the size of its own largest entries, however small an entry is, and each of the
+    # L pairs of layers adds to them. (Against float64, trained models of 1, 2 and 4
+    # pairs were off by 3, 9 and 20 epsilon times the largest entry at most, where s
+    # allows 16, 32 and 64.)
     largest = np.max(np.asarray(norms, np.float64), axis=(3, 4), keepdims=True)
     return 16 * layers * epsilon * largest
 
@@ -36,17 +32,9 @@ def tightness(
     layers: int,
     epsilon: float,
 ) -> pd.DataFrame:
-    """Exact over bound, over all pairs of an input and an output of all windows.
-
-    Of pairs above rounding alone, exact > s with s of `rounding`: in others no bound
-    can fail. A bound holds where exact <= bound (1 + 1e-4) + s. Without pairs: NaN.
-
-    Example:
-        >>> exact = np.array([[[[[1.0, 2.0]]]]])
-        >>> table = tightness(exact, [{"b": 2 * exact[0]}], layers=1, epsilon=1e-7)
-        >>> table.loc[0, ["holds_share", "ratio_median"]].tolist()
-        [1.0, 0.5]
-    """
+    """Exact over bound, over all pairs of an input and an output of all windows."""
+    # Of pairs above rounding alone, exact > s with s of `rounding`: in others no bound
+    # can fail. A bound holds where exact <= bound (1 + 1e-4) + s. Without pairs: NaN.
     norms = np.asarray(norms, np.float64)
     slack = rounding(norms, layers, epsilon)
     relative = max(_RELATIVE, 16 * layers * epsilon)

@@ -41,10 +41,8 @@ def kind_and_stack(table: pd.DataFrame) -> pd.Series:
 
 
 def panels_of(table: pd.DataFrame) -> Panels:
-    """Panels by temporal layers and stack where runs differ in these, else by depth.
-
-    Lines are variants and, where a panel holds several, depths.
-    """
+    """Panels by temporal layers and stack where runs differ in these, else by depth."""
+    # Lines are variants and, where a panel holds several, depths.
     kinds, layers = kind_and_stack(table), table["layers"]
     if kinds.nunique() > 1:
         panels = {str(kind): table[kinds == kind] for kind in kinds.unique()}

@@ -185,10 +185,8 @@ def _cell(options: StudyOptions, key: CellKey) -> Cell:
 
 
 def _runs_there(options: StudyOptions, key: CellKey) -> list[tuple[TrainOptions, bool]]:
-    """The runs of a cell that have been begun and whether each is complete.
-
-    Those of most seeds come first. A run of other settings than the study is refused.
-    """
+    """The runs of a cell that have been begun, and whether each is complete."""
+    # Those of most seeds come first.
     found = []
     for folder in options.cell(key, 0, 1).out.parent.glob("seeds-*-*"):
         numbers = re.fullmatch(r"seeds-(\d+)-(\d+)", folder.name)
@@ -207,10 +205,8 @@ def _runs_there(options: StudyOptions, key: CellKey) -> list[tuple[TrainOptions,
 
 
 def all_finished(options: StudyOptions) -> list[Cell]:
-    """Every cell under the study's folder that has complete runs, asked for or not.
-
-    So all of a study that was trained piece by piece is shown, each seed once.
-    """
+    """Every cell under the study's folder that has complete runs, each seed once."""
+    # Asked for or not: all of a study that was trained piece by piece is shown.
     cells = []
     for key in _keys_there(options):
         runs, covered = [], set()

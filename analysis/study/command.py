@@ -24,8 +24,12 @@ _THERE = ("[0-9]*-[0-9]*", "tables", "training-curves.png", "attention-*.png")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``python -m analysis.study``.
 
-    Returns 0 when the study is complete; else the status of the first run that failed,
-    of the tables, or that of `run_command`.
+    Args:
+        argv: Arguments, by default the command line's.
+
+    Returns:
+        0 when the study is complete; else the status of the first run that failed, or
+        of the tables, or that of `run_command`.
     """
     return run_command(
         StudyOptions,
@@ -39,10 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(options: StudyOptions) -> int:
-    """Train what is missing, then compare all that is finished.
-
-    A run that fails does not keep the others from being trained and compared.
-    """
+    """Train what is missing, whatever fails, then compare all that is finished."""
     from models.runs.folder import RunFolder
     from models.train.command import train
 
