@@ -31,9 +31,9 @@ from analysis.network.options import NetworkOptions
 from data import Batch
 from models.config import ForecasterConfig, Precision
 from models.forecaster import Forecaster
-from models.graph import Fixed, GraphConvolution
+from models.graph import Fixed, GraphConvolution, GraphLayer
 from models.precision import narrow, wide
-from models.temporal import TemporalAttention
+from models.temporal import TemporalAttention, TemporalLayer
 from sensitivity.arguments import ArgumentError
 from sensitivity.memory import format_memory, parse_memory
 from sensitivity.network import plan_memory, space_time_norms
@@ -42,6 +42,7 @@ from sensitivity.weights import AttentionWeights
 
 _NORMS, _BOUNDS, _PRODUCT = 5, 4, 6  # copies of a table: of norms and of bounds for
 # each window, and of a bound while it is multiplied
+_ATTENTION = tuple(field.name for field in dataclasses.fields(AttentionWeights))
 _NORM = "spectral"  # of blocks of one number by one: all norms are its size
 
 
@@ -82,22 +83,21 @@ def as_measured(model: Forecaster) -> Forecaster:
     for path, module in nnx.iter_modules(model):
         names: tuple[str, ...] = ()
         match module:
+            case Forecaster() | TemporalLayer() | GraphLayer():
+                module.config = plain
             case TemporalAttention():
-                names = tuple(
-                    field.name for field in dataclasses.fields(AttentionWeights)
-                )
+                module.config, names = plain, _ATTENTION
             case GraphConvolution():
                 module.walks = Fixed(
                     _rounded(jnp.asarray(adjacencies(module)), precision)
                 )
+                module.config = plain
             case nnx.Linear() if module.dtype is not None:  # a clock's is in float32
                 names = ("kernel",) if "spatial" in path else ("kernel", "bias")
                 module.dtype = None
         for name in names:
             param = getattr(module, name)
             param[...] = _rounded(param[...], precision)
-        if hasattr(module, "config"):
-            module.config = plain
     return model
 
 
@@ -219,7 +219,7 @@ def _estimated(
         for part in (estimate.squared, estimate.error)
     )
     sizes = {"window_index": W, "output_step": H, "input_step": T, "input_node": N}
-    index = pd.MultiIndex.from_product([range(n) for n in sizes.values()], names=sizes)
+    index = pd.MultiIndex.from_product([*map(range, sizes.values())], names=[*sizes])
     each = {"squared": squared.ravel(), "standard_error": error.ravel()}
     together = squared.sum(3)[..., None]  # (W, H, T, 1)
     shares = {"squared": together, "squared_share": share_of_window(together)}

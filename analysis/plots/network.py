@@ -1,6 +1,7 @@
 """Pictures of influence through whole forecasters: by lag, hop, bound and depth."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -110,7 +111,7 @@ def influence_by_hop(table: pd.DataFrame) -> Figure:
             band(ax, seeds, styles[name], name)
         if zeros:
             text = "exactly 0 beyond the own node:\n" + "\n".join(zeros)
-            place = {"ha": "right", "va": "top", "transform": ax.transAxes}
+            place: Any = {"ha": "right", "va": "top", "transform": ax.transAxes}
             ax.text(0.98, 0.97, text, fontsize="x-small", **place)
         ax.set_title(title, fontsize="medium")
         ax.set_yscale("log")
@@ -146,13 +147,14 @@ def bounds_tightness(table: pd.DataFrame) -> Figure:
     for place, label in enumerate(labels):
         own = said[said["label"] == label].groupby("bound", sort=False)
         for number, (name, rows) in enumerate(own):
-            style = {"color": colours[name]}
+            style: Any = {"color": colours[name]}
             height = place + (number - (len(own) - 1) / 2) * 0.8 / len(names)
             ends, medians = rows[["ratio_05", "ratio_95"]].mean(), rows["ratio_median"]
             ax.plot(ends, [height] * 2, lw=2, solid_capstyle="butt", **style)
             ax.plot(medians, [height] * len(rows), ".", ms=4, alpha=0.6, **style)
             ax.plot(medians.mean(), height, markers[name], ms=6, **style)
-    for name, is_bound in table.groupby("bound", sort=False)["is_bound"].all().items():
+    kinds = table.drop_duplicates("bound").set_index("bound")["is_bound"]
+    for name, is_bound in zip(names, kinds, strict=True):
         note = "" if is_bound else " (leaves paths out: no bound)"
         ax.plot([], [], markers[name], color=colours[name], ls="-", label=name + note)
     ax.axvline(1, color="0.4", lw=1, ls="dashed", label="tight")
@@ -198,7 +200,7 @@ def depth(table: pd.DataFrame) -> Figure:
         if table["window"].nunique() == 1:
             ax.axhline(uniform, color="0.5", lw=1, ls="dotted")
             across = ax.get_yaxis_transform()
-            place = {"va": "center", "fontsize": "x-small", "transform": across}
+            place: Any = {"va": "center", "fontsize": "x-small", "transform": across}
             ax.text(1.01, uniform, "uniform", **place)
         ax.set_title(f"{end} quarter of the window", fontsize="medium")
         ax.set_xscale("log")

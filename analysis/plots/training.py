@@ -1,5 +1,7 @@
 """Pictures of training runs: how the validation error falls, and where steps look."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -37,7 +39,11 @@ def training_curves(table: pd.DataFrame) -> Figure:
             by_seed = by_seed.ffill()
             mean, low, high = (by_seed.agg(f, axis=1) for f in ("mean", "min", "max"))
             colour, dash, marker = style_of(number)
-            line = {"color": colour, "ls": dash, "marker": marker if single else ""}
+            line: Any = {
+                "color": colour,
+                "ls": dash,
+                "marker": marker if single else "",
+            }
             ax.plot(mean.index, mean, label=variant, **line)
             ax.fill_between(mean.index, low, high, color=colour, alpha=0.12, lw=0)
         ax.set_title(f"{window} steps in", fontsize="medium")
@@ -100,7 +106,7 @@ def attention_maps(maps: dict[str, Float[np.ndarray, "T T"]], title: str) -> Fig
     if image is not None:
         bar = figure.colorbar(image, ax=axes, shrink=0.8, label="mean attention weight")
         bar.ax.axhline(uniform, color="white", lw=2)
-        place = {"ha": "right", "va": "center"}
+        place: Any = {"ha": "right", "va": "center"}
         across = bar.ax.get_yaxis_transform()
         bar.ax.text(-0.3, uniform, "1/T", transform=across, **place)
     figure.suptitle(title, fontsize="medium")
