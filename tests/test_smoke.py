@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+STUDY = "--dataset payne-whitham --windows 3 --variants b --seeds 1"
 SMALL = "--epochs 1 --steps-per-epoch 2 --batch-size 4"
 MODEL = "--days 4 --width 8 --layers 1 --heads 2 --keep-epochs 0"
 COMMANDS = [  # those further down read what the first ones leave
@@ -17,10 +18,7 @@ COMMANDS = [  # those further down read what the first ones leave
     ("analysis.attention TRAIN --windows 1 --nodes 2", "diagnostics.csv"),
     ("analysis.network TRAIN --windows 1 --nodes 1", "influence.csv"),
     ("analysis.tables TRAIN", "table-12-12.csv"),
-    (
-        f"analysis.study --dataset payne-whitham --windows 3 --variants b --seeds 1 {SMALL}",
-        "training-curves.png",
-    ),
+    (f"analysis.study {STUDY} {SMALL}", "training-curves.png"),
     ("analysis.benchmark --quick --methods path_norms", "benchmark.csv"),
     ("analysis.benchmark.training --quick --parts input --rounds 1", "training.csv"),
 ]
