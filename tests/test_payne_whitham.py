@@ -10,13 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.freeway_road import Road
-from data.freeway_solver import FlowState, simulate, stable_step
+from data._freeway_solver import FlowState, face_flux, flux, simulate, stable_step
+from data._road import Road
 from data.payne_whitham import (
     PayneWhitham,
     equilibrium_speed,
-    face_flux,
-    flux,
     growth_rates,
     kinematic_speed,
 )

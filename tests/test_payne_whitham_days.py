@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data import freeway
-from data.freeway import FreewayOptions, Scenario, draw_scenario, true_speeds
-from data.freeway_network import build_freeway
-from data.freeway_solver import FlowState, simulate
+from data import _freeway_days
+from data._freeway_days import Scenario, draw_scenario, true_speeds
+from data._freeway_network import build_freeway
+from data._freeway_solver import FlowState, simulate
+from data.freeway import FreewayOptions
 from data.payne_whitham import PayneWhitham
 
 PHYSICS = PayneWhitham()
@@ -34,7 +35,7 @@ def ways(monkeypatch):
         copies.append(start.density.shape[1])
         return simulate(physics, road, start, *args)
 
-    monkeypatch.setattr(freeway, "simulate", watched)
+    monkeypatch.setattr(_freeway_days, "simulate", watched)
     return copies
 
 
@@ -72,16 +73,16 @@ def test_a_difference_of_any_part_of_the_state_keeps_days_from_joining(
     monkeypatch, ways, field
 ):
     scenario = draw_scenario(dataclasses.replace(BUSY, days=2, demand=1.0))
-    watched = freeway.simulate
+    watched = _freeway_days.simulate
 
     def disturbed(*args):
         run = watched(*args)
         part = np.array(getattr(run, field))
-        part[-1, 0, 0] += 2 * freeway.JOIN
+        part[-1, 0, 0] += 2 * _freeway_days.JOIN
         return run._replace(**{field: part})
 
     true_speeds(PHYSICS, scenario)
     assert ways == [2]
-    monkeypatch.setattr(freeway, "simulate", disturbed)
+    monkeypatch.setattr(_freeway_days, "simulate", disturbed)
     true_speeds(PHYSICS, scenario)
     assert ways == [2, 2, 1]

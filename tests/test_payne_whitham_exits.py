@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data.freeway_network import EXIT_SHARE, build_freeway
-from data.freeway_solver import FlowState, simulate
+from data._freeway_network import EXIT_SHARE, build_freeway
+from data._freeway_solver import FlowState, simulate
 from data.payne_whitham import PayneWhitham, equilibrium_speed
 from tests.test_payne_whitham import PHYSICS, drive, straight
 

@@ -5,22 +5,22 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data.freeway import (
-    FreewayOptions,
-    Scenario,
-    draw_scenario,
-    simulate_traffic,
-    true_speeds,
+from data._freeway_days import Scenario, draw_scenario, true_speeds
+from data._freeway_draws import (
+    KM_PER_MILE,
+    draw_demand,
+    draw_missing,
+    draw_open_share,
+    read_detectors,
 )
-from data.freeway_demand import draw_demand, draw_open_share
-from data.freeway_detectors import KM_PER_MILE, draw_missing, read_detectors
-from data.freeway_network import (
+from data._freeway_network import (
     ENTRIES,
     build_freeway,
     road_adjacency,
     road_distances,
 )
-from data.freeway_solver import FlowState, simulate
+from data._freeway_solver import FlowState, simulate
+from data.freeway import FreewayOptions, simulate_traffic
 from data.payne_whitham import PayneWhitham
 
 QUICK = FreewayOptions(days=2, cell_km=0.5, seed=3)
