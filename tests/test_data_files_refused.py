@@ -1,14 +1,15 @@
 """A damaged or hostile file of readings is refused, naming the file and the place."""
 
 import io
-import os
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data import _numpy_file, load_file
+from tests.data_files import Touch
 
 # --- .csv ---------------------------------------------------------------------------
 
@@ -64,14 +65,6 @@ def npy(array, allow_pickle=False):
     return stream.getvalue()
 
 
-class Run:
-    """Pickles to a call that makes a folder."""
-
-    def __reduce__(self):
-        """Ask the reader of the pickle to call."""
-        return os.mkdir, ("ran",)
-
-
 def claim(shape, descr="<f8"):
     """An ``.npy`` file of 32 bytes that claims to have another shape."""
     stream = io.BytesIO()
@@ -81,7 +74,10 @@ def claim(shape, descr="<f8"):
 
 
 BAD_ARRAYS = {
-    "objects": (npy(np.array([[Run()]]), allow_pickle=True), "numbers, got object"),
+    "objects": (
+        npy(np.array([[Touch(Path("ran"))]]), allow_pickle=True),
+        "numbers, got object",
+    ),
     "text": (npy(np.array([["a"]])), "numbers, got <U1"),
     "complex numbers": (npy(np.array([[1j]])), "numbers, got complex128"),
     "a record": (npy(np.zeros((2, 2), "f8,f8")), "must hold numbers"),
