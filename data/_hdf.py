@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import h5py
+import h5py.h5l
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64
@@ -31,7 +32,7 @@ from data._pickles import MAX_BYTES, unpickle
 _KEYS = ("df", "speed")  # of METR-LA and of PEMS-BAY, as they were published
 _STAMPS = re.compile(r"datetime64(\[(?:s|ms|us|ns)\])?")
 _NOT_A_TIME = np.iinfo(np.int64).min
-_MAX_ATTRIBUTE = 2**20
+_MAX_ATTRIBUTE = 2**13
 _PLAIN_ATTRIBUTES = (
     h5py.h5t.INTEGER,
     h5py.h5t.FLOAT,
@@ -200,7 +201,7 @@ def _behind_hard_link(group: h5py.Group, name: str) -> h5py.HLObject | None:
     if not links.exists(key):
         return None
     if links.get_info(key).type != h5py.h5l.TYPE_HARD:
-        place = f"{group.name.rstrip('/')}/{name}"
+        place = f"{str(group.name).rstrip('/')}/{name}"
         raise ValueError(f"{place!r} must be a hard link.")
     return group[name]
 

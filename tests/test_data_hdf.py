@@ -246,6 +246,10 @@ STRANGE = {
         with_attribute("transposed", "yes"),
         "attribute 'transposed' .* must be an integer",
     ),
+    "a long text": (
+        with_attribute("value_type", np.bytes_(b"x" * 9000)),
+        "attribute 'value_type' .* must be a number or a short text",
+    ),
     "a list for a text": (
         with_attribute("value_type", np.zeros(10, "f8,f8")),
         "attribute 'value_type' .* must be a number or a short text",
@@ -306,6 +310,7 @@ def test_axes_of_a_huge_frame_are_refused_before_it_is_made(tmp_path):
         (frame() > 0, "must hold numbers .* got boolean"),
         (frame().assign(a=pd.Timestamp("2012-03-01")), "got datetime64"),
         (frame([1.5, 2.5]), "strings or integers, got float64"),
+        (frame(pd.date_range("2012", periods=2)), "must hold sensor ids, got kind 'da"),
         (frame().iloc[::-1], "strictly increasing"),
         (frame().replace(10.0, np.inf), "must be finite, got inf .* '773869'"),
         (frame(pd.MultiIndex.from_product([["a"], [1, 2]])), "data set 'axis0'"),

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from data import load_metr_la, read_adjacency
+from data import _pickles, load_metr_la, read_adjacency
 from tests.data_files import IDS, WEIGHTS, Touch, frame, write, write_graph
 
 INDEX = {name: k for k, name in enumerate(IDS)}
@@ -144,6 +144,10 @@ HOSTILE = {
         FROM_BUFFER + b"C\x07abcdefg" + DOUBLE + b"(I1\ntS'C'\ntR.",
         "needs 8 bytes, got 7",
     ),
+    "a buffer that is too long": (
+        FROM_BUFFER + b"C\x09abcdefghi" + DOUBLE + b"(I1\ntS'C'\ntR.",
+        "needs 8 bytes, got 9",
+    ),
     "a buffer of a huge shape": (
         FROM_BUFFER + b"C\x08abcdefgh" + DOUBLE + b"(I99999999\ntS'C'\ntR.",
         "does not fit",
@@ -211,6 +215,15 @@ def test_a_graph_pickle_cut_anywhere_is_refused(tmp_path, protocol):
         path = write_graph(tmp_path, raw[:length])
         with pytest.raises(ValueError, match=r"adj_mx\.pkl is refused"):
             read_adjacency(path, IDS)
+
+
+def test_small_numbers_that_are_large_as_float64_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(_pickles, "MAX_BYTES", 800)
+    path = write_graph(tmp_path, np.ones((10, 10), np.int8))
+    assert read_adjacency(path, [str(k) for k in range(10)]).all()
+    path = write_graph(tmp_path, np.ones((11, 11), np.int8))
+    with pytest.raises(ValueError, match="takes 968 bytes .* at most 800 are read"):
+        read_adjacency(path, IDS)
 
 
 # --- graphs that are harmless but wrong ---------------------------------------------
