@@ -74,7 +74,7 @@ BAD = {
     "nothing": ("", "must not be empty"),
     "another size": ("1,0\n0,1\n", "3 rows and columns, .* got 2 rows and 2 columns"),
     "too many rows": ("1,0,0\n" * 5, "got 5 rows and 3 columns"),
-    "a ragged row": ("1,0,0\n0,1\n0,0,1\n", "line 2 must have 3 cells .* got 2"),
+    "a ragged row": ("1,0,0\n0,1\n0,0,1\n", "line 2 must have the 3 cells .* got 2"),
     "a word": ("1,0,0\n0,x,0\n0,0,1\n", "line 2, column '767541': 'x' is no number"),
     "an empty cell": ("1,0,0\n0,,0\n0,0,1\n", "got nan from '767541' to '767541'"),
     "infinity": ("1,0,0\n0,1,inf\n0,0,1\n", "got inf from '767541' to '717447'"),

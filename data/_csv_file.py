@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
-from data.safe_pickle import MAX_BYTES
+from data._pickles import MAX_BYTES
 
 _TIME_COLUMNS = ("", "time", "timestamp", "date", "datetime", "unnamed: 0")
 _MISSING = ("", "na", "n/a", "null", "none")
@@ -19,44 +19,22 @@ _FRACTION = re.compile(r"[+-]?\d*\.\d+")
 
 
 class CsvRow(NamedTuple):
-    """One row of a file.
+    """One row of a file."""
 
-    Attributes:
-        line: Number of the line, from 1.
-        cells: Its cells, without the blanks around them.
-    """
-
-    line: int
-    cells: list[str]
+    line: int  # from 1
+    cells: list[str]  # without the blanks around them
 
 
 class CsvTable(NamedTuple):
-    """Readings with a column per sensor.
+    """Readings with a column per sensor."""
 
-    Attributes:
-        values: Readings, shape (T, N); NaN where a cell is empty.
-        time: Time stamps of the T steps, or None if the file has none.
-        columns: Names of the N sensors.
-    """
-
-    values: Float64[np.ndarray, "T N"]
-    time: pd.DatetimeIndex | None
+    values: Float64[np.ndarray, "T N"]  # NaN where a cell is empty
+    time: pd.DatetimeIndex | None  # None if the file has none
     columns: tuple[str, ...]
 
 
 def read_csv_rows(path: Path) -> Iterator[CsvRow]:
-    """Read a comma-separated file, row by row.
-
-    Args:
-        path: The file, in UTF-8.
-
-    Yields:
-        Its rows; empty lines at the end are left out.
-
-    Raises:
-        ValueError: If the file is too large, not text, or its quotes are wrong. The
-            message does not name the file.
-    """
+    """The rows but for empty ones at the end; a ValueError does not name the file."""
     if (size := path.stat().st_size) > MAX_BYTES:
         raise ValueError(f"it must have at most {MAX_BYTES} bytes, got {size}.")
     empty: list[CsvRow] = []
@@ -76,21 +54,7 @@ def read_csv_rows(path: Path) -> Iterator[CsvRow]:
 
 
 def read_csv_table(path: Path) -> CsvTable:
-    """Read a file with a header and one column of readings per sensor.
-
-    Args:
-        path: The file. Its first column holds the time (ISO 8601) if it has no name or
-            is named ``time``, ``timestamp``, ``date``, ``datetime`` or ``Unnamed: 0``.
-            An empty cell, or NaN, NA or null in one, is a missing reading.
-
-    Returns:
-        The readings.
-
-    Raises:
-        ValueError: If the file is empty or not text, a row has more or fewer cells than
-            the header, or a cell is no number, or no date; the message names the file,
-            the line and the column.
-    """
+    """Readings below a header; a ValueError names the file, the line and the column."""
     try:
         rows = read_csv_rows(path)
         header = next(rows, CsvRow(1, [])).cells
@@ -99,38 +63,30 @@ def read_csv_table(path: Path) -> CsvTable:
         _check_header(columns)
         values, stamps = [], []
         for row in rows:
-            if len(row.cells) != len(header):
-                raise ValueError(
-                    f"line {row.line} must have the {len(header)} cells of the header, "
-                    f"got {len(row.cells)}."
-                )
+            check_width(row, len(header))
             values.append(read_csv_numbers(row.line, row.cells[timed:], columns))
             stamps.append(CsvRow(row.line, row.cells[:timed]))
         if not values:
             raise ValueError("it must have a line of readings below the header.")
-        return CsvTable(
-            np.stack(values), _read_dates(stamps) if timed else None, columns
-        )
+        time = _read_dates(stamps) if timed else None
+        return CsvTable(np.stack(values), time, columns)
     except ValueError as error:
         raise ValueError(f"{path} is refused as .csv: {error}") from error
+
+
+def check_width(row: CsvRow, width: int) -> None:
+    """Refuse a row that has more or fewer cells than the first one."""
+    if len(row.cells) != width:
+        raise ValueError(
+            f"line {row.line} must have the {width} cells of the first row, got "
+            f"{len(row.cells)}."
+        )
 
 
 def read_csv_numbers(
     line: int, cells: list[str], columns: tuple[str, ...]
 ) -> Float64[np.ndarray, " N"]:
-    """The numbers in some cells of a row; NaN where a cell is empty.
-
-    Args:
-        line: Number of the line, for the message.
-        cells: The cells.
-        columns: Names of their columns, for the message.
-
-    Returns:
-        The numbers.
-
-    Raises:
-        ValueError: If a cell holds text, naming its line and column.
-    """
+    """The numbers in some cells of a row; NaN where a cell is empty."""
     numbers = np.empty(len(cells))
     for position, cell in enumerate(cells):
         try:

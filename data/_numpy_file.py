@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.safe_pickle import MAX_BYTES
+from data._pickles import MAX_BYTES
 
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -18,18 +18,7 @@ _HEAD = 2**16  # bytes that hold any header that NumPy takes
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """Read the array of numbers in an ``.npy`` file; nothing is unpickled.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The array, in the type it was stored in.
-
-    Raises:
-        ValueError: If the file is too large, truncated, or holds anything but numbers,
-            or its array would be too large as float64; the message names it.
-    """
+    """The array, in the type it was stored in; a ValueError names the file."""
     try:
         with path.open("rb") as file:
             header = _check_header(file.read(_HEAD), path.stat().st_size)
@@ -39,20 +28,7 @@ def read_npy(path: Path) -> np.ndarray:
 
 
 def read_npz(path: Path, key: str) -> np.ndarray:
-    """Read one array of numbers out of an ``.npz`` archive; nothing is unpickled.
-
-    Args:
-        path: The archive.
-        key: Name of the array.
-
-    Returns:
-        The array, in the type it was stored in.
-
-    Raises:
-        ValueError: If the archive is damaged or has no such array, or the array is too
-            large, as stored or as float64, truncated, or of anything but numbers; the
-            message names the file.
-    """
+    """One array of an archive, as it was stored; a ValueError names the file."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]

@@ -1,4 +1,9 @@
-"""Roads cut into cells, and the arrays that a solver needs of them."""
+"""One-way roads cut into cells, and the arrays that a solver needs of them.
+
+Roads join but do not fork: several cells may have the same next cell. The face between
+two cells has the lanes of the cell before it, scaled down where those that arrive are
+more than the lanes that go on: that is where a bottleneck is.
+"""
 
 import dataclasses
 from typing import NamedTuple
@@ -10,37 +15,16 @@ from jaxtyping import Array, Float, Float64, Int
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Road:
-    """One-way roads cut into M cells of one length, that join but do not fork.
-
-    Several cells may have the same next cell: roads merge there. The face between two
-    cells has the lanes of the cell before it, scaled down where those that arrive are
-    more than the lanes that go on: that is where a bottleneck is.
-
-    Attributes:
-        cell_km: Length of a cell in km.
-        lanes: Lanes of each cell, shape (M,).
-        next_cell: Index of the cell after each, shape (M,); -1 where the road ends.
-        entry_cells: Cells at which R entries feed vehicles in, shape (R,), no two
-            alike: the beginnings of roads, and on-ramps.
-        entry_lanes: Lanes of each entry, shape (R,).
-        exit_share: Share of the flow through the end of each cell that leaves there,
-            by an off-ramp, shape (M,). The rest goes on.
-    """
+    """M cells of one length and R entries; a ValueError says what is no road."""
 
     cell_km: float
     lanes: Float64[np.ndarray, " M"]
-    next_cell: Int[np.ndarray, " M"]
-    entry_cells: Int[np.ndarray, " R"]
+    next_cell: Int[np.ndarray, " M"]  # -1 where the road ends
+    entry_cells: Int[np.ndarray, " R"]  # beginnings of roads, and on-ramps; all differ
     entry_lanes: Float64[np.ndarray, " R"]
-    exit_share: Float64[np.ndarray, " M"]
+    exit_share: Float64[np.ndarray, " M"]  # of the flow through the end of each cell
 
     def __post_init__(self) -> None:
-        """Refuse what is no road.
-
-        Raises:
-            ValueError: If shapes disagree, a length, a number of lanes or a share is
-                out of range, a cell does not exist, or two entries share one.
-        """
         M, R = len(self.lanes), len(self.entry_cells)
         shapes = {"next_cell": M, "exit_share": M, "entry_lanes": R}
         for name, size in shapes.items():
@@ -66,46 +50,24 @@ class Road:
 
 
 class Mesh(NamedTuple):
-    """A road as arrays; each cell has at most F cells that lead into it.
-
-    Attributes:
-        cell_km: Length of a cell in km.
-        lanes: Lanes of each cell.
-        down: The next cell; the cell itself where the road ends.
-        up: The cells before each; M where there is none.
-        up_weight: Share of the lanes that come from each of them.
-        face_lanes: Lanes of the face between each cell and the next.
-        nozzle: Those lanes less the lanes of the faces behind the cell.
-        ends: 1 where the road ends, else 0.
-        entry_of: The entry that feeds each cell; R where there is none.
-        entry_cells: The cell of each entry.
-        entry_lanes: Lanes of each entry.
-        exit_share: Share of the flow through the end of each cell that leaves.
-    """
+    """A road as arrays; each cell has at most F cells that lead into it."""
 
     cell_km: Float[Array, ""]
     lanes: Float[Array, "M 1"]
-    down: Int[Array, " M"]
-    up: Int[Array, "M F"]
-    face_lanes: Float[Array, "M 1"]
-    ends: Float[Array, "M 1"]
-    nozzle: Float[Array, "M 1"]
-    up_weight: Float[Array, "M F 1"]
-    entry_of: Int[Array, " M"]
+    down: Int[Array, " M"]  # the next cell; the cell itself where the road ends
+    up: Int[Array, "M F"]  # the cells before each; M where there is none
+    face_lanes: Float[Array, "M 1"]  # of the face between each cell and the next
+    ends: Float[Array, "M 1"]  # 1 where the road ends, else 0
+    nozzle: Float[Array, "M 1"]  # lanes of that face less those of the faces behind
+    up_weight: Float[Array, "M F 1"]  # share of the lanes that come from each
+    entry_of: Int[Array, " M"]  # the entry that feeds each cell; R where there is none
     entry_cells: Int[Array, " R"]
     entry_lanes: Float[Array, "R 1"]
     exit_share: Float[Array, "M 1"]
 
 
 def build_mesh(road: Road) -> Mesh:
-    """The arrays of a road.
-
-    Args:
-        road: The cells.
-
-    Returns:
-        Arrays on the default device.
-    """
+    """The arrays of a road, on the default device."""
     M, R = len(road.lanes), len(road.entry_cells)
     ends = road.next_cell < 0
     down = np.where(ends, np.arange(M), road.next_cell)
