@@ -106,7 +106,8 @@ def _draw(cell: Cell) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     random = np.random.default_rng(SEED)
     H = HEADS[cell.layer]
     K = D_MODEL // H
-    shapes = dict.fromkeys(("query", "key", "value"), (D_MODEL, H, K))
+    names = ("query", "key", "value")
+    shapes: dict[str, tuple[int, int, int]] = {n: (D_MODEL, H, K) for n in names}
     if H > 1:
         shapes["out"] = (H, K, D_MODEL)
     kernels = {

@@ -60,10 +60,10 @@ def lay_out(
     said = [f"mean 1-{H}" if horizon == MEAN else horizon for horizon in horizons]
     keys = [(metric, horizon) for metric in Metrics._fields for horizon in horizons]
     columns = [Column(m.upper(), step) for m in Metrics._fields for step in said]
-    found: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
-    for row in results.rows.to_dict("records"):
-        key = (str(row["metric"]), str(row["horizon"]))
-        found.setdefault(str(row["variant"]), {})[key] = row
+    found: dict[str, dict[tuple[str, str], dict[Any, Any]]] = {}
+    for entry in results.rows.to_dict("records"):
+        key = (str(entry["metric"]), str(entry["horizon"]))
+        found.setdefault(str(entry["variant"]), {})[key] = dict(entry)
     trained = [*results.seeds] if len(results.seeds) > 1 else []
 
     def lowest(key: tuple[str, str]) -> float:
