@@ -6,7 +6,6 @@ ever taken for another's, and an edited or torn one is seen.
 """
 
 import hashlib
-import io
 import json
 import os
 import re
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 import filelock
 
 from models.runs.flags import flag
-from models.runs.whole_files import PART, write_whole
+from models.runs.whole_files import PART, figure_bytes, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,7 +75,7 @@ class RunFolder:
         self.path, self._parts_folder = path, path / "parts"
         self._command, self._written = command, []
         self._results, self._keeps = tuple(results), tuple(keeps)
-        _check_place(path)
+        check_place(path)
         path.mkdir(parents=True, exist_ok=True)
         self._lock = self._acquire()
         try:
@@ -170,10 +169,7 @@ class RunFolder:
     def write_figure(self, name: str, figure: "Figure", *suffixes: str) -> None:
         """Write a picture, the same bytes for the same picture."""
         for suffix in suffixes or ("png",):
-            buffer = io.BytesIO()
-            metadata = {"CreationDate": None} if suffix == "pdf" else None
-            figure.savefig(buffer, format=suffix, dpi=200, metadata=metadata)
-            self.write(f"{name}.{suffix}", buffer.getvalue())
+            self.write(f"{name}.{suffix}", figure_bytes(figure, suffix))
 
     def finish(self) -> list[str]:
         """All is done: delete results of earlier calls that this one did not write.
@@ -264,8 +260,15 @@ def _named(file: Path) -> Sequence[str]:
     return match.groups() if match else ("", "", "", "")
 
 
-def _check_place(path: Path) -> None:
-    """Refuse what is no folder, saying what it is."""
+def check_place(path: Path) -> None:
+    """Refuse an ``--out`` that is there and no folder.
+
+    Args:
+        path: Where results shall be.
+
+    Raises:
+        ValueError: Saying what it is.
+    """
     if path.is_symlink() and not path.exists():
         raise ValueError(
             f"--out ({path}) must be a folder, but it is a link to {path.readlink()}, "
