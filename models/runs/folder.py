@@ -78,14 +78,15 @@ class RunFolder:
         self._results, self._keeps = tuple(results), tuple(keeps)
         _check_place(path)
         path.mkdir(parents=True, exist_ok=True)
+        self._read_old()  # before the lock: nothing is written to others' folders
         self._lock = self._acquire()
         try:
-            old = read_record(path, command)
+            old = self._read_old()
             arguments = json.loads(json.dumps(dict(identity), default=str))
             self.record: dict[str, Any] = {"command": command, "arguments": arguments}
             self.record |= {"complete": False, "seconds": 0.0, "files": []}
             if old is None:
-                self._check_empty()
+                pass
             elif overwrite:
                 self.clear(old)
             elif not resume:
@@ -229,6 +230,13 @@ class RunFolder:
             ) from None
         write_whole(self.path / _OWNER, str(os.getpid()))
         return lock
+
+    def _read_old(self) -> dict[str, Any] | None:
+        """What an earlier call recorded; a folder of somebody else is refused."""
+        old = read_record(self.path, self._command)
+        if old is None:
+            self._check_empty()
+        return old
 
     def _check_empty(self) -> None:
         """Refuse a folder that somebody else uses: it has no ``run.json``."""
