@@ -23,7 +23,7 @@ from models.runs.whole_files import PART, write_whole
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_LOCK, _OWNER = ".lock", ".lock-owner"  # stay behind: what locks is the system
+_LOCK, _OWNER = ".lock", ".lock-owner"  # may stay behind: what locks is the system
 _DIGITS = 16
 _PART = re.compile(rf"(.+)-([0-9a-f]{{{_DIGITS}}})-([0-9a-f]{{{_DIGITS}}})(\.\w+)")
 State = Literal["missing", "damaged", "of other settings", "finished"]
@@ -121,6 +121,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Let go of the folder."""
+        (self.path / _OWNER).unlink(missing_ok=True)
         self._lock.release()
 
     def save(self) -> None:
