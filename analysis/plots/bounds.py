@@ -32,7 +32,7 @@ _PANELS = {
         "eq8_diagonal_as_printed": (RED, "Eq. 8 as printed"),
     },
 }
-_TITLE_WIDTH = 46  # characters of a panel's title, and twice that of the figure's
+_TITLE_WIDTH = 50  # characters of a panel's title, and twice that of the figure's
 
 
 def bound_against_length(table: pd.DataFrame) -> Figure:
@@ -67,10 +67,11 @@ def _what(table: pd.DataFrame) -> str:
     regularizers = ", ".join(dict.fromkeys(table["regularizer"]))
     if first["position"] != "none" or first["source"] == "metr-la":
         position = f"position {first['position']}, "
-    layers = f"{table['seed'].nunique()} layers"
+    count = table["seed"].nunique()
+    layers = f"{count} layer{'s' * (count > 1)}"
     if "run" in table and (table["run"] != "random").all():
         models = len(table[["run", "seed"]].drop_duplicates())
-        layers = f"trained attention of {models} models"
+        layers = f"trained attention of {models} model{'s' * (models > 1)}"
     return (
         f"{first['source']}, {position}regularizer {regularizers}, {first['norm']} "
         f"norm, {layers}"

@@ -83,19 +83,20 @@ def whole_axis(axis: Axis, ticks: int = 7) -> None:
     axis.set_major_locator(MaxNLocator(integer=True, nbins=ticks))
 
 
-def legend_below(ax: Axes, columns: int = 2) -> None:
+def legend_below(ax: Axes, columns: int = 2, size: str = "small") -> None:
     """A legend under the label of the horizontal axis, out of the way of the data.
 
     Args:
         ax: The axes.
         columns: How many entries side by side.
+        size: Of the letters.
     """
     ax.legend(
         frameon=False,
         ncols=columns,
         loc="upper center",
         bbox_to_anchor=(0.5, -0.16),
-        fontsize="small",
+        fontsize=size,
         columnspacing=1,
     )
 

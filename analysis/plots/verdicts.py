@@ -130,7 +130,7 @@ def verdicts_by_step(table: pd.DataFrame) -> Figure:
     for ax in (left, right):
         ax.set_xlabel("training steps")
         whole_axis(ax.xaxis)
-        legend_below(ax)
+        legend_below(ax, size="x-small")
         sns.despine(ax=ax)
     title = f"Verdicts while training: {_words(table)}"
     figure.suptitle(textwrap.fill(title, 110), fontsize="small")
