@@ -70,7 +70,7 @@ def verdict_share(table: pd.DataFrame) -> Figure:
     if image is not None:
         figure.colorbar(image, ax=axes, label="rows that hold (%)")
     title = f"Verdicts on trained attention: {_words(table)}"
-    figure.suptitle(textwrap.fill(title, int(12 * width * 3)), fontsize="small")
+    figure.suptitle(textwrap.fill(title, int(39 * width)), fontsize="small")
     return figure
 
 
