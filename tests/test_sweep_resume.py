@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -14,30 +15,40 @@ import pytest
 
 import models.runs.whole_files
 import sensitivity.bounds
-from tests.sweep_runs import SMALL, points, refusal, sweep
+from analysis.sweep._drawn import RandomLayers
+from analysis.sweep._earlier import earlier_point
+from tests.sweep_runs import (
+    RESULTS,
+    SMALL,
+    contents,
+    finished,
+    options,
+    points,
+    refusal,
+    same,
+    sweep,
+)
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ("sweep.csv", "verdicts.csv")
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    """A complete sweep: its folder. Leave it as it is."""
-    out = tmp_path_factory.mktemp("done") / "out"
-    assert sweep(out) == 0
-    return out
+@pytest.fixture
+def done():
+    """A complete sweep of six points: its folder. Leave it as it is."""
+    return finished()
 
 
-def same(out: Path, other: Path) -> bool:
-    """Whether two sweeps have the same bytes."""
-    return all((out / f).read_bytes() == (other / f).read_bytes() for f in RESULTS)
+@pytest.fixture
+def copied(done, tmp_path):
+    """A complete sweep, to be changed."""
+    return shutil.copytree(done, tmp_path / "out")
 
 
 def start_and_send(out: Path, number: int) -> tuple[int, str]:
     """Start the command, and signal it as soon as a point is finished."""
     code = (  # what a shell started in the background ignores, a terminal does not
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from sensitivity.sweep import main; sys.exit(main(sys.argv[1:]))"
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from models.runs.entry import start; start('analysis.sweep.command')"
     )
     command = [sys.executable, "-c", code, *SMALL, "--out", str(out)]
     with subprocess.Popen(
@@ -55,10 +66,16 @@ def start_and_send(out: Path, number: int) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-def test_a_sweep_killed_goes_on_and_ends_with_the_same_bytes(done, tmp_path, capsys):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_sweep_stopped_goes_on_and_ends_with_the_same_bytes(
+    done, tmp_path, capsys, number
+):
     out = tmp_path / "out"
-    status, _ = start_and_send(out, signal.SIGKILL)
-    assert status == -signal.SIGKILL
+    status, said = start_and_send(out, number)
+    assert "Traceback" not in said
+    if number == signal.SIGINT:
+        assert status == 130
+        assert said.startswith("error: interrupted; ")
     before = points(out)
     assert 0 < len(before) < 6
     assert not (out / "sweep.csv").exists()
@@ -68,18 +85,6 @@ def test_a_sweep_killed_goes_on_and_ends_with_the_same_bytes(done, tmp_path, cap
     after = points(out)
     assert len(after) == 6
     assert {name: after[name] for name in before} == before  # not computed again
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_with_130_and_a_sentence(done, tmp_path):
-    out = tmp_path / "out"
-    status, said = start_and_send(out, signal.SIGINT)
-    assert status == 130
-    assert "interrupted" in said
-    assert "Traceback" not in said
-    assert 0 < len(points(out)) < 6
-    assert sweep(out) == 0
-    assert same(out, done)
 
 
 def test_an_interrupt_between_points_keeps_them(done, tmp_path, capsys, monkeypatch):
@@ -101,7 +106,7 @@ def test_an_interrupt_between_points_keeps_them(done, tmp_path, capsys, monkeypa
     assert same(out, done)
 
 
-@pytest.mark.parametrize("writes", [0, 3, 9, 30])
+@pytest.mark.parametrize("writes", [0, 6, 12, 33])
 def test_a_full_disk_is_named_and_nothing_is_lost(
     done, tmp_path, capsys, monkeypatch, writes
 ):
@@ -116,11 +121,11 @@ def test_a_full_disk_is_named_and_nothing_is_lost(
         status, said = refusal(capsys, out)
     assert status == 1
     assert os.strerror(errno.ENOSPC) in said
-    assert str(out) in said
-    assert "what was finished stays, and the same command goes on" in said
+    assert f"what was finished stays in {out}, and the same command goes on" in said
     before = points(out)
-    # A point is two whole files, and a file two writes: of itself and of its folder.
-    assert len(before) == min(max(writes - 1, 0) // 4, 6)
+    # Whose folder it is and run.json, then two whole files a point; a whole file is
+    # two writes: of itself, which is there then, and of its folder.
+    assert len(before) == min(max(writes - 3, 0) // 4, 6)
     assert sweep(out) == 0
     assert same(out, done)
     after = points(out)
@@ -135,17 +140,21 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, capsys, monkeypatch)
     status, said = refusal(capsys, tmp_path / "out")
     assert status == 1
     assert os.strerror(errno.EROFS) in said
-    assert str(tmp_path / "out") in said
-    assert "nothing was written" in said
+    assert f"nothing was written to --out ({tmp_path / 'out'})" in said
+
+
+def part(out: Path, name: str) -> Path:
+    """The file of a point."""
+    (found,) = (out / "parts").glob(f"{name}-*.csv")
+    return found
 
 
 def left_parts(out: Path) -> None:
     """Killed while writing a point, and a result."""
-    name = "T=8-seed=1.csv"
-    (out / "points" / name).rename(out / "points" / f"{name}.part")
-    (out / "points" / f"{name}.part").write_text("T,sour")
+    point = part(out, "T=8-seed=1")
+    point.rename(point.with_name(f"{point.name}.x7.part")).write_text("T,sour")
     (out / "sweep.csv").unlink()
-    (out / "bound-vs-T.pdf.part").write_bytes(b"%P")
+    (out / "bound-vs-T.pdf.x7.part").write_bytes(b"%P")
 
 
 def nothing(out: Path) -> None:
@@ -154,11 +163,11 @@ def nothing(out: Path) -> None:
     out.mkdir()
 
 
-def only_points(out: Path) -> None:
+def only_parts(out: Path) -> None:
     """An empty folder of points and half a ``run.json``."""
     nothing(out)
-    (out / "points").mkdir()
-    (out / "run.json.part").write_text('{"argu')
+    (out / "parts").mkdir()
+    (out / "run.json.x7.part").write_text('{"argu')
 
 
 def only_record(out: Path) -> None:
@@ -170,7 +179,7 @@ def only_record(out: Path) -> None:
 
 def a_gap(out: Path) -> None:
     """A point is gone."""
-    (out / "points" / "T=4-seed=0.csv").unlink()
+    part(out, "T=4-seed=0").unlink()
 
 
 def no_results(out: Path) -> None:
@@ -180,86 +189,122 @@ def no_results(out: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [left_parts, nothing, only_points, only_record, a_gap, no_results]
+    "damage", [left_parts, nothing, only_parts, only_record, a_gap, no_results]
 )
-def test_a_sweep_goes_on_from_the_worst_moments(done, tmp_path, damage):
-    out = tmp_path / "out"
-    shutil.copytree(done, out)
-    damage(out)
-    before = points(out)
-    assert sweep(out) == 0
-    assert same(out, done)
-    after = points(out)
+def test_a_sweep_goes_on_from_the_worst_moments(done, copied, damage):
+    damage(copied)
+    before = points(copied)
+    assert sweep(copied) == 0
+    assert same(copied, done)
+    after = points(copied)
     assert len(after) == 6
     assert {name: after[name] for name in before} == before
-    assert not list(out.rglob("*.part"))
-
-
-def cut(text: bytes) -> bytes:
-    """Written in part: the last number is another one."""
-    return text[:-1]
-
-
-def without_a_row(text: bytes) -> bytes:
-    """Whole lines, but not all."""
-    return b"".join(text.splitlines(keepends=True)[:-1])
-
-
-def other_columns(text: bytes) -> bytes:
-    """From another version."""
-    return text.replace(b"exact", b"excat", 1)
-
-
-def other_point(text: bytes) -> bytes:
-    """The file of another length."""
-    return text.replace(b"\n8,", b"\n4,")
-
-
-def words_for_numbers(text: bytes) -> bytes:
-    """Something has been at it."""
-    return text.replace(b",0.", b",o.", 1)
-
-
-def emptied(text: bytes) -> bytes:
-    """What a crash of the machine may leave."""
-    return b""
-
-
-def zeroed(text: bytes) -> bytes:
-    """What a crash of the machine may leave, too."""
-    return bytes(len(text))
-
-
-def garbled(text: bytes) -> bytes:
-    """No text at all."""
-    return b"\xff" + text[1:]
+    assert not list(copied.rglob("*.part"))
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        *(cut, without_a_row, other_columns, other_point),
-        *(words_for_numbers, emptied, zeroed, garbled),
+        pytest.param(lambda text: text.replace(b",0.", b",1.", 1), id="edited"),
+        pytest.param(lambda text: text[:-1], id="cut"),
+        pytest.param(lambda text: b"", id="emptied"),
     ],
 )
-def test_a_damaged_point_is_computed_again_and_said_so(done, tmp_path, capsys, damage):
-    out = tmp_path / "out"
-    shutil.copytree(done, out)
-    point = out / "points" / "T=8-seed=1.csv"
+def test_a_damaged_point_is_computed_again_and_said_so(done, copied, capsys, damage):
+    point = part(copied, "T=8-seed=1")
     point.write_bytes(damage(point.read_bytes()))
-    before = points(out)
+    before = points(copied)
     capsys.readouterr()
-    assert sweep(out) == 0
+    assert sweep(copied) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert said.count("finished before") == 5
     assert said.count("computed again: its file was damaged") == 1
-    assert same(out, done)
-    changed = {name for name, time in points(out).items() if time != before[name]}
+    assert same(copied, done)
+    changed = {name for name, time in points(copied).items() if time != before[name]}
     assert changed == {point.name}
 
 
-def test_the_same_command_again_computes_nothing(done, tmp_path, monkeypatch):
-    shutil.copytree(done, tmp_path / "out")
+@pytest.mark.parametrize("more", [("--max-memory", "2GiB"), ("--overwrite",)])
+def test_the_same_command_again_computes_nothing_and_changes_no_byte(
+    copied, monkeypatch, more
+):
+    before = contents(copied)
     monkeypatch.setattr(sensitivity.bounds, "measure", None)
-    assert sweep(tmp_path / "out", "--max-memory", "2GiB") == 0
-    assert same(tmp_path / "out", done)
+    assert sweep(copied, *more) == 0
+    assert contents(copied) == before
+
+
+# --- folders of version 0.1.0 -------------------------------------------------------
+
+OLD = Path(__file__).with_name("written_by_0_1_0") / "sweep"
+AS_OLD = ("--T", "4", "8", "--seeds", "1", "--samples", "1")
+
+
+@pytest.fixture
+def old(tmp_path):
+    """What version 0.1.0 wrote, without its pictures."""
+    return shutil.copytree(OLD, tmp_path / "old")
+
+
+def test_a_folder_of_0_1_0_goes_on_and_ends_with_its_bytes(old, monkeypatch):
+    for name in RESULTS:
+        (old / name).unlink()
+    monkeypatch.setattr(sensitivity.bounds, "measure", None)
+    assert sweep(old, *AS_OLD) == 0
+    assert same(old, OLD)
+    assert len(points(old)) == 2
+    assert not (old / "points").exists()  # they are parts now
+    record = json.loads((old / "run.json").read_text())
+    before = json.loads((OLD / "run.json").read_text())
+    assert record["command"] == "sensitivity.sweep"
+    for name in ("arguments", "complete", "seconds", "filled_share"):
+        assert record[name] == before[name]
+    assert sweep(old, *AS_OLD) == 0
+    assert same(old, OLD)
+
+
+def test_a_folder_of_0_1_0_of_other_arguments_needs_overwrite(old, capsys):
+    before = contents(old)
+    status, said = refusal(capsys, old, *AS_OLD, "--scale", "2")
+    assert status == 2
+    assert "--scale 1.0 there, 2.0 asked for" in said
+    assert contents(old) == before
+    (old / "points" / "notes.txt").write_text("mine")
+    assert sweep(old, *AS_OLD, "--T", "4", "--overwrite", "--scale", "2") == 0
+    assert len(points(old)) == 1
+    assert [file.name for file in (old / "points").iterdir()] == ["notes.txt"]
+    assert not same(old, OLD)
+
+
+def test_a_damaged_point_of_0_1_0_is_computed_again(old, capsys):
+    file = old / "points" / "T=8-seed=0.csv"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert sweep(old, *AS_OLD) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("finished before") == 1
+    assert said.count("computed again: its file was damaged") == 1
+    assert not (old / "points").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda text: text[:-1], id="cut"),
+        pytest.param(lambda text: text[: text.rindex(b"\n", 0, -1) + 1], id="a row"),
+        pytest.param(lambda text: text.replace(b"exact", b"excat", 1), id="columns"),
+        pytest.param(lambda text: text.replace(b"\n8,", b"\n4,"), id="other point"),
+        pytest.param(lambda text: text.replace(b",0.", b",o.", 1), id="words"),
+        pytest.param(lambda text: b"", id="emptied"),
+        pytest.param(lambda text: bytes(len(text)), id="zeroed"),
+        pytest.param(lambda text: b"\xff" + text[1:], id="garbled"),
+    ],
+)
+def test_points_of_0_1_0_are_taken_over_if_they_are_whole(old, damage):
+    asked = options(*AS_OLD)
+    point = RandomLayers(asked).points[1]
+    assert earlier_point(old, asked, point).state == "finished"
+    file = old / "points" / f"{point.name}.csv"
+    file.write_bytes(damage(file.read_bytes()))
+    assert earlier_point(old, asked, point).state == "damaged"
+    file.unlink()
+    assert earlier_point(old, asked, point).state == "missing"

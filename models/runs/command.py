@@ -1,8 +1,10 @@
 """The skeleton of every command: options from the command line, faults as one line."""
 
+import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import tyro
 
@@ -47,10 +49,9 @@ def run_command(
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         options = tyro.cli(
-            kind,
+            _call(kind, None if default is None else default(argv)),
             args=argv,
             prog=prog,
-            default=tyro.MISSING_NONPROP if default is None else default(argv),
             config=(tyro.conf.OmitArgPrefixes,),
         )
     except ValueError as error:  # raised by the options' own checks
@@ -68,6 +69,12 @@ def run_command(
         return fail(f"{error.strerror or error}{place}; {stays(options)}", 1)
     except KeyboardInterrupt:
         return fail(f"interrupted; {stays(options)}", INTERRUPTED)
+
+
+def _call(kind: type[Options], default: Any) -> Callable[..., Options]:
+    """What makes the options: of a class itself tyro prints the errors in a box."""
+    fields = () if default is None else dataclasses.fields(default)
+    return functools.partial(kind, **{f.name: getattr(default, f.name) for f in fields})
 
 
 def words_of(error: ValueError | _OfArgument) -> str:

@@ -22,7 +22,7 @@ from models.runs.whole_files import PART, figure_bytes, write_whole
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_LOCK, _OWNER = ".lock", ".lock-owner"  # stay behind: what locks is the system
+_LOCK, _OWNER = ".lock", ".lock-owner"  # may stay behind: what locks is the system
 _DIGITS = 16
 _PART = re.compile(rf"(.+)-([0-9a-f]{{{_DIGITS}}})-([0-9a-f]{{{_DIGITS}}})(\.\w+)")
 State = Literal["missing", "damaged", "of other settings", "finished"]
@@ -77,14 +77,15 @@ class RunFolder:
         self._results, self._keeps = tuple(results), tuple(keeps)
         check_place(path)
         path.mkdir(parents=True, exist_ok=True)
+        self._read_old()  # before the lock: nothing is written to others' folders
         self._lock = self._acquire()
         try:
-            old = read_record(path, command)
+            old = self._read_old()
             arguments = json.loads(json.dumps(dict(identity), default=str))
             self.record: dict[str, Any] = {"command": command, "arguments": arguments}
             self.record |= {"complete": False, "seconds": 0.0, "files": []}
             if old is None:
-                self._check_empty()
+                pass
             elif overwrite:
                 self.clear(old)
             elif not resume:
@@ -119,6 +120,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Let go of the folder."""
+        (self.path / _OWNER).unlink(missing_ok=True)
         self._lock.release()
 
     def save(self) -> None:
@@ -225,6 +227,13 @@ class RunFolder:
             ) from None
         write_whole(self.path / _OWNER, str(os.getpid()))
         return lock
+
+    def _read_old(self) -> dict[str, Any] | None:
+        """What an earlier call recorded; a folder of somebody else is refused."""
+        old = read_record(self.path, self._command)
+        if old is None:
+            self._check_empty()
+        return old
 
     def _check_empty(self) -> None:
         """Refuse a folder that somebody else uses: it has no ``run.json``."""
