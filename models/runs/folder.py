@@ -6,24 +6,24 @@ ever taken for another's, and an edited or torn one is seen.
 """
 
 import hashlib
-import io
 import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import filelock
 
 from models.runs.flags import flag
-from models.runs.whole_files import PART, write_whole
+from models.runs.whole_files import PART, figure_bytes, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_LOCK, _OWNER = ".lock", ".lock-owner"  # stay behind: what locks is the system
+_LOCK, _OWNER = ".lock", ".lock-owner"  # may stay behind: what locks is the system
 _DIGITS = 16
 _PART = re.compile(rf"(.+)-([0-9a-f]{{{_DIGITS}}})-([0-9a-f]{{{_DIGITS}}})(\.\w+)")
 State = Literal["missing", "damaged", "of other settings", "finished"]
@@ -55,6 +55,7 @@ class RunFolder:
         same: Callable[[dict, dict], list[str]] | None = None,
         results: Iterable[str] = (),
         keeps: Iterable[str] = (),
+        allows: Iterable[str] = (),
     ):
         """Make the folder, or go on with the same work in it.
 
@@ -68,6 +69,8 @@ class RunFolder:
             same: Names in which two identities differ; by default all that do.
             results: Files that version 0.1.0 wrote and did not list in ``run.json``.
             keeps: Patterns of what else it keeps there: ``"checkpoints/[0-9]*"``.
+            allows: Patterns of what may lie there without a ``run.json``, such as the
+                folders of other runs; it is never deleted.
 
         Raises:
             ValueError: If the folder holds other work, something else, or is no folder,
@@ -76,16 +79,18 @@ class RunFolder:
         self.path, self._parts_folder = path, path / "parts"
         self._command, self._written = command, []
         self._results, self._keeps = tuple(results), tuple(keeps)
-        _check_place(path)
+        self._allows = tuple(allows)
+        check_place(path)
         path.mkdir(parents=True, exist_ok=True)
+        self._read_old()  # before the lock: nothing is written to others' folders
         self._lock = self._acquire()
         try:
-            old = read_record(path, command)
+            old = self._read_old()
             arguments = json.loads(json.dumps(dict(identity), default=str))
             self.record: dict[str, Any] = {"command": command, "arguments": arguments}
             self.record |= {"complete": False, "seconds": 0.0, "files": []}
             if old is None:
-                self._check_empty()
+                pass
             elif overwrite:
                 self.clear(old)
             elif not resume:
@@ -120,6 +125,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Let go of the folder."""
+        (self.path / _OWNER).unlink(missing_ok=True)
         self._lock.release()
 
     def save(self) -> None:
@@ -170,10 +176,7 @@ class RunFolder:
     def write_figure(self, name: str, figure: "Figure", *suffixes: str) -> None:
         """Write a picture, the same bytes for the same picture."""
         for suffix in suffixes or ("png",):
-            buffer = io.BytesIO()
-            metadata = {"CreationDate": None} if suffix == "pdf" else None
-            figure.savefig(buffer, format=suffix, dpi=200, metadata=metadata)
-            self.write(f"{name}.{suffix}", buffer.getvalue())
+            self.write(f"{name}.{suffix}", figure_bytes(figure, suffix))
 
     def finish(self) -> list[str]:
         """All is done: delete results of earlier calls that this one did not write.
@@ -181,7 +184,7 @@ class RunFolder:
         Returns:
             The results, in the order in which they were written.
         """
-        for name in {*self.record["files"]} - {*self._written}:
+        for name in {*self.record["files"], *self._results} - {*self._written}:
             self._inside(name).unlink(missing_ok=True)
         self.record |= {"files": list(self._written), "complete": True}
         self.save()
@@ -230,19 +233,27 @@ class RunFolder:
         write_whole(self.path / _OWNER, str(os.getpid()))
         return lock
 
+    def _read_old(self) -> dict[str, Any] | None:
+        """What an earlier call recorded; a folder of somebody else is refused."""
+        old = read_record(self.path, self._command)
+        if old is None:
+            self._check_empty()
+        return old
+
     def _check_empty(self) -> None:
         """Refuse a folder that somebody else uses: it has no ``run.json``."""
         ours = {_LOCK, _OWNER, "run.json"}
         others = {file.name for file in self.path.iterdir()} - ours
         others = {name for name in others if not name.endswith(PART)}
-        allowed = {Path(pattern).parts[0] for pattern in self._keeps}
+        allowed = [Path(pattern).parts[0] for pattern in self._keeps]
+        allowed += self._allows
         if not any(self._parts_folder.glob("*")):
-            allowed.add("parts")
-        if others - allowed:
+            allowed.append("parts")
+        others = {n for n in others if not any(fnmatch(n, a) for a in allowed)}
+        if others:
             raise ValueError(
                 f"--out ({self.path}) must be empty or hold results of "
-                f"{self._command}, but it holds {min(others - allowed)!r} and no "
-                "run.json."
+                f"{self._command}, but it holds {min(others)!r} and no run.json."
             )
 
     def _delete_torn(self) -> None:
@@ -264,8 +275,15 @@ def _named(file: Path) -> Sequence[str]:
     return match.groups() if match else ("", "", "", "")
 
 
-def _check_place(path: Path) -> None:
-    """Refuse what is no folder, saying what it is."""
+def check_place(path: Path) -> None:
+    """Refuse an ``--out`` that is there and no folder.
+
+    Args:
+        path: Where results shall be.
+
+    Raises:
+        ValueError: Saying what it is.
+    """
     if path.is_symlink() and not path.exists():
         raise ValueError(
             f"--out ({path}) must be a folder, but it is a link to {path.readlink()}, "

@@ -1,9 +1,14 @@
 """Files that are there as a whole or not at all, whatever interrupts the writing."""
 
 import errno
+import io
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PART = ".part"
 
@@ -39,6 +44,23 @@ def write_whole(path: Path, content: str | bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
     if hasattr(os, "O_DIRECTORY"):  # not on Windows
         _sync_folder(path.parent)
+
+
+def figure_bytes(figure: "Figure", suffix: str, dpi: int = 200) -> bytes:
+    """A picture as a file holds it, the same bytes for the same picture.
+
+    Args:
+        figure: The picture.
+        suffix: Format of the file: ``"png"`` or ``"pdf"``.
+        dpi: Dots per inch.
+
+    Returns:
+        The content of the file.
+    """
+    buffer = io.BytesIO()
+    metadata = {"CreationDate": None} if suffix == "pdf" else None
+    figure.savefig(buffer, format=suffix, dpi=dpi, metadata=metadata)
+    return buffer.getvalue()
 
 
 def _umask() -> int:
