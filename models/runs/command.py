@@ -46,16 +46,59 @@ def run_command(
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        options = tyro.cli(
-            kind,
-            args=argv,
-            prog=prog,
-            default=tyro.MISSING_NONPROP if default is None else default(argv),
-            config=(tyro.conf.OmitArgPrefixes,),
-        )
+        options = parse(kind, argv, prog=prog, default=default)
     except ValueError as error:  # raised by the options' own checks
         return fail(words_of(error), 2)
     on_interrupt(lambda: stays(options))
+    return one_line(run, options, stays)
+
+
+def parse(
+    kind: type[Options],
+    argv: Sequence[str],
+    *,
+    prog: str | None = None,
+    default: Callable[[Sequence[str]], Options] | None = None,
+) -> Options:
+    """Read the options; see `run_command`.
+
+    Args:
+        kind: Their dataclass.
+        argv: The arguments.
+        prog: What is typed.
+        default: Default options for a command line.
+
+    Returns:
+        The options.
+
+    Raises:
+        ValueError: By the options' own checks.
+        SystemExit: With 2 for arguments that cannot be read, with 0 after ``--help``.
+    """
+    return tyro.cli(
+        kind,
+        args=argv,
+        prog=prog,
+        default=tyro.MISSING_NONPROP if default is None else default(argv),
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+
+
+def one_line(
+    run: Callable[[Options], int],
+    options: Options,
+    stays: Callable[[Options], str] = lambda _: STAYS,
+) -> int:
+    """Do the work of a command, also of one inside another, and report its faults.
+
+    Args:
+        run: What it does; returns its status.
+        options: Its options.
+        stays: What is kept when it stops half-way, in words.
+
+    Returns:
+        The status, as of `run_command`.
+    """
     try:
         return run(options)
     except ArithmeticError as error:

@@ -4,8 +4,11 @@ An interrupt that is raised as an exception can be swallowed (in a callback of t
 garbage collector), must wait until compiled code returns, and leaves an interpreter
 that takes down JAX's threads in any order. So a thread waits for it, says its line
 and ends the process. Whatever is written is written whole, so nothing can be torn.
+
+This module is imported before any other of a command: what it imports is quick.
 """
 
+import contextlib
 import importlib
 import os
 import signal
@@ -41,10 +44,15 @@ def start(module: str) -> NoReturn:
 
 
 def _wait(pipe: int) -> None:
+    """End the process at the first interrupt, whatever else fails."""
     while signal.SIGINT not in os.read(pipe, 64):
         pass
-    if sys.stdout.isatty():
-        print(_SHOW_CURSOR, end="")
-    sys.stdout.flush()
-    print(f"error: interrupted; {_Last.words()}", file=sys.stderr, flush=True)
-    os._exit(INTERRUPTED)
+    try:
+        said = "interrupted."
+        with contextlib.suppress(Exception):  # words may read files
+            said = f"interrupted; {_Last.words()}"
+        with contextlib.suppress(OSError, ValueError):  # a reader that is gone
+            print(_SHOW_CURSOR * sys.stdout.isatty(), end="", flush=True)
+        print(f"error: {' '.join(said.split())}", file=sys.stderr, flush=True)
+    finally:
+        os._exit(INTERRUPTED)

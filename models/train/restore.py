@@ -1,5 +1,6 @@
 """A training run read back: its data, its model and its weights."""
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,13 @@ from data import Batch, Prepared, gather
 from models.checkpoints import CheckpointFolder, KeptWeights
 from models.early_stopping import TrainState
 from models.forecaster import Forecaster
+from models.runs.command import words_of
 from models.train._setup import set_up
-from models.train.folder import KEPT, differences, fingerprints
+from models.train.folder import CHECKPOINTS, KEPT, differences, fingerprints
 from models.train.options import TrainOptions
 from models.train.record import is_file, run_record
 from models.training import Trainer
+from sensitivity.arguments import ArgumentError
 
 
 class Restored(NamedTuple):
@@ -68,7 +71,8 @@ def restore(options: TrainOptions) -> Restored:
     try:
         setup = set_up(options)
     except ValueError as error:
-        raise ValueError(f"{options.out} cannot be read back: {error}") from error
+        words = words_of(error)
+        raise ValueError(f"{options.out} cannot be read back: {words}") from error
     asked = options.identity() | fingerprints(options, setup.series)
     if is_file(options.series.dataset):  # what it holds counts, not where it is
         asked["dataset"] = record["arguments"].get("dataset")
@@ -76,14 +80,10 @@ def restore(options: TrainOptions) -> Restored:
         raise ValueError(
             f"{options.out} holds a run with other arguments: {different}."
         )
-    folder = options.out / "checkpoints"
-    if not folder.is_dir():
-        raise ValueError(f"{options.out} holds no checkpoint.")
-    checkpoints = CheckpointFolder(folder, read_only=True)
-    try:
-        checkpoint = checkpoints.load(setup.trainer.init(options.fit.seed_list()))
-    finally:
-        checkpoints.close()
+    folder, checkpoint = options.out / CHECKPOINTS, None
+    if folder.is_dir():
+        with contextlib.closing(CheckpointFolder(folder, read_only=True)) as kept:
+            checkpoint = kept.load(setup.trainer.init(options.fit.seed_list()))
     if checkpoint is None:
         raise ValueError(f"{options.out} holds no checkpoint.")
     state = setup.trainer.put(checkpoint.state)
@@ -99,11 +99,8 @@ def kept_epochs(folder: Path) -> list[int]:
     """The epochs of a run whose weights were kept (``--keep-epochs``), in order."""
     if not (folder / KEPT).is_dir():
         return []
-    weights = KeptWeights(folder / KEPT, read_only=True)
-    try:
+    with contextlib.closing(KeptWeights(folder / KEPT, read_only=True)) as weights:
         return weights.epochs()
-    finally:
-        weights.close()
 
 
 def best_models(run: Restored) -> Iterator[Snapshot]:
@@ -131,11 +128,9 @@ def kept_models(run: Restored, epoch: int) -> Iterator[Snapshot]:
     Yields:
         A snapshot per seed, in order.
     """
-    weights = KeptWeights(run.options.out / KEPT, read_only=True)
-    try:
+    folder = run.options.out / KEPT
+    with contextlib.closing(KeptWeights(folder, read_only=True)) as weights:
         params = weights.load(epoch, run.state.params)
-    finally:
-        weights.close()
     ended = np.where(run.state.stopped, run.state.epoch, epoch)  # frozen since then
     for row, seed in enumerate(run.options.fit.seed_list()):
         step = min(epoch, int(ended[row])) * steps_per_epoch(run)
@@ -157,7 +152,7 @@ def spread_windows(prepared: Prepared, count: int) -> Batch:
         The windows as the model reads them, on every node.
 
     Raises:
-        ValueError: If there are not so many.
+        ArgumentError: If there are not so many ``windows``.
     """
     starts = spread_starts(prepared, count)
     return gather(prepared.arrays, starts, prepared.window, prepared.horizon)
@@ -174,13 +169,14 @@ def spread_starts(prepared: Prepared, count: int) -> Int[np.ndarray, " B"]:
         Their numbers in the series.
 
     Raises:
-        ValueError: If there are not so many.
+        ArgumentError: If there are not so many ``windows``.
     """
     test = prepared.split.test
     if not 1 <= count <= len(test):
-        raise ValueError(
-            f"windows ({count}) must be at least 1 and at most the {len(test)} of the "
-            "test split."
+        raise ArgumentError(
+            "windows",
+            f"({count}) must be at least 1 and at most the {len(test)} of the test "
+            "split.",
         )
     return test[np.linspace(0, len(test) - 1, count).round().astype(int)]
 
@@ -196,7 +192,7 @@ def spread_nodes(total: int, count: int | None) -> list[int]:
         The numbers, from 0.
 
     Raises:
-        ValueError: If there are not so many.
+        ArgumentError: If there are not so many ``nodes``.
 
     Example:
         >>> spread_nodes(29, 3)
@@ -205,7 +201,8 @@ def spread_nodes(total: int, count: int | None) -> list[int]:
     if count is None:
         return list(range(total))
     if count > total:
-        raise ValueError(f"nodes ({count}) must be at most the {total} of the graph.")
+        rule = f"({count}) must be at most the {total} of the graph."
+        raise ArgumentError("nodes", rule)
     return np.linspace(0, total - 1, count).round().astype(int).tolist()
 
 
