@@ -12,7 +12,7 @@ import numpy as np
 from analysis.sweep._points import Inputs, Point
 from analysis.sweep._sources import work_bytes
 from analysis.sweep.options import SweepOptions
-from models.precision import narrow
+from models.layers import narrow
 from models.temporal import TemporalAttention, TemporalLayer
 from models.train.folder import read_record
 from models.train.record import read_options

@@ -17,7 +17,7 @@ def environment() -> dict[str, Any]:
     import jax
 
     affinity = getattr(os, "sched_getaffinity", None)  # fewer than all, in a container
-    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "torch")
+    names = ("jax", "jaxlib", "flax", "optax", "tensorstore", "numpy", "torch")
     return {
         "versions": {name: version(name) for name in ("stgnn-sensitivity", *names)},
         "python": platform.python_version(),
