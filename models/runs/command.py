@@ -1,8 +1,10 @@
 """The skeleton of every command: options from the command line, faults as one line."""
 
+import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import tyro
 
@@ -76,12 +78,17 @@ def parse(
         SystemExit: With 2 for arguments that cannot be read, with 0 after ``--help``.
     """
     return tyro.cli(
-        kind,
+        _call(kind, None if default is None else default(argv)),
         args=argv,
         prog=prog,
-        default=tyro.MISSING_NONPROP if default is None else default(argv),
         config=(tyro.conf.OmitArgPrefixes,),
     )
+
+
+def _call(kind: type[Options], default: Any) -> Callable[..., Options]:
+    """What makes the options: of a class itself tyro prints the errors in a box."""
+    fields = () if default is None else dataclasses.fields(default)
+    return functools.partial(kind, **{f.name: getattr(default, f.name) for f in fields})
 
 
 def one_line(
