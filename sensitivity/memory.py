@@ -3,6 +3,8 @@
 import dataclasses
 import re
 
+from sensitivity.arguments import ArgumentError
+
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -40,9 +42,9 @@ def parse_memory(text: str | int) -> int:
     """
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([a-zA-Z]*)\s*", str(text))
     if not match or match[2].upper() not in _UNITS or float(match[1]) <= 0:
-        raise ValueError(
-            f"max_memory must be a positive amount such as '512MiB' or '2GB', got "
-            f"{text!r}."
+        raise ArgumentError(
+            "max_memory",
+            f"must be a positive amount such as '512MiB' or '2GB', got {text!r}.",
         )
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
@@ -87,8 +89,8 @@ def blocks_within(
     """
     fits = (parse_memory(budget) - fixed) // per_item
     if fits < 1:
-        raise ValueError(
-            f"max_memory ({budget}) must be at least "
-            f"{format_memory(fixed + per_item)} for {what}."
+        raise ArgumentError(
+            "max_memory",
+            f"({budget}) must be at least {format_memory(fixed + per_item)} for {what}.",
         )
     return min(wanted, fits)
