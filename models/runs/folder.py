@@ -267,11 +267,12 @@ class RunFolder:
     def _torn(self, *names: str) -> Iterable[Path]:
         """What a kill left half-written of these files, and of those of each run."""
         known = {_OWNER, "run.json", *names, *self._results}
-        for file in self.path.glob(f"*{PART}"):
-            stem = file.name.removesuffix(PART)  # 0.1.0; now with random letters
-            if stem in known or stem.rpartition(".")[0] in known:
-                yield file
-        yield from self._parts_folder.glob(f"*{PART}")
+        for folder in (self.path, self._parts_folder):
+            for file in folder.glob(f"*{PART}"):
+                stem = file.name.removesuffix(PART)  # 0.1.0; now with random letters
+                stems = {stem, stem.rpartition(".")[0]}
+                if stems & known or any(map(_PART.fullmatch, stems)):
+                    yield file
 
     def _find_parts(self) -> dict[str, Path]:
         found = {}
