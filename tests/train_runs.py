@@ -3,14 +3,9 @@
 import atexit
 import contextlib
 import functools
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -247,47 +242,3 @@ def contents(folder: Path) -> dict[str, bytes]:
     """All files of a folder, and what they hold."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
-def in_its_own_process(
-    out: Path,
-    *more: object,
-    before: str = "pass",
-    send: int | None = None,
-    when: Callable[[], bool] = lambda: False,
-) -> tuple[int, str]:
-    """Run the command in a process, and perhaps signal it.
-
-    Args:
-        out: The run's folder.
-        more: Arguments.
-        before: Python to run before it.
-        send: Signal to send.
-        when: Whether it is time to.
-
-    Returns:
-        The exit status, and what it said on stderr.
-    """
-    code = (  # what a shell started in the background ignores, a terminal does not
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        f"{before};from models.train import main; sys.exit(main(sys.argv[1:]))"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, *arguments(out, *more)],
-        cwd=ROOT,
-        env=os.environ | remembering_as_environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        deadline = time.monotonic() + 240
-        while send is not None and process.poll() is None and not when():
-            if time.monotonic() > deadline:
-                send = signal.SIGKILL
-                break
-            time.sleep(0.01)
-        if send is not None:
-            process.send_signal(send)
-        said = process.stderr.read()
-    return process.returncode, said
