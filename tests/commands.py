@@ -85,22 +85,20 @@ class Command:
             text=True,
         )
 
-    def stop(self, out: Path, number: int, after: float | None) -> Said:
-        """Start it and signal it after some seconds, or as soon as it can be."""
+    def stop(self, out: Path, number: int, after: float) -> Said:
+        """Start it and signal it some seconds after it has begun to listen."""
         process = self.start(out)
-        if after is None:
-            _wait_until_it_listens(process)
-        else:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(after)
+        _wait_until_it_listens(process)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(after)
         process.send_signal(number)
         said, wrong = process.communicate(timeout=240)
         return Said(process.returncode, said, wrong)
 
-    def moments(self) -> list[float | None]:
+    def moments(self) -> list[float]:
         """Seconds after which to stop it: at once, and anywhere in its course."""
         drawn = random.Random(self.module)
-        return [None, *(drawn.uniform(0, seconds(self)) for _ in range(MOMENTS))]
+        return [0.0, *(drawn.uniform(0, seconds(self)) for _ in range(MOMENTS))]
 
     def contents(self, out: Path) -> dict[str, bytes]:
         """Its results."""

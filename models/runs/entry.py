@@ -21,15 +21,13 @@ INTERRUPTED = 130
 _SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
 
 
-class _Last:
-    """What the line says; the command at work replaces it."""
-
-    words: Callable[[], str] = staticmethod(lambda: "nothing was done yet.")
+# What the line says: that of the command at work, which comes last.
+_words: list[Callable[[], str]] = [lambda: "nothing was done yet."]
 
 
 def on_interrupt(words: Callable[[], str]) -> None:
     """Say this after "interrupted;", such as what is kept and how to go on."""
-    _Last.words = staticmethod(words)
+    _words.append(words)
 
 
 def start(module: str) -> NoReturn:
@@ -50,7 +48,7 @@ def _wait(pipe: int) -> None:
     try:
         said = "interrupted."
         with contextlib.suppress(Exception):  # words may read files
-            said = f"interrupted; {_Last.words()}"
+            said = f"interrupted; {_words[-1]()}"
         with contextlib.suppress(OSError, ValueError):  # a reader that is gone
             print(_SHOW_CURSOR * sys.stdout.isatty(), end="", flush=True)
         print(f"error: {' '.join(said.split())}", file=sys.stderr, flush=True)

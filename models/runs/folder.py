@@ -5,6 +5,7 @@ part has two digests, of all that it depends on and of what it holds, so that no
 ever taken for another's, and an edited or torn one is seen.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -322,10 +323,9 @@ def read_record(path: Path, command: str) -> dict[str, Any] | None:
     file = path / "run.json"
     if not file.exists():
         return None
-    try:
+    record: Any = None
+    with contextlib.suppress(ValueError):  # no JSON, or no text
         record = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        record = None
     match record:
         case {"command": str(whose), "settings": dict(settings)}:  # 0.1.0: attention
             record["arguments"] = settings

@@ -1,6 +1,5 @@
 """The loop over epochs: train, judge, write down, go on from wherever it stopped."""
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -45,80 +44,58 @@ def fit(
     report: Callable[[Progress], None],
     keep: Sequence[int] = (),
 ) -> TrainState:
-    """Train until every seed has stopped or the epochs are over.
-
-    Args:
-        trainer: The model and its data.
-        prepared: The windows.
-        options: How long and how fast.
-        folder: Where the run is kept; it goes on from the checkpoint there.
-        report: Called after every epoch.
-        keep: Epochs after which the weights are kept; 0 is before training.
-
-    Returns:
-        The last state; its best weights are those to test.
-
-    Raises:
-        DivergedError: If a loss is not finite: names epoch, step and seed. The last
-            checkpoint stays.
-        ValueError: If a checkpoint is damaged, or one that was written is gone, or an
-            epoch to keep is over and was not kept.
-        OSError: If the folder cannot be written.
-    """
-    with contextlib.ExitStack() as stack:
-        checkpoints = CheckpointFolder(folder.path / CHECKPOINTS)
-        stack.callback(checkpoints.close)
-        seeds = options.seed_list()
-        state, history = trainer.init(seeds), []
-        if (kept := checkpoints.load(state)) is not None:
-            state, history = trainer.put(kept.state), kept.history
-        elif known := folder.record.get("checkpoint_epoch"):
-            raise ValueError(
-                f"--out ({folder.path}) holds a run of {known} epochs whose checkpoint "
-                "is gone; --overwrite begins it anew."
-            )
-        _write_history(folder, history)
-        weights = None
-        if keep:
-            weights = KeptWeights(folder.path / KEPT)
-            stack.callback(weights.close)
-            _keep_first(weights, keep, state)
-        last_save = -float("inf")  # the first epoch is kept
-        for epoch in range(int(np.asarray(state.epoch).max()), options.epochs):
-            if np.asarray(state.stopped).all():
-                break
-            start = time.perf_counter()
-            rate = learning_rate(
-                epoch, options.epochs, peak=options.learning_rate, warmup=options.warmup
-            )
-            active = ~np.asarray(state.stopped)
-            state, losses = trainer.epoch(state, prepared.split.train, rate)
-            losses = np.array(losses)
+    """Train, from the last checkpoint on, until seeds have stopped or it is over."""
+    checkpoints = CheckpointFolder(folder.path / CHECKPOINTS)
+    seeds = options.seed_list()
+    state, history = trainer.init(seeds), []
+    if (kept := checkpoints.load(state)) is not None:
+        state, history = trainer.put(kept.state), kept.history
+    elif known := folder.record.get("checkpoint_epoch"):
+        raise ValueError(
+            f"--out ({folder.path}) holds a run of {known} epochs whose checkpoint "
+            "is gone; --overwrite begins it anew."
+        )
+    _write_history(folder, history)
+    weights = None
+    if keep:
+        weights = KeptWeights(folder.path / KEPT)
+        _keep_first(weights, keep, state)
+    last_save = -float("inf")  # the first epoch is kept
+    for epoch in range(int(np.asarray(state.epoch).max()), options.epochs):
+        if np.asarray(state.stopped).all():
+            break
+        start = time.perf_counter()
+        rate = learning_rate(
+            epoch, options.epochs, peak=options.learning_rate, warmup=options.warmup
+        )
+        active = ~np.asarray(state.stopped)
+        state, losses = trainer.epoch(state, prepared.split.train, rate)
+        losses = np.array(losses)
+        _check_losses(losses, active, seeds, epoch, checkpoints.latest())
+        mae = validation_mae(trainer, state.params, prepared.split.validation)
+        if not np.isfinite(mae[active]).all():  # by the last step: no loss saw it
+            losses[active & ~np.isfinite(mae), -1] = np.nan
             _check_losses(losses, active, seeds, epoch, checkpoints.latest())
-            mae = validation_mae(trainer, state.params, prepared.split.validation)
-            if not np.isfinite(mae[active]).all():  # by the last step: no loss saw it
-                losses[active & ~np.isfinite(mae), -1] = np.nan
-                _check_losses(losses, active, seeds, epoch, checkpoints.latest())
-            state = trainer.judge(state, mae)
-            stopped = np.asarray(state.stopped)
-            seconds = time.perf_counter() - start
-            loss = losses.mean(1)
-            for row in np.flatnonzero(active).tolist():
-                values = (float(loss[row]), float(mae[row]), rate, seconds)
-                told = (epoch + 1, seeds[row], *values)
-                history.append(dict(zip(EPOCH_COLUMNS, told, strict=True)))
-            if weights is not None and epoch + 1 in keep:
-                weights.save(epoch + 1, state.params)
-            over = epoch + 1 == options.epochs or bool(stopped.all())
-            folder.record["seconds"] = _sum_of_seconds(history)
-            if over or time.perf_counter() - last_save > _CHECKPOINT_SECONDS:
-                checkpoints.save(epoch + 1, Checkpoint(state, history))
-                folder.record["checkpoint_epoch"] = epoch + 1
-                folder.save()
-                last_save = time.perf_counter()
-            _write_history(folder, history)
-            report(Progress(epoch + 1, options.epochs, loss, mae, stopped, seconds))
-        return state
+        state = trainer.judge(state, mae)
+        stopped = np.asarray(state.stopped)
+        seconds = time.perf_counter() - start
+        loss = losses.mean(1)
+        for row in np.flatnonzero(active).tolist():
+            values = (float(loss[row]), float(mae[row]), rate, seconds)
+            told = (epoch + 1, seeds[row], *values)
+            history.append(dict(zip(EPOCH_COLUMNS, told, strict=True)))
+        if weights is not None and epoch + 1 in keep:
+            weights.save(epoch + 1, state.params)
+        over = epoch + 1 == options.epochs or bool(stopped.all())
+        folder.record["seconds"] = _sum_of_seconds(history)
+        if over or time.perf_counter() - last_save > _CHECKPOINT_SECONDS:
+            checkpoints.save(epoch + 1, Checkpoint(state, history))
+            folder.record["checkpoint_epoch"] = epoch + 1
+            folder.save()
+            last_save = time.perf_counter()
+        _write_history(folder, history)
+        report(Progress(epoch + 1, options.epochs, loss, mae, stopped, seconds))
+    return state
 
 
 def _keep_first(weights: KeptWeights, keep: Sequence[int], state: TrainState) -> None:

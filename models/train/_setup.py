@@ -18,17 +18,7 @@ class Setup(NamedTuple):
 
 
 def set_up(options: TrainOptions) -> Setup:
-    """Load or simulate the series, cut windows, build the model.
-
-    Args:
-        options: The run.
-
-    Returns:
-        What it is about.
-
-    Raises:
-        ValueError: If the data cannot be read or do not fit, naming the option.
-    """
+    """Load or simulate the series, cut windows, build the model."""
     series, given, fitting = load_series(options), options.series, options.fit
     try:
         prepared = prepare(
@@ -85,17 +75,7 @@ def _check_parts(options: TrainOptions, prepared: Prepared) -> None:
 
 
 def load_series(options: TrainOptions) -> TrafficSeries:
-    """Load or simulate the series of a run.
-
-    Args:
-        options: The run.
-
-    Returns:
-        The series, with the adjacency it is to use.
-
-    Raises:
-        ValueError: If the data cannot be read or do not fit, naming the option.
-    """
+    """Load or simulate the series of a run, with the adjacency it is to use."""
     try:
         series = _read_series(options)
     except (ValueError, OSError) as error:

@@ -22,14 +22,7 @@ def test_all(
     folder: RunFolder,
     options: TrainOptions,
 ) -> pd.DataFrame:
-    """Test the best weights of every seed, and the baselines, on the test split.
-
-    With ``--predictions`` the forecasts are kept.
-
-    Returns:
-        The rows of ``test.csv``: seed (none for a baseline), model, horizon (the step,
-        or their mean), mae and rmse in mph, mape in percent, readings.
-    """
+    """The rows of ``test.csv``: the best weights of every seed, then the baselines."""
     starts, tables = prepared.split.test, []
     sums = trainer.evaluate(state.best, starts)
     for row, seed in enumerate(options.fit.seed_list()):
@@ -40,9 +33,9 @@ def test_all(
     for baseline in baselines(prepared):
         own = array_sums(baseline.predict(starts), targets)
         tables.append(_rows(np.nan, baseline.name, own))
+    table = pd.concat(tables, ignore_index=True)
     if options.predictions:
         folder.write("predictions.npz", _predictions(trainer, prepared, state))
-    table = pd.concat(tables, ignore_index=True)
     return table.astype({"seed": "Int64", "horizon": str})
 
 

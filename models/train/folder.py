@@ -14,19 +14,7 @@ _TESTED = ("test.csv", "predictions.npz")  # of the weights a run has reached
 
 
 def open_folder(options: TrainOptions, series: TrafficSeries) -> RunFolder:
-    """Make the folder of a run, or go on with the same run in it.
-
-    Args:
-        options: The run.
-        series: Its data, of which ``run.json`` keeps a fingerprint.
-
-    Returns:
-        The folder, without test errors of weights that training will outgrow.
-
-    Raises:
-        ValueError: If it holds another run, something else, or the same run and neither
-            ``--resume`` nor ``--overwrite`` is given, or if another process trains it.
-    """
+    """The folder of a run, without test errors of weights that it will outgrow."""
 
     def same(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         tested_only = {"epochs"} if options.fit.epochs == 0 else set()
@@ -60,14 +48,7 @@ def keep_on(folder: RunFolder, options: TrainOptions) -> tuple[int, ...]:
 
 
 def holds_checkpoint(options: TrainOptions) -> bool:
-    """Whether a run's folder holds a checkpoint of that run, and not of another.
-
-    Args:
-        options: The run.
-
-    Returns:
-        Whether it does, as far as the options tell.
-    """
+    """Whether its folder holds a checkpoint of a run, as far as the options tell."""
     try:
         record = read_record(options.out, COMMAND)
     except (ValueError, OSError):
@@ -95,15 +76,7 @@ def differs(arguments: Mapping[str, Any], options: TrainOptions) -> str:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Name the arguments in which two runs differ, but for where files are.
-
-    Args:
-        old: Arguments of the run that is there, ``data_sha256`` among them.
-        new: Arguments of the run that is asked for.
-
-    Returns:
-        Each with both values, or nothing if there is none.
-    """
+    """The arguments in which two runs differ, but for where files are, in words."""
     return in_words(_differing(old, new), old, new)
 
 

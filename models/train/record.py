@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from models.errors import MEAN, Metrics
+from models.runs.command import words_of
 from models.runs.environment import version
 from models.runs.flags import flag
 from models.runs.folder import read_record
@@ -104,8 +105,8 @@ class Run:
                 raise self._of_another_version(f"lacks {_flags(absent)}")
             try:
                 groups[group] = kind(**given)
-            except (TypeError, ValueError) as error:
-                raise self._of_another_version(str(error)) from None
+            except ValueError as error:
+                raise self._of_another_version(words_of(error)) from None
         if left:
             words = f"has {_flags(list(left))}, which this version does not know"
             raise self._of_another_version(words)

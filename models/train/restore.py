@@ -1,6 +1,5 @@
 """A training run read back: its data, its model and its weights."""
 
-import contextlib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,32 +24,19 @@ from sensitivity.arguments import ArgumentError
 
 
 class Restored(NamedTuple):
-    """A run as it was when it ended.
-
-    Attributes:
-        options: What it was asked to do.
-        trainer: The model.
-        prepared: The windows.
-        state: The last state; ``best`` holds the weights that were tested.
-    """
+    """A run as it was when it ended."""
 
     options: TrainOptions
     trainer: Trainer
-    prepared: Prepared
-    state: TrainState
+    prepared: Prepared  # the windows
+    state: TrainState  # the last one; ``best`` holds the weights that were tested
 
 
 class Snapshot(NamedTuple):
-    """The forecaster of one seed at one moment of its training.
-
-    Attributes:
-        seed: Its seed.
-        step: Training steps it had been trained for; 0 is untrained.
-        model: The forecaster.
-    """
+    """The forecaster of one seed at one moment of its training."""
 
     seed: int
-    step: int
+    step: int  # training steps it had been trained for; 0 is untrained
     model: Forecaster
 
 
@@ -80,10 +66,8 @@ def restore(options: TrainOptions) -> Restored:
         raise ValueError(
             f"{options.out} holds a run with other arguments: {different}."
         )
-    folder, checkpoint = options.out / CHECKPOINTS, None
-    if folder.is_dir():
-        with contextlib.closing(CheckpointFolder(folder, read_only=True)) as kept:
-            checkpoint = kept.load(setup.trainer.init(options.fit.seed_list()))
+    checkpoints = CheckpointFolder(options.out / CHECKPOINTS, read_only=True)
+    checkpoint = checkpoints.load(setup.trainer.init(options.fit.seed_list()))
     if checkpoint is None:
         raise ValueError(f"{options.out} holds no checkpoint.")
     state = setup.trainer.put(checkpoint.state)
@@ -97,10 +81,7 @@ def steps_per_epoch(run: Restored) -> int:
 
 def kept_epochs(folder: Path) -> list[int]:
     """The epochs of a run whose weights were kept (``--keep-epochs``), in order."""
-    if not (folder / KEPT).is_dir():
-        return []
-    with contextlib.closing(KeptWeights(folder / KEPT, read_only=True)) as weights:
-        return weights.epochs()
+    return KeptWeights(folder / KEPT, read_only=True).epochs()
 
 
 def best_models(run: Restored) -> Iterator[Snapshot]:
@@ -128,9 +109,8 @@ def kept_models(run: Restored, epoch: int) -> Iterator[Snapshot]:
     Yields:
         A snapshot per seed, in order.
     """
-    folder = run.options.out / KEPT
-    with contextlib.closing(KeptWeights(folder, read_only=True)) as weights:
-        params = weights.load(epoch, run.state.params)
+    weights = KeptWeights(run.options.out / KEPT, read_only=True)
+    params = weights.load(epoch, run.state.params)
     ended = np.where(run.state.stopped, run.state.epoch, epoch)  # frozen since then
     for row, seed in enumerate(run.options.fit.seed_list()):
         step = min(epoch, int(ended[row])) * steps_per_epoch(run)
