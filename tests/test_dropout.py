@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from models._dropout import coin, dropout, words
+from models.layers import coin, dropout, words
 
 CHANCE = 0.1
 SEEDS = jnp.arange(512)

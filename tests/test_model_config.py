@@ -25,7 +25,7 @@ def reject(message: str, config: Any, **settings: Any) -> None:
         ({"regularizer": "l2"}, "regularizer must be one of .*'penalty'.*, got 'l2'"),
         (
             {"kind": "convolution", "regularizer": "mask"},
-            r"regularizer \(mask\) acts on attention scores, but kind is 'convolution'",
+            r"regularizer \(mask\) acts on attention scores, which a convolution has not",
         ),
         ({"penalty": -float("inf")}, "penalty must be finite .*, got -inf"),
         ({"penalty": float("nan")}, "penalty must be finite .*, got nan"),

@@ -8,7 +8,7 @@ from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models._initial import layer_norm
+from models.layers import layer_norm
 from models.config import TemporalConfig
 from tests import models_reference, reference
 from tests.forecasters import build, parameters, quick_jit, run, small

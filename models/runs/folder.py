@@ -5,12 +5,14 @@ part has two digests, of all that it depends on and of what it holds, so that no
 ever taken for another's, and an edited or torn one is seen.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
@@ -41,6 +43,7 @@ class RunFolder:
     Attributes:
         path: The folder.
         record: What ``run.json`` holds; `save` writes it.
+        was_complete: Whether the same work was at its end when it was opened.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class RunFolder:
         same: Callable[[dict, dict], list[str]] | None = None,
         results: Iterable[str] = (),
         keeps: Iterable[str] = (),
+        allows: Iterable[str] = (),
     ):
         """Make the folder, or go on with the same work in it.
 
@@ -67,6 +71,8 @@ class RunFolder:
             same: Names in which two identities differ; by default all that do.
             results: Files that version 0.1.0 wrote and did not list in ``run.json``.
             keeps: Patterns of what else it keeps there: ``"checkpoints/[0-9]*"``.
+            allows: Patterns of what may lie there without a ``run.json``, such as the
+                folders of other runs; it is never deleted.
 
         Raises:
             ValueError: If the folder holds other work, something else, or is no folder,
@@ -75,6 +81,7 @@ class RunFolder:
         self.path, self._parts_folder = path, path / "parts"
         self._command, self._written = command, []
         self._results, self._keeps = tuple(results), tuple(keeps)
+        self._allows = tuple(allows)
         check_place(path)
         path.mkdir(parents=True, exist_ok=True)
         self._read_old()  # before the lock: nothing is written to others' folders
@@ -84,6 +91,7 @@ class RunFolder:
             arguments = json.loads(json.dumps(dict(identity), default=str))
             self.record: dict[str, Any] = {"command": command, "arguments": arguments}
             self.record |= {"complete": False, "seconds": 0.0, "files": []}
+            self.was_complete = False
             if old is None:
                 pass
             elif overwrite:
@@ -102,8 +110,10 @@ class RunFolder:
                     )
                 self.clear(old)
             else:
-                self.record |= old | {"arguments": old["arguments"], "complete": False}
-            self._delete_torn()
+                self.was_complete = old.get("complete") is True
+                self.record |= old | {"complete": False}
+            for torn in self._torn(*(old or self.record)["files"]):
+                torn.unlink(missing_ok=True)
             self._parts = self._find_parts()
             self.save()
         except BaseException:
@@ -179,8 +189,9 @@ class RunFolder:
         Returns:
             The results, in the order in which they were written.
         """
-        for name in {*self.record["files"]} - {*self._written}:
-            self._inside(name).unlink(missing_ok=True)
+        for name in {*self.record["files"], *self._results} - {*self._written}:
+            if (file := self._inside(name)).is_file():
+                file.unlink()
         self.record |= {"files": list(self._written), "complete": True}
         self.save()
         return self._written
@@ -202,7 +213,7 @@ class RunFolder:
         if self._parts_folder.is_dir():
             yield from self._find_parts().values()
         for name in {*old.get("files", ()), *self._results}:
-            if (file := self._inside(name)).exists():
+            if (file := self._inside(name)).is_file():
                 yield file
         for pattern in self._keeps:
             yield from self.path.glob(pattern)
@@ -225,7 +236,11 @@ class RunFolder:
                 f"--out ({self.path}) is in use: {who} works there; wait for it or "
                 "choose another folder."
             ) from None
-        write_whole(self.path / _OWNER, str(os.getpid()))
+        try:
+            write_whole(self.path / _OWNER, str(os.getpid()))
+        except BaseException:
+            lock.release()
+            raise
         return lock
 
     def _read_old(self) -> dict[str, Any] | None:
@@ -237,24 +252,28 @@ class RunFolder:
 
     def _check_empty(self) -> None:
         """Refuse a folder that somebody else uses: it has no ``run.json``."""
-        ours = {_LOCK, _OWNER, "run.json"}
-        others = {file.name for file in self.path.iterdir()} - ours
-        others = {name for name in others if not name.endswith(PART)}
-        allowed = {Path(pattern).parts[0] for pattern in self._keeps}
-        if not any(self._parts_folder.glob("*")):
-            allowed.add("parts")
-        if others - allowed:
+        allowed = [_LOCK, _OWNER, *self._allows]
+        for pattern in ("parts/*", *self._keeps):
+            if not any(self.path.glob(pattern)):  # of nothing that was finished
+                allowed.append(Path(pattern).parts[0])
+        torn = {file.name for file in self._torn()}
+        others = {file.name for file in self.path.iterdir()} - torn
+        others = {n for n in others if not any(fnmatch(n, a) for a in allowed)}
+        if others:
             raise ValueError(
                 f"--out ({self.path}) must be empty or hold results of "
-                f"{self._command}, but it holds {min(others - allowed)!r} and no "
-                "run.json."
+                f"{self._command}, but it holds {min(others)!r} and no run.json."
             )
 
-    def _delete_torn(self) -> None:
-        """Delete what a kill left half-written."""
+    def _torn(self, *names: str) -> Iterable[Path]:
+        """What a kill left half-written of these files, and of those of each run."""
+        known = {_OWNER, "run.json", *names, *self._results}
         for folder in (self.path, self._parts_folder):
             for file in folder.glob(f"*{PART}"):
-                file.unlink(missing_ok=True)
+                stem = file.name.removesuffix(PART)  # 0.1.0; now with random letters
+                stems = {stem, stem.rpartition(".")[0]}
+                if stems & known or any(map(_PART.fullmatch, stems)):
+                    yield file
 
     def _find_parts(self) -> dict[str, Path]:
         found = {}
@@ -304,10 +323,9 @@ def read_record(path: Path, command: str) -> dict[str, Any] | None:
     file = path / "run.json"
     if not file.exists():
         return None
-    try:
+    record: Any = None
+    with contextlib.suppress(ValueError):  # no JSON, or no text
         record = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        record = None
     match record:
         case {"command": str(whose), "settings": dict(settings)}:  # 0.1.0: attention
             record["arguments"] = settings
@@ -325,7 +343,14 @@ def read_record(path: Path, command: str) -> dict[str, Any] | None:
             f"run.json is {f'of {whose}' if whose else 'of something else'}; choose "
             "another folder."
         )
-    return {"files": [], "seconds": 0.0} | record
+    match record.get("files"):
+        case [*files] if all(isinstance(name, str) for name in files):
+            pass
+        case _:  # 0.1.0, or edited
+            record["files"] = []
+    if not isinstance(record.get("seconds"), int | float):
+        record["seconds"] = 0.0
+    return record
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -1,14 +1,17 @@
-"""What a run says beforehand of what may surprise whoever reads its numbers."""
+"""What a run says: what may surprise beforehand, and how far it is."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 import models.train._printing
 from data import TrafficSeries, prepare
-from models.train._printing import remarks, time_gaps
+from models.train._loop import Progress
+from models.train._printing import epoch_line, epoch_report, remarks, time_gaps
 from models.train.options import FitOptions, TrainOptions
 
 STEPS = 200
@@ -65,3 +68,60 @@ def test_a_ridge_that_is_left_out_is_told(monkeypatch):
     monkeypatch.setattr(models.train._printing, "baselines", lambda _: [])
     (said,) = remarks(options(), prepared())
     assert said.startswith("the ridge is left out of the test: it would take 0.0 GiB")
+
+
+# --- progress -----------------------------------------------------------------------
+
+
+def progress(epoch, seconds, stopped=(False, False)):
+    """An epoch of two seeds."""
+    return Progress(
+        epoch=epoch,
+        epochs=5,
+        loss=np.array([3.0, np.nan if stopped[1] else 4.0]),
+        mae=np.array([2.0, 3.0]),
+        stopped=np.array(stopped),
+        seconds=seconds,
+    )
+
+
+def said_by(terminal, *reports) -> str:
+    """What is printed on a terminal, or elsewhere."""
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=terminal, width=160, highlight=False)
+    with epoch_report(console, 5) as report:
+        for each in reports:
+            report(each)
+    return file.getvalue()
+
+
+def test_elsewhere_than_on_a_terminal_an_epoch_is_a_line():
+    reports = [progress(1, 60.0), progress(2, 2.0), progress(3, 4.0, (False, True))]
+    lines = said_by(False, *reports).splitlines()
+    assert lines[0] == (
+        "epoch 1/5: loss 3.500, validation MAE 2.500 (2.000 to 3.000) mph, 60.0 s, "
+        "0:04:00 left"
+    )
+    assert "2.0 s, 0:00:06 left" in lines[1]  # the first one compiled
+    assert "loss 3.000" in lines[2]  # of the seed that goes on
+    assert lines[2].endswith("4.0 s, 0:00:06 left, 1 seed(s) stopped")
+    assert lines[3].startswith("trained for 0:00:0")
+    assert len(lines) == 4
+
+
+def test_on_a_terminal_a_bar_says_how_much_is_left():
+    text = said_by(True, progress(1, 60.0), progress(2, 2.0))
+    assert "2/5" in text
+    assert "0:00:06 left" in text
+    assert "epoch 2/5: loss" in text
+
+
+def test_nothing_is_left_when_all_seeds_have_stopped():
+    last = progress(2, 2.0, (True, True))
+    assert "0:00:00 left, 2 seed(s) stopped" in said_by(False, last)
+    assert said_by(False) == ""
+
+
+def test_one_seed_has_no_spread():
+    alone = Progress(1, 1, np.ones(1), np.ones(1), np.zeros(1, bool), 1.0)
+    assert "MAE 1.000 mph" in epoch_line(alone, 0.0)
