@@ -67,9 +67,10 @@ def test_the_last_checkpoint_comes_back_to_the_last_bit(tmp_path):
     assert names(folder.path) == ["10"]
     for reader in (folder, CheckpointFolder(folder.path, read_only=True)):
         assert reader.latest() == 10
-        state, history = reader.load(STATE)
-        assert_same(state, state_of(10))
-        assert repr(history) == repr(HISTORY)
+        found = reader.load(STATE)
+        assert found is not None
+        assert_same(found.state, state_of(10))
+        assert repr(found.history) == repr(HISTORY)
 
 
 def test_kept_weights_all_stay(tmp_path):

@@ -32,12 +32,12 @@ WALKS = models_reference.random_walks(ROAD)
 X = np.random.default_rng(0).normal(size=(N, B, T, D))
 
 
-def temporal_layer(**settings: Any) -> TemporalLayer:
+def temporal_layer(heads: int = 3, **settings: Any) -> Any:
     """A temporal layer with random parameters."""
-    return build(small(TemporalConfig(**{"heads": 3} | settings))).temporal[0]
+    return build(small(TemporalConfig(heads=heads, **settings))).temporal[0]
 
 
-def graph_layer(kind: Any, hops: int = 2) -> GraphLayer:
+def graph_layer(kind: Any, hops: int = 2) -> Any:
     """A graph layer with random parameters."""
     return build(small(graph=GraphConfig(kind=kind, hops=hops, embedding=3))).spatial[0]
 

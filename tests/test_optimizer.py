@@ -211,7 +211,7 @@ def test_rates_are_those_of_optax_to_rounding(epochs, warmup):
         rise = optax.linear_schedule(0.1 * peak, peak, warmup)
         theirs = optax.join_schedules([rise, theirs], [warmup])
     with jax.enable_x64(True):
-        expected = [float(theirs(epoch)) for epoch in range(epochs)]
+        expected = [np.asarray(theirs(epoch)) for epoch in range(epochs)]
     actual = rates(epochs, peak=peak, warmup=warmup)
     np.testing.assert_allclose(actual, expected, rtol=1e-12)
 
