@@ -93,11 +93,11 @@ def stop_early(recipe: Recipe, state: TrainState, mae: Float[Array, ""]) -> Trai
 
     Args:
         recipe: What counts as improvement, and the patience.
-        state: Of one seed, after an epoch.
+        state: Of one seed, after an epoch; one that has stopped stays as it is.
         mae: Its validation MAE, in mph.
 
     Returns:
-        The state; one that has stopped stays as it is.
+        The state.
     """
     active = ~state.stopped
     better = active & (mae < state.best_mae - recipe.delta)
