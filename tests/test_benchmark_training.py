@@ -75,7 +75,7 @@ def test_a_quick_run_without_pytorch_says_so_and_writes_the_rest(
     monkeypatch.setattr(
         importlib.util,
         "find_spec",
-        lambda name: find(name) if name != "torch" else None,
+        lambda name: None if name == "torch" else find(name),
     )
     monkeypatch.setattr(os, "getloadavg", lambda: (3.5, 0, 0), raising=False)
     arguments = ["--quick", "--parts", "step", "--rounds", "2", "--steps", "3"]

@@ -1,6 +1,7 @@
 """Tables of made-up runs: numbers, layout and what is said below them."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ NAMES = {name[1]: name for name in PAPER_ROWS.values()}
 def out(tmp_path_factory):
     """The tables of one grid of runs: (a) to (e), (b) diagonal, and 36 steps."""
     root = tmp_path_factory.mktemp("grid")
-    long = {"window": 36, "horizon": 36}
+    long: dict[str, Any] = {"window": 36, "horizon": 36}
     other = {"parameters": 24000, "device": "NVIDIA H100"}
     runs = [
         write_run(root / "e", E, regularizer="penalty"),

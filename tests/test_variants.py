@@ -98,14 +98,10 @@ def test_a_variant_is_compared_with_the_b_of_its_own_architecture(run):
         (
             (0, 1, 2),
             {"residual": False},
-            "No difference for (a) No residual; (e) Diagonal penalty: there is no (b) "
-            "of the same settings to pair with.",
+            "(a) No residual; (e) Diagonal penalty: there is no (b) of the same "
+            "settings to pair with.",
         ),
-        (
-            (2, 3),
-            {},
-            "No difference for (e) Diagonal penalty: no seed in common with (b).",
-        ),
+        ((2, 3), {}, "(e) Diagonal penalty: no seed in common with (b)."),
     ],
 )
 def test_without_differences_a_line_says_why(run, tmp_path, seeds, other, words):
