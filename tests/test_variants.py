@@ -93,30 +93,23 @@ def test_a_variant_is_compared_with_the_b_of_its_own_architecture(run):
 
 
 @pytest.mark.parametrize(
-    ("seeds", "words"),
+    ("seeds", "other", "words"),
     [
         (
-            {"regularizer": "penalty", "residual": False},
-            "No difference for (a) No residual; (e) Diagonal penalty: there is no (b) "
-            "of the same settings to pair with.",
+            (0, 1, 2),
+            {"residual": False},
+            "(a) No residual; (e) Diagonal penalty: there is no (b) of the same "
+            "settings to pair with.",
         ),
-        (
-            None,
-            "No difference for (e) Diagonal penalty: no seed in common with (b).",
-        ),
+        ((2, 3), {}, "(e) Diagonal penalty: no seed in common with (b)."),
     ],
 )
-def test_without_differences_a_line_says_why(run, tmp_path, seeds, words):
-    if seeds is None:
-        one = run({0: 3.0, 1: 3.0})
-        two = run({2: 3.0, 3: 3.0}, regularizer="penalty")
-    else:
-        one = run([3.0, 3.1, 3.2], regularizer="penalty")
-        two = run([3.0, 3.1, 3.2], residual=False)
-    assert tables(tmp_path / "out", one, two) == 0
+def test_without_differences_a_line_says_why(run, tmp_path, seeds, other, words):
+    penalty = run(dict.fromkeys(seeds, 3.0), regularizer="penalty")
+    assert tables(tmp_path / "out", penalty, run([3.0, 3.1], **other)) == 0
     path = tmp_path / "out" / "table-12-12.md"
     assert not any("minus" in name for name in markdown_rows(path))
-    assert words in path.read_text()
+    assert f"No difference for {words}" in path.read_text()
     assert "minus (b)" not in path.read_text()
 
 
