@@ -1,0 +1,15 @@
+"""How evenly a row of attention spreads over the steps."""
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+
+def relative_entropy(
+    alpha: Float[np.ndarray, "*batch T T"], allowed: Bool[np.ndarray, "*#batch #T T"]
+) -> Float[np.ndarray, "*batch T"]:
+    """-sum_j alpha_ij log alpha_ij / log n_i, n_i the steps row i may attend to."""
+    # From 0 (all on one step) to 1; NaN where a row may attend to one step only.
+    most = np.log(np.broadcast_to(allowed.sum(-1), alpha.shape[:-1]))
+    logs = np.log(alpha, where=alpha > 0, out=np.zeros_like(alpha))
+    entropy = np.abs((alpha * logs).sum(-1))
+    return np.divide(entropy, most, where=most > 0, out=np.full(most.shape, np.nan))
