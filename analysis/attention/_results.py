@@ -1,6 +1,7 @@
 """From measured parts to the files of the folder: tables, maps and pictures."""
 
 import io
+import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -145,13 +146,14 @@ def _panels(pairs: Pairs) -> tuple[str, dict[str, dict[str, np.ndarray]]]:
 def _show(console: Console, rows: pd.DataFrame, norm: str) -> None:
     """Print some layers of every variant, of kept weights the first and last step."""
     title = f"Means over seeds; {norm.capitalize()} norms"
-    shown = Table(title=title, box=box.SIMPLE_HEAD)
+    shown = Table(title=title, box=box.SIMPLE_HEAD, collapse_padding=True)
     printed = [entry for entry in DIAGNOSTICS if entry.short]
     kept = rows["step"].notna().any()
     for name in ("T", "variant", *(["step"] if kept else []), "layer"):
-        shown.add_column(name, no_wrap=True)
-    for entry in printed:
-        shown.add_column(entry.short, justify="right")
+        shown.add_column(name, no_wrap=name != "variant")
+    for entry in printed:  # a narrow terminal folds variants, and cuts no number
+        heading = textwrap.fill(entry.short, 9)
+        shown.add_column(heading, justify="right", no_wrap=True)
     rows = rows[rows["layer"] != MEAN]
     layers = some_layers(rows)
     keys = ["T", "variant", "step", "layer"]

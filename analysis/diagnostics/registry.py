@@ -32,6 +32,7 @@ class Panel:
     axis: str = ""  # by default the title
     file: str = ""  # of its picture by variant, if it has one
     log: bool = False
+    power_law: bool = True  # whether an exponent of T says something
 
 
 _NORMS = Panel("Norm (paths: on the diagonal)")

@@ -52,7 +52,8 @@ def by_training_step(table: pd.DataFrame, note: str) -> Figure:
             line[0].set_yscale("log")
             plain_log_ticks(line[0].yaxis)
         else:
-            line[0].set_ylim(bottom=-0.02 * line[0].get_ylim()[1])
+            top = line[0].get_ylim()[1]
+            line[0].set_ylim(-0.02 * top, 1.05 * top)
         _legend(line[-1], line)
     what = seeds_in_words(table["seed"].nunique(), "mean and range over seeds")
     entitle(figure, f"Attention in the course of training: {what}", note)
@@ -138,7 +139,7 @@ def _courses(
         x = seeds.index.to_numpy(float)
         label = f"{entry.label}, layer {own['layer'].iloc[0]}"
         if across == "T":
-            label += _exponent(own)
+            label += _exponent(own) if panel.power_law else ""
             ax.plot(own["T"], own["value"], ".", color=colour, alpha=0.4, ms=7, mew=0)
         else:
             low, high = seeds.min(axis=1), seeds.max(axis=1)
