@@ -102,6 +102,8 @@ ORACLES: dict[str, Callable[[list[View]], Any]] = {
     "uniform_share": lambda s: 1 / s[0].T,
     "diagonal_excess": lambda s: share(s) / ((1 - share(s)) / (s[0].T - 1)),
     "entropy": lambda s: np.mean(per_row(s, lambda r: nats(r) / np.log(sum(r > 0)))),
+    "attention_entropy": lambda s: np.mean(per_row(s, nats)),
+    "effective_steps": lambda s: np.mean(per_row(s, lambda r: np.exp(nats(r)))),
     "largest_column_mean": lambda s: np.mean([max(a.mean(0)) for a in alphas(s)]),
     **{f"{path}_diagonal": lambda s, p=path: np.mean(on(s, p)) for path in PATHS},
     **{f"{path}_off_diagonal": lambda s, p=path: np.mean(off(s, p)) for path in PATHS},

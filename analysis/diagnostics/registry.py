@@ -15,7 +15,11 @@ import numpy as np
 
 from analysis.diagnostics.columns import largest_column_mean
 from analysis.diagnostics.diagonal import diagonal, excess, off_diagonal
-from analysis.diagnostics.entropy import relative_entropy
+from analysis.diagnostics.entropy import (
+    attention_entropy,
+    effective_steps,
+    relative_entropy,
+)
 from analysis.diagnostics.parroting import flat_mean, ratios
 from analysis.diagnostics.rows import count, count_without, mean, median
 from analysis.diagnostics.seen import Seen
@@ -163,6 +167,30 @@ DIAGNOSTICS = (
         source="Zhai et al., arXiv 2303.06296, over its largest value",
         function=lambda seen: relative_entropy(seen.alpha, seen.allowed),
         uniform=lambda _: 1.0,
+    ),
+    Diagnostic(
+        name="attention_entropy",
+        label="attention entropy (nats)",
+        meaning="mean entropy of a row of attention in nats, -sum_j alpha_ij log "
+        "alpha_ij; `entropy` is the relative one",
+        source="Zhai et al., arXiv 2303.06296",
+        function=lambda seen: attention_entropy(seen.alpha),
+        uniform=lambda T: float(np.log(T)),
+        column=4,
+        short="entropy (nats)",
+        panel=Panel("Attention entropy (nats)", power_law=False),
+    ),
+    Diagnostic(
+        name="effective_steps",
+        label="attended steps",
+        meaning="exp of the entropy of a row of attention in nats, mean over rows: as "
+        "many steps, attended equally, have that entropy",
+        source="Hill, Ecology 54, 1973: the number of order 1",
+        function=lambda seen: effective_steps(seen.alpha),
+        uniform=float,
+        column=4,
+        short="attend. steps",
+        panel=Panel("Attended steps"),
     ),
     Diagnostic(
         name="largest_column_mean",
