@@ -129,9 +129,7 @@ def test_a_legend_says_what_is_drawn_and_nothing_else(seeds, drawn):
     table = measured(seeds)
     over = table.groupby(["T", "variant", "quantity"], as_index=False)["value"].mean()
     ends = {"low": 0.9, "high": 1.3} if seeds > 2 else {"low": np.nan, "high": np.nan}
-    means = over.rename(columns={"value": "mean"}).assign(
-        **ends, seeds=seeds, layer="0"
-    )
+    means = over.assign(mean=over["value"], **ends, seeds=seeds, layer="0")
     for panel in PANELS:
         legend = dots(panel, table, means, "note").legends[0]
         words = [text.get_text() for text in legend.get_texts()]
@@ -151,7 +149,9 @@ def test_courses_have_a_row_for_every_panel_and_a_line_for_every_diagnostic():
         assert ("one seed" in said) == (seeds == 1)
         assert [ax.get_ylabel() for ax in figure.axes] == [p.title for p in PANELS]
         for ax, panel in zip(figure.axes, PANELS, strict=True):
-            words = " ".join(text.get_text() for text in ax.get_legend().get_texts())
+            legend = ax.get_legend()
+            assert legend is not None
+            words = " ".join(text.get_text() for text in legend.get_texts())
             for entry in drawn_in(panel):
                 assert f"{entry.label}, layer 0" in words
 

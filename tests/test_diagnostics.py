@@ -50,7 +50,7 @@ def views(x: np.ndarray, w: Any, bias: np.ndarray, norm: str, residual: bool):
     return found
 
 
-def per_row(samples: list[View], of: Callable[[np.ndarray], float]) -> list[float]:
+def per_row(samples: list[View], of: Callable[[np.ndarray], Any]) -> list[Any]:
     """A function of a row of attention: mean over heads, of every row."""
     return [np.mean([of(np.roll(a[i], -i)) for a in view.alphas])  # j = i is first
             for view in samples for i in range(view.T)]  # fmt: skip
@@ -61,7 +61,7 @@ def alphas(samples: list[View]) -> list[np.ndarray]:
     return [alpha for view in samples for alpha in view.alphas]
 
 
-def others(table: np.ndarray, i: int) -> float:
+def others(table: np.ndarray, i: int) -> Any:
     """Mean of a row off the diagonal."""
     return np.mean([table[i, j] for j in range(len(table)) if j != i])
 

@@ -16,7 +16,6 @@ from analysis.diagnostics.registry import DIAGNOSTICS
 from data import Batch
 from models.layer_inputs import layer_inputs
 from models.runs.command import words_of
-from models.runs.flags import in_flags
 from models.runs.folder import RunFolder, digest
 from models.train.restore import (
     Restored,
@@ -64,8 +63,7 @@ def measure_source(
         total = len(restored.prepared.series.sensor_ids)
         nodes = spread_nodes(total, options.nodes)
     except ValueError as error:
-        words = in_flags(words_of(error))
-        raise ValueError(f"{words} ({source.run.folder})") from error
+        raise ValueError(f"{words_of(error)} ({source.run.folder})") from error
     found = Measured({}, {}, len(nodes))
     for snapshot in _snapshots(options, restored):
         start = time.perf_counter()

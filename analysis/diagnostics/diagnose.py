@@ -85,12 +85,11 @@ def values(
     # What heads do not have has shape (S, 1, ...); what the layer lacks is left out.
     found = {}
     for entry in diagnostics:
-        heads = None if entry.function is None else entry.function(seen)
+        heads = [] if entry.function is None else [entry.function(seen)]
         if entry.whole is None:
-            found[entry.name] = with_mean(heads)
+            found[entry.name] = with_mean(*heads)
         elif (whole := entry.whole(seen)) is not None:
-            parts = [whole[:, None]] if heads is None else [heads, whole[:, None]]
-            found[entry.name] = np.concatenate(parts, 1)
+            found[entry.name] = np.concatenate([*heads, whole[:, None]], 1)
     return found
 
 

@@ -1,5 +1,7 @@
 """How much more a step moves its own output than another step does."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
 
@@ -8,8 +10,7 @@ from analysis.diagnostics.rows import mean
 
 
 def ratios(
-    total: Float[np.ndarray, "*batch T T"],
-    own: Float[np.ndarray, "*batch T"] | None = None,
+    total: Any, own: Float[np.ndarray, "*batch T"] | None = None
 ) -> Float[np.ndarray, "*batch T"]:
     """||J_ii|| over the mean of ||J_ij||, j != i, row by row; NaN where that is 0."""
     # ``own`` takes the place of the diagonal, where the identity is added to it.

@@ -24,7 +24,7 @@ from analysis.diagnostics.parroting import flat_mean, ratios
 from analysis.diagnostics.rows import count, count_without, mean, median
 from analysis.diagnostics.seen import Seen
 
-Values = np.ndarray | None
+Values = np.ndarray | None  # of a layer: none where it lacks what is measured
 _PAPER = "arXiv 2602.10956"
 
 

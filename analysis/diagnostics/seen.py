@@ -57,7 +57,7 @@ class Seen:
     @cached_property
     def alpha(self) -> Float[np.ndarray, "S H T T"]:
         """Attention weights."""
-        return attention_matrix(self.x, self.weights, self.score_bias)
+        return np.asarray(attention_matrix(self.x, self.weights, self.score_bias))
 
     @cached_property
     def allowed(self) -> Bool[np.ndarray, "*batch #R T"]:
@@ -86,7 +86,7 @@ class Seen:
             return None
         return np.einsum("sii->si", self._norms(residual=True).total)
 
-    def _norms(self, **how: bool) -> PathNorms:
+    def _norms(self, **how: Any) -> PathNorms:
         found = path_norms(
             self.x, self.weights, score_bias=self.score_bias, norm=self.norm, **how
         )

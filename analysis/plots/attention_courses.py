@@ -40,7 +40,7 @@ def by_training_step(table: pd.DataFrame, note: str) -> Figure:
     """
     table = table[table["head"] == "layer"]
     columns = {
-        f"{textwrap.fill(variant, 34)}\nT = {T}": own
+        f"{textwrap.fill(str(variant), 34)}\nT = {T}": own
         for (T, variant), own in table.groupby(["T", "variant"], sort=False)
     }
     figure, axes = _grid(columns, table, "step", "training step")
