@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -12,8 +13,7 @@ from analysis.attention import _parts, main
 from analysis.attention._measure import MAPS, measure
 from analysis.diagnostics.registry import BY_NAME, DIAGNOSTICS, SHOWN
 from models.layer_inputs import layer_inputs
-from models.train.record import read_options
-from models.train.restore import best_models, restore, spread_windows
+from models.train.restore import spread_windows
 from tests import reference, train_runs
 
 command_line = train_runs.command_line
@@ -53,12 +53,11 @@ def refused(capsys: pytest.CaptureFixture, *arguments: object) -> str:
 
 
 @pytest.mark.slow
-def test_a_trained_layer_is_measured_as_it_runs_and_its_maps_are_mean_norms(tmp_path):
-    out = tmp_path / "narrow"
-    assert train_runs.train(out, "--epochs", 1, "--precision", "bfloat16") == 0
-    restored = restore(read_options(out))
-    batch = spread_windows(restored.prepared, 2)
-    model = next(best_models(restored)).model
+def test_a_layer_is_measured_as_it_runs_and_its_maps_are_mean_norms():
+    setup = train_runs.made("--precision", "bfloat16")
+    params = setup.trainer.init([0]).params
+    model = setup.trainer.model(jax.tree.map(lambda part: part[0], params))
+    batch = spread_windows(setup.prepared, 2)
     (layer,) = layer_inputs(model, batch, [0, 2])
     for array in (layer.x, layer.weights.query):
         rounded = array.astype(jnp.bfloat16).astype(float)
