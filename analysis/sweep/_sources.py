@@ -3,7 +3,6 @@
 import hashlib
 from typing import Any
 
-import jax
 import numpy as np
 
 from analysis.sweep._points import Inputs, Point
@@ -11,9 +10,7 @@ from analysis.sweep.options import LayerOptions, MeasureOptions, SweepOptions
 from data import TrafficSeries, draw_windows, load_metr_la
 from data.freeway import simulate_traffic
 from models.positions import position_encoding
-from sensitivity._closed_form import plan_heads, plan_layer
-from sensitivity.autodiff import plan_autodiff
-from sensitivity.bounds import identity_note
+from sensitivity.bounds import identity_note, plan_memory
 from sensitivity.weights import AttentionWeights, ScoreBias
 
 
@@ -119,14 +116,15 @@ def work_bytes(
     Raises:
         ValueError: If that is more than the budget.
     """
-    x = jax.ShapeDtypeStruct(shape, np.dtype(measure.dtype))
-    plans = [plan_heads(x, weights, measure.norm, max_memory)]
-    if measure.engine == "autodiff":
-        per_head = "layer" not in measure.levels
-        plans.append(plan_autodiff(x, weights, per_head, max_memory))
-    elif weights.heads > 1 and "layer" in measure.levels:
-        plans.append(plan_layer(x, weights, measure.norm, max_memory))
-    return max(plan.size for plan in plans)
+    return plan_memory(
+        shape,
+        np.dtype(measure.dtype),
+        weights,
+        norm=measure.norm,
+        levels=measure.levels,
+        engine=measure.engine,
+        max_memory=max_memory,
+    )
 
 
 def load_series(options: SweepOptions) -> TrafficSeries | None:

@@ -8,10 +8,9 @@ from typing import Annotated, Literal
 import tyro
 
 from models.positions import PositionKind
-from sensitivity._path_norms import Engine
 from sensitivity.bounds import Level
 from sensitivity.memory import parse_memory
-from sensitivity.norms import Norm
+from sensitivity.norms import Engine, Norm
 
 Count = Annotated[int | None, tyro.conf.arg(metavar="INT")]
 Source = Literal["gaussian", "payne-whitham", "metr-la"]
