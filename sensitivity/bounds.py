@@ -139,7 +139,8 @@ def plan_memory(
     x = jax.ShapeDtypeStruct(shape, np.dtype(dtype))
     plans = [plan_heads(x, weights, norm, max_memory)]
     if engine == "autodiff":
-        plans.append(plan_autodiff(x, weights, "layer" not in levels, max_memory))
+        for level in levels:
+            plans.append(plan_autodiff(x, weights, level == "head", max_memory))
     elif weights.heads > 1 and "layer" in levels:
         plans.append(plan_layer(x, weights, norm, max_memory))
     return max(plan.size for plan in plans)

@@ -162,7 +162,7 @@ def layer(kind=nnx.MultiHeadAttention, **options: Any) -> Any:
     return kind(**(arguments | options))
 
 
-def assert_same_output(seen):
+def assert_same_output(seen: Any):
     """Assert that a layer's output follows from what was captured of it."""
     again = attend(seen.x, seen.x, seen.x, seen.weights, seen.score_bias)
     expected = seen.output.astype(np.float64)
@@ -189,7 +189,8 @@ def test_layers_of_every_make_give_their_output_again(batch, options):
     model = layer(**options)
     with capture_attention(model) as capture:
         output = model(batch)
-    (seen,) = capture.layers
+    seen: Any = capture.layers[0]
+    assert len(capture.layers) == 1
     assert isinstance(seen, LayerInput)
     assert isinstance(seen, CapturedLayer)  # as it was called
     assert seen.name == ""  # the model is the layer
@@ -269,7 +270,8 @@ def test_of_a_subclass_the_inner_call_is_recorded(batch):
     model = layer(Shifted)
     with capture_attention(model) as capture:
         output = model(batch)
-    (seen,) = capture.layers
+    seen: Any = capture.layers[0]
+    assert len(capture.layers) == 1
     np.testing.assert_array_equal(seen.x, batch + 1)
     np.testing.assert_array_equal(2 * seen.output, output)
 
