@@ -86,6 +86,14 @@ def make_array(seed: int, shape: Shape, kind: str) -> np.ndarray:
     return array
 
 
+def make_case(
+    seed: int, shape: Shape, kind: str, scale: float = 1.0, diagonal: float = 0.0
+) -> tuple[np.ndarray, AttentionWeights, ScoreBias]:
+    """Inputs, a layer and a score bias with an array of that kind."""
+    score_bias = ScoreBias(diagonal, array=make_array(seed, shape, kind))
+    return *make_layer(seed, shape, scale), score_bias
+
+
 def full_bias(shape: Shape, score_bias: ScoreBias) -> np.ndarray:
     """The whole score bias (H, T, T), as the oracle wants it."""
     return reference.score_bias(
@@ -123,7 +131,16 @@ def slack(
 
 
 def assert_close(actual: Any, expected: Any, rtol: float, atol: Any = 0.0) -> None:
-    """Equality up to rtol of the expected and an absolute part that broadcasts."""
+    """Equality up to rtol of the expected and an absolute part that broadcasts.
+
+    Of several arrays, such as the fields of a tuple, each: expected by place or name.
+    """
+    if isinstance(actual, tuple):
+        if isinstance(expected, dict):
+            expected = [expected[field] for field in getattr(actual, "_fields", ())]
+        for one, other in zip(actual, expected, strict=True):
+            assert_close(one, other, rtol, atol)
+        return
     actual, expected = np.asarray(actual, float), np.asarray(expected, float)
     assert actual.shape == expected.shape
     assert np.isfinite(actual).all()

@@ -25,6 +25,7 @@ from tests.helpers import (
     full_bias,
     kinds,
     make_array,
+    make_case,
     make_layer,
     rounding_scale,
     scales,
@@ -42,8 +43,7 @@ jitted = jax.jit(attend, static_argnames="per_head")
 @settings(max_examples=25)
 def test_the_output_is_the_oracles(name, per_head, seed, scale, diagonal, kind):
     shape = SHAPES[name]
-    x, w = make_layer(seed, shape, scale)
-    score_bias = ScoreBias(diagonal, array=make_array(seed, shape, kind))
+    x, w, score_bias = make_case(seed, shape, kind, scale, diagonal)
     bias = full_bias(shape, score_bias)
     oracle = reference.heads if per_head else reference.attention
     actual = jitted(x, x, x, w, score_bias, per_head=per_head)

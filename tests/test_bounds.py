@@ -34,6 +34,7 @@ from tests.helpers import (
     judged,
     kinds,
     make_array,
+    make_case,
     make_layer,
     paper_layer,
     residual_allowed,
@@ -65,8 +66,7 @@ def test_both_sides_of_every_statement_are_the_oracles(
     name, engine, norm, seed, scale, diagonal, kind
 ):
     shape = SHAPES[name]
-    x, w = make_layer(seed, shape, scale)
-    score_bias = ScoreBias(diagonal, array=make_array(seed, shape, kind))
+    x, w, score_bias = make_case(seed, shape, kind, scale, diagonal)
     bias = full_bias(shape, score_bias)
     for level in LEVELS:
         per_head = level == "head"
@@ -142,8 +142,7 @@ def test_rows_without_other_steps_are_skipped():
 @given(seed=seeds, scale=scales, diagonal=diagonals, kind=kinds)
 @settings(max_examples=25)
 def test_the_rungs_are_ordered_where_they_must_be(norm, seed, scale, diagonal, kind):
-    x, w = make_layer(seed, FOLDED, scale)
-    score_bias = ScoreBias(diagonal, array=make_array(seed, FOLDED, kind))
+    x, w, score_bias = make_case(seed, FOLDED, kind, scale, diagonal)
     p = profile(x, w, score_bias=score_bias, norm=norm)
     names = ("query_constant", "query_weighted", "query_centred", "query_covariance")
     constant, weighted, centred, covariance = (
@@ -200,8 +199,7 @@ def test_identical_tokens_are_equal_to_rounding_with_ratio_near_one(level, norm)
 
 
 def test_an_equality_has_ratio_one():
-    x, w = make_layer(4, PAPER)
-    score_bias = ScoreBias(array=make_array(4, PAPER, "normal"))
+    x, w, score_bias = make_case(4, PAPER, "normal")
     for engine in ENGINES:
         table = table_of(x, w, score_bias=score_bias, engine=engine)
         for name in ("eq5", "eq6_middle"):
@@ -258,8 +256,7 @@ def test_the_plan_is_that_of_the_measurement_and_refused_where_that_is(engine):
 
 
 def test_the_exact_side_of_the_ladder_is_the_query_path():
-    x, w = make_layer(4, PAPER)
-    score_bias = ScoreBias(array=make_array(4, PAPER, "normal"))
+    x, w, score_bias = make_case(4, PAPER, "normal")
     query = np.asarray(path_norms(x, w, score_bias=score_bias, residual=True).query)
     for one in judged(x, w, score_bias=score_bias):
         if one.statement.startswith("query_"):

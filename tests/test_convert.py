@@ -1,6 +1,5 @@
 """Layers of Flax and PyTorch give their own numbers, or are refused by name."""
 
-import re
 from typing import Any
 
 import jax
@@ -172,58 +171,37 @@ def test_heads_that_do_not_divide_the_width_are_refused(heads):
     assert AttentionWeights.from_torch(state, num_heads=numpys).heads == 2
 
 
-@pytest.mark.parametrize("name", ["bias_k", "bias_v"])
-def test_a_further_token_is_refused(name):
-    state = torch_state(np.random.default_rng(1)) | {name: np.zeros((1, 1, 8))}
-    with pytest.raises(ValueError, match=rf"{name} must be absent"):
-        AttentionWeights.from_torch(state, num_heads=2)
-
-
-def test_keys_of_another_width_are_refused():
-    state = torch_state(np.random.default_rng(1), separate=True)
-    state["k_proj_weight"] = np.zeros((8, 5))
-    with pytest.raises(ValueError, match=r"shape \(D, D\): .*\(8, 5\)"):
-        AttentionWeights.from_torch(state, num_heads=2)
-
-
-@pytest.mark.parametrize("shape", [(24,), (16, 8), (24, 7)])
-def test_a_stacked_kernel_that_is_not_three_squares_is_refused(shape):
-    state = torch_state(np.random.default_rng(1)) | {"in_proj_weight": np.zeros(shape)}
-    with pytest.raises(ValueError, match=re.escape(f"(3 D, D), got {shape}")):
-        AttentionWeights.from_torch(state, num_heads=2)
+ONE, APART = {}, {"separate": True}
 
 
 @pytest.mark.parametrize(
-    ("missing", "named"),
+    ("kind", "changes", "message"),
     [
-        ("out_proj.weight", "out_proj.weight"),
-        ("in_proj_weight", "q_proj_weight"),
+        (ONE, {"bias_k": (1, 1, 8)}, r"bias_k must be absent"),
+        (ONE, {"bias_v": (1, 1, 8)}, r"bias_v must be absent"),
+        (APART, {"k_proj_weight": (8, 5)}, r"shape \(D, D\): .*\(8, 5\)"),
+        (ONE, {"in_proj_weight": (24,)}, r"\(3 D, D\), got \(24,\)"),
+        (ONE, {"in_proj_weight": (16, 8)}, r"\(3 D, D\), got \(16, 8\)"),
+        (ONE, {"in_proj_weight": (24, 7)}, r"\(3 D, D\), got \(24, 7\)"),
+        (ONE, {"out_proj.weight": (8, 9)}, "out_proj.weight must have shape"),
+        (ONE, {"out_proj.weight": (8,)}, "out_proj.weight must have shape"),
+        (ONE, {"in_proj_bias": (23,)}, "in_proj_bias must have shape"),
+        (ONE, {"out_proj.bias": (3,)}, "out_proj.bias must have shape"),
+        (ONE, {"out_proj.weight": None}, "must hold '{}out_proj.weight'"),
+        (ONE, {"in_proj_weight": None}, "must hold '{}q_proj_weight'"),
+        (APART, {"v_proj_weight": None}, "must hold '{}v_proj_weight'"),
     ],
 )
-@pytest.mark.parametrize("prefix", ["", "attn"])
-def test_a_missing_array_is_named(prefix, missing, named):
-    state = torch_state(np.random.default_rng(1))
-    del state[missing]
-    dot = f"{prefix}." if prefix else ""
-    model = {dot + name: array for name, array in state.items()}
-    with pytest.raises(ValueError, match=f"state_dict must hold '{dot}{named}'"):
-        AttentionWeights.from_torch(model, num_heads=2, prefix=prefix)
-
-
-@pytest.mark.parametrize(
-    ("name", "shape"),
-    [
-        ("out_proj.weight", (8, 9)),
-        ("out_proj.weight", (8,)),
-        ("in_proj_bias", (23,)),
-        ("out_proj.bias", (3,)),
-    ],
-)
-def test_arrays_of_another_shape_are_refused_by_name(name, shape):
-    state = torch_state(np.random.default_rng(1))
-    state[name] = np.zeros(shape)
-    with pytest.raises(ValueError, match=rf"{name} must have shape"):
-        AttentionWeights.from_torch(state, num_heads=4)
+@pytest.mark.parametrize("prefix", ["", "attn."])
+def test_a_torch_state_that_is_no_self_attention_is_refused(
+    prefix, kind, changes, message
+):
+    state: dict[str, Any] = torch_state(np.random.default_rng(1), **kind)
+    for name, shape in changes.items():
+        state[name] = None if shape is None else np.zeros(shape)
+    state = {prefix + name: a for name, a in state.items() if a is not None}
+    with pytest.raises(ValueError, match=message.format(prefix)):
+        AttentionWeights.from_torch(state, num_heads=2, prefix=prefix)
 
 
 def test_another_module_is_refused_by_its_name():
