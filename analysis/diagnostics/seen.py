@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from analysis.diagnostics._attention_matrix import attention_matrix
 from sensitivity import (
     AttentionWeights,
     LayerInput,
@@ -18,6 +17,7 @@ from sensitivity import (
     ScoreBias,
     path_norms,
 )
+from sensitivity.attention import attention_matrix
 from sensitivity.norms import Norm
 
 
