@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from sensitivity import ScoreBias, path_jacobians, path_norms
 from sensitivity.attention import attend
 from tests import reference
-from tests.layers import (
+from tests.helpers import (
     FOLDED,
     MANY,
     NARROW,

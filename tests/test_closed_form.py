@@ -1,6 +1,8 @@
 """The fast engine gives the norms of the naive oracle and of autodiff."""
 
 import dataclasses
+import subprocess
+import sys
 from typing import Any
 
 import jax
@@ -9,10 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from sensitivity import ScoreBias, path_norms
+from sensitivity import AttentionWeights, ScoreBias, path_norms
 from sensitivity._closed_form import plan_heads, plan_layer
 from tests import reference
-from tests.layers import (
+from tests.helpers import (
     ENGINES,
     FOLDED,
     MANY,
@@ -260,3 +262,32 @@ def test_blocks_of_rank_one_are_as_exact_as_any():
         score_bias = ScoreBias(array=make_array(seed, shape, "normal"))
         bias = full_bias(shape, score_bias)
         check(x, w, score_bias, bias, "spectral", "closed_form", per_head=False)
+
+
+# How many heads are computed side by side: never so that two programs wait.
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3, 4, 5, 6, 8, 12])
+@pytest.mark.parametrize("norm", ["spectral", "frobenius"])
+def test_the_heads_at_once_leave_no_rest(heads, norm):
+    kernel = np.zeros((24 * heads, heads, 24))
+    weights = AttentionWeights(kernel, kernel, kernel)
+    for T in (2, 12, 64, 96, 144, 200, 512, 4096):
+        x = jax.ShapeDtypeStruct((4, T, 24 * heads), np.dtype(np.float64))
+        assert heads % plan_heads(x, weights, norm, "1GiB").heads == 0
+
+
+@pytest.mark.slow
+def test_a_length_at_which_three_of_four_heads_would_fit_comes_to_an_end():
+    """It waited for ever: in a process of its own, which a test can end."""
+    program = (
+        "import numpy as np; from sensitivity import AttentionWeights, profile;"
+        "kernel = np.random.default_rng(0).normal(size=(32, 4, 8)) / 6;"
+        "w = AttentionWeights(kernel, kernel, kernel, np.moveaxis(kernel, 0, -1));"
+        "x = np.random.default_rng(1).normal(size=(4, 144, 32));"
+        "print(profile(x, w).query_norm.shape)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, timeout=300, check=True
+    )
+    assert done.stdout.decode().strip() == "(4, 4, 144)"

@@ -11,10 +11,11 @@ from sensitivity import Profile, ScoreBias, path_norms, profile
 from sensitivity._closed_form import plan_heads
 from sensitivity.profiles import Means, layer_means, means_of
 from tests import reference
-from tests.layers import (
+from tests.helpers import (
     FOLDED,
     NORMS,
     PAPER,
+    ROUNDING,
     SHAPES,
     assert_close,
     diagonals,
@@ -29,8 +30,6 @@ from tests.layers import (
 )
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
-
-ROUNDING = 16 * np.finfo(float).eps
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -12,8 +12,7 @@ from data.freeway import simulate_traffic
 from models.positions import position_encoding
 from sensitivity import AttentionWeights, LayerInput, ScoreBias
 from sensitivity.arguments import ArgumentError
-from sensitivity.bounds import identity_note
-from sensitivity.work_arrays import work_bytes
+from sensitivity.bounds import identity_note, plan_memory
 
 
 class RandomLayers:
@@ -67,10 +66,10 @@ class RandomLayers:
     def size(self) -> int:
         """Bytes that the work arrays take; refused if more than the budget."""
         layer, measure = self.options.layer, self.options.measure
-        return work_bytes(
+        return plan_memory(
             (self.options.samples, max(self.options.T), layer.d_model),
+            np.dtype(measure.dtype),
             draw_weights(layer, 0, measure.dtype),
-            dtype=measure.dtype,
             norm=measure.norm,
             levels=measure.levels,
             engine=measure.engine,

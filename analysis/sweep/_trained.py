@@ -29,9 +29,8 @@ from models.train.restore import (
 )
 from sensitivity import AttentionWeights, LayerInput
 from sensitivity.arguments import ArgumentError
-from sensitivity.bounds import identity_note
+from sensitivity.bounds import identity_note, plan_memory
 from sensitivity.memory import format_memory, parse_memory
-from sensitivity.work_arrays import work_bytes
 
 
 class _Moment(NamedTuple):
@@ -131,10 +130,10 @@ class TrainedLayers:
         measure, sizes = self.options.measure, []
         for run in self._runs:
             config, nodes = run.trainer.config, len(self._nodes(run))
-            size = work_bytes(
+            size = plan_memory(
                 (self.options.samples, nodes, config.window, config.width),
+                np.dtype(measure.dtype),
                 _first_weights(run),
-                dtype=measure.dtype,
                 norm=measure.norm,
                 levels=measure.levels,
                 engine=measure.engine,

@@ -12,12 +12,11 @@ from models.runs.flags import check_at_least
 from sensitivity.arguments import ArgumentError
 from sensitivity.bounds import Level
 from sensitivity.memory import parse_memory
-from sensitivity.norms import Norm
+from sensitivity.norms import Engine, Norm
 
 Count = Annotated[int | None, tyro.conf.arg(metavar="INT")]
 Source = Literal["gaussian", "payne-whitham", "metr-la"]
 Regularizer = Literal["none", "mask", "penalty", "dropout"]
-Engine = Literal["closed_form", "autodiff"]
 Levels = Literal["head", "layer", "both"]
 Weights = Literal["best", "kept"]
 

@@ -1,4 +1,4 @@
-"""Weights from elsewhere give the numbers of the layer they come from."""
+"""Layers of Flax and PyTorch give their own numbers, or are refused by name."""
 
 import re
 from typing import Any
@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from sensitivity import AttentionWeights
+from sensitivity import AttentionWeights, ScoreBias, path_jacobians, path_norms
+from sensitivity.arguments import ArgumentError
 from sensitivity.attention import attend
 from tests import reference
-from tests.layers import assert_close
+from tests.helpers import assert_close
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
@@ -161,11 +162,14 @@ def test_a_torch_state_is_read_from_a_file_with_other_arrays(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, weights, expected)
 
 
-@pytest.mark.parametrize("heads", [0, -2, 3, 16])
+@pytest.mark.parametrize("heads", [0, -2, 3, 16, True, 2.0, "2", None])
 def test_heads_that_do_not_divide_the_width_are_refused(heads):
     state = torch_state(np.random.default_rng(1))
-    with pytest.raises(ValueError, match=rf"num_heads \({heads}\) must be .* \(8\)"):
+    rule = rf"num_heads \({heads}\) must be an integer .* \(8\)"
+    with pytest.raises(ArgumentError, match=rule):
         AttentionWeights.from_torch(state, num_heads=heads)
+    numpys: Any = np.int64(2)
+    assert AttentionWeights.from_torch(state, num_heads=numpys).heads == 2
 
 
 @pytest.mark.parametrize("name", ["bias_k", "bias_v"])
@@ -226,3 +230,112 @@ def test_another_module_is_refused_by_its_name():
     linear: Any = nnx.Linear(4, 4, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match=r"MultiHeadAttention, got Linear"):
         AttentionWeights.from_flax(linear)
+
+
+# PyTorch's own layer, where it is installed.
+
+T, D, H = 5, 8, 2
+
+
+@pytest.fixture(scope="module")
+def torch() -> Any:
+    return pytest.importorskip("torch", reason="PyTorch is not installed")
+
+
+def torch_layer(torch: Any, **options: Any) -> Any:
+    """A layer in float64 with biases that are not zero."""
+    arguments = {"batch_first": True, "dtype": torch.float64}
+    torch.manual_seed(0)
+    layer = torch.nn.MultiheadAttention(D, H, **(arguments | options)).eval()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.normal_()
+    return layer
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_torchs_own_layer_keeps_its_output_and_its_jacobian(torch, bias):
+    layer = torch_layer(torch, bias=bias)
+    weights = AttentionWeights.from_torch(layer.state_dict(), num_heads=H)
+
+    def output(x):
+        return layer(x[None], x[None], x[None], need_weights=True)[0][0]
+
+    x = torch.tensor(X)
+    assert_close(attend(X, X, X, weights), output(x).detach().numpy(), 1e-12, 1e-12)
+    jacobian = torch.autograd.functional.jacobian(output, x).numpy()  # (T, O, T, D)
+    total = path_jacobians(X, weights).total
+    assert_close(total, jacobian.swapaxes(1, 2), 1e-12, 1e-11)
+
+
+@pytest.mark.parametrize("ord", [2, "fro"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_path_norms_are_those_of_torchs_autograd(torch, ord, masked):
+    layer = torch_layer(torch)
+    forbids = np.triu(np.ones((T, T), bool), 1)  # PyTorch's: True forbids
+    mask = torch.tensor(forbids) if masked else None
+
+    def output(q, k, v):
+        return layer(q[None], k[None], v[None], attn_mask=mask)[0][0]
+
+    by_input = torch.autograd.functional.jacobian(output, (torch.tensor(X),) * 3)
+    query, key, value = (path.numpy().swapaxes(1, 2) for path in by_input)
+    norms = path_norms(
+        X,
+        AttentionWeights.from_torch(layer.state_dict(), num_heads=H),
+        score_bias=ScoreBias(array=np.where(forbids, -np.inf, 0)) if masked else None,
+        norm="spectral" if ord == 2 else "frobenius",
+    )
+    for name, path in (
+        ("value", value),
+        ("key", key),
+        ("query", query),
+        ("total", query + key + value),
+    ):
+        expected = np.linalg.norm(path, ord=ord, axis=(-2, -1))  # (T, T)
+        assert_close(getattr(norms, name), expected, 1e-9, 1e-10)
+
+
+def test_a_batch_in_torchs_layout_is_its_axes_swapped(torch):
+    layer = torch_layer(torch, batch_first=False)
+    x = np.random.default_rng(1).normal(size=(T, 2, D))
+    given = torch.tensor(x)
+    expected = layer(given, given, given)[0].detach().numpy()
+    weights = AttentionWeights.from_torch(layer.state_dict(), num_heads=H)
+    ours = np.swapaxes(x, 0, 1)
+    assert_close(
+        np.swapaxes(attend(ours, ours, ours, weights), 0, 1), expected, 1e-12, 1e-12
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+def test_tensors_are_read_as_arrays_whether_or_not_they_need_a_gradient(torch, dtype):
+    layer = torch_layer(torch).to(getattr(torch, dtype))
+    trained = dict(layer.named_parameters())
+    assert all(tensor.requires_grad for tensor in trained.values())
+    arrays = {name: a.detach().double().numpy() for name, a in trained.items()}
+    expected = AttentionWeights.from_torch(arrays, num_heads=H)
+    for state in (trained, layer.state_dict()):
+        weights = AttentionWeights.from_torch(state, num_heads=H)
+        assert weights.query.dtype == (np.float64 if dtype == "float64" else np.float32)
+        jax.tree.map(np.testing.assert_array_equal, weights, expected)
+
+
+def test_a_layer_inside_an_encoder_is_read_by_its_prefix(torch):
+    encoder = torch.nn.TransformerEncoderLayer(D, H, dtype=torch.float64)
+    state = encoder.state_dict()
+    weights = AttentionWeights.from_torch(state, num_heads=H, prefix="self_attn")
+    kernel = weights.query.reshape(D, D).T
+    np.testing.assert_array_equal(kernel, state["self_attn.in_proj_weight"][:D])
+
+
+def test_torchs_own_refusals_are_ours(torch):
+    for options, message in (
+        ({"add_bias_kv": True}, "bias_k must be absent"),
+        ({"kdim": 5, "vdim": 8}, "must all have shape"),
+    ):
+        layer = torch.nn.MultiheadAttention(8, 2, **options)
+        with pytest.raises(ValueError, match=message):
+            AttentionWeights.from_torch(
+                {name: a.numpy() for name, a in layer.state_dict().items()}, num_heads=2
+            )

@@ -1,6 +1,7 @@
-"""Random layers for the tests of ``sensitivity``: few shapes, so that little compiles.
+"""Random layers for the tests of ``sensitivity``, what is asserted of them, verdicts.
 
-Every array is NumPy's, of float64.
+Few shapes, so that little compiles: all tests share them. Every array is NumPy's, of
+float64. The oracle itself is `tests.reference`.
 """
 
 from typing import Any, NamedTuple
@@ -9,39 +10,33 @@ import jax
 import numpy as np
 from hypothesis import strategies as st
 
-from sensitivity import AttentionWeights, ScoreBias, path_jacobians
+from sensitivity import AttentionWeights, ScoreBias, check_bounds, path_jacobians
+from sensitivity.bounds import judge, measure
+from sensitivity.equations import STATEMENTS
 from tests import reference
 
 NORMS: list[Any] = ["spectral", "frobenius"]
 ENGINES: list[Any] = ["closed_form", "autodiff"]
 LEVELS: list[Any] = ["head", "layer"]
 PATHS = ("value", "key", "query", "total")
+ROUNDING = 16 * np.finfo(float).eps
 
 
 class Shape(NamedTuple):
-    """Sizes of a layer and its input.
-
-    Attributes:
-        T: Time steps.
-        D: Model width.
-        H: Heads.
-        K: Key width.
-        V: Value width.
-        output: Output width O, or None without output projection.
-        biases: Whether the projections have biases.
-    """
+    """Sizes of a layer and its input."""
 
     T: int
     D: int
     H: int
     K: int
     V: int
-    output: int | None
-    biases: bool
+    output: int | None  # O; None without output projection
+    biases: bool  # whether the projections have biases
 
 
 PAPER = Shape(5, 4, 1, 3, 4, None, biases=False)
 FOLDED = Shape(6, 6, 3, 2, 3, 6, biases=True)  # O = D per head and for the layer
+TWO = Shape(6, 5, 2, 3, 4, 5, biases=True)  # O = D per head and for the layer, D odd
 NARROW = Shape(4, 1, 2, 2, 3, 2, biases=True)  # D = 1, V > O
 MANY = Shape(7, 8, 8, 2, 1, None, biases=True)  # O = D for the layer only
 SHAPES = {"paper": PAPER, "folded": FOLDED, "narrow": NARROW, "many": MANY}
@@ -172,3 +167,28 @@ def with_array(shape, array: Any = 0.0, diagonal=0.0):
     """A bias with an array of full size, so that one compilation serves all."""
     full = np.broadcast_to(array, (shape.H, shape.T, shape.T)).astype(float)
     return ScoreBias(diagonal, array=full)
+
+
+PRINTED = ("eq8_diagonal_as_printed", "eq8_diagonal_as_printed_per_row")
+TRUE = [name for name in STATEMENTS if name not in PRINTED]
+
+
+def paper_layer(seed, T, d=16, s=1.0):
+    """The setting of math.md section 4: x ~ N(0, 1), weights N(0, s^2 / d)."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(T, d))
+    kernels = rng.normal(size=(3, d, 1, d)) * s / d**0.5
+    return x, AttentionWeights(*kernels)
+
+
+def table_of(x, w, **options: Any):
+    return check_bounds(x, w, **options).set_index("statement")
+
+
+def judged(x, w, level: Any = "head", **options: Any):
+    return judge(measure(x, w, levels=(level,), **options), level)
+
+
+def assert_true_statements_hold(table):
+    for name in TRUE:
+        assert table.rows_holding[name] == table.rows[name], table.loc[name]
