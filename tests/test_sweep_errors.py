@@ -172,71 +172,7 @@ def test_a_data_file_that_changed_is_never_mixed_in(tmp_path, capsys):
     assert (out / "sweep.csv").read_bytes() != before["sweep.csv"]
 
 
-# --- folders ------------------------------------------------------------------------
-
-
-def test_a_sweep_with_other_arguments_is_kept_unless_overwritten(tmp_path, capsys):
-    out = shutil.copytree(finished(*ONE), tmp_path / "out")
-    (out / "notes.txt").write_text("mine")
-    (out / "parts" / "notes.txt").write_text("mine")
-    before = contents(out)
-    status, said = refusal(capsys, out, *ONE, "--scale", "2")
-    assert status == 2
-    assert "--out" in said
-    assert "--scale 1.0 there, 2.0 asked for" in said
-    assert "--overwrite" in said
-    assert contents(out) == before
-    assert sweep(out, *ONE, "--seeds", "2", "--scale", "2", "--overwrite") == 0
-    after = contents(out)
-    kept = {name for name in before if after.get(name) == before[name]}
-    assert kept == {"notes.txt", "parts/notes.txt"}
-    assert len(points(out)) == 2
-
-
 def test_overwrite_of_a_longer_sweep_leaves_no_point_of_it(tmp_path):
     out = shutil.copytree(finished(*ONE), tmp_path / "out")
     assert sweep(out, *ONE, "--T", "1", "--overwrite") == 0
     assert [name[:10] for name in points(out)] == ["T=1-seed=0"]
-
-
-@pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("thesis.tex", "mine"),
-        ("points/T=4-seed=0.csv", "of which sweep?"),
-        ("parts/notes.txt", "mine"),
-        ("run.json", '{"loss": 0.5}'),
-        ("run.json", "[1, 2]"),
-        ("run.json", "half a fi"),
-    ],
-)
-def test_folders_of_others_are_refused_and_stay(
-    tmp_path, capsys, overwrite, name, content
-):
-    out = tmp_path / "out"
-    (out / name).parent.mkdir(parents=True)
-    (out / name).write_text(content)
-    status, said = refusal(capsys, out, *ONE, *overwrite)
-    assert status == 2
-    assert f"--out ({out}) must be empty or hold results of sensitivity.sweep" in said
-    assert name.split("/")[0] in said
-    assert contents(out) == {name: content.encode()}
-    assert not (out / ".lock").exists()
-
-
-def test_a_folder_below_a_file_cannot_be_made_and_nothing_is_written(tmp_path, capsys):
-    (tmp_path / "file").write_text("mine")
-    status, said = refusal(capsys, tmp_path / "file" / "out", *ONE)
-    assert status == 1
-    assert f"nothing was written to --out ({tmp_path / 'file' / 'out'})" in said
-    assert "stays" not in said
-    assert contents(tmp_path) == {"file": b"mine"}
-
-
-def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, capsys):
-    (tmp_path / "out").write_text("mine")
-    status, said = refusal(capsys, tmp_path / "out", *ONE, "--overwrite")
-    assert status == 2
-    assert f"--out ({tmp_path / 'out'}) must be a folder" in said
-    assert (tmp_path / "out").read_text() == "mine"

@@ -17,7 +17,6 @@ from sensitivity.norms import Engine, Norm
 Count = Annotated[int | None, tyro.conf.arg(metavar="INT")]
 Source = Literal["gaussian", "payne-whitham", "metr-la"]
 Regularizer = Literal["none", "mask", "penalty", "dropout"]
-Engine = Literal["closed_form", "autodiff"]
 Levels = Literal["head", "layer", "both"]
 Weights = Literal["best", "kept"]
 
