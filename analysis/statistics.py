@@ -1,96 +1,46 @@
-"""The exponent of a power law in the length T, with its interval."""
+"""Statistics of results: the spread over seeds, the paired t interval, a power law."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import Float
 from scipy import stats
-
-
-class PowerLaw(NamedTuple):
-    """A fitted exponent; all NaN where there are too few points.
-
-    Attributes:
-        exponent: Least-squares slope of log values on log lengths.
-        low: Lower end of its 95 % t interval.
-        high: Upper end.
-    """
-
-    exponent: float
-    low: float
-    high: float
-
-
-def fit_power_law(
-    lengths: Float[np.ndarray, " P"], values: Float[np.ndarray, " P"], eps: float
-) -> PowerLaw:
-    """Fit ``values ~ lengths ** exponent``.
-
-    Points below 64 roundings of the largest are zero to rounding, and left out: noise
-    has no exponent.
-
-    Args:
-        lengths: Numbers of time steps.
-        values: What is measured there.
-        eps: Rounding of the dtype they were computed in.
-
-    Returns:
-        The fit; NaN below three different lengths.
-
-    Example:
-        >>> T = np.array([8.0, 16.0, 32.0])
-        >>> round(fit_power_law(T, 3 / T, 1e-16).exponent, 6)
-        -1.0
-    """
-    kept = values > 64 * eps * np.max(values, initial=0)
-    x, y = np.log(lengths[kept]), np.log(values[kept])
-    if len(np.unique(x)) < 3:
-        return PowerLaw(np.nan, np.nan, np.nan)
-    fit = stats.linregress(x, y)
-    reach = stats.t.ppf(0.975, len(x) - 2) * fit.stderr
-    return PowerLaw(
-        float(fit.slope), float(fit.slope - reach), float(fit.slope + reach)
-    )
-
 
 SEEDS_FOR_AN_INTERVAL = 3
 """With two seeds the t interval is so wide that it says nothing."""
+_LENGTHS_FOR_AN_EXPONENT = 3
 
 
 class Spread(NamedTuple):
-    """One variant over its seeds.
-
-    Attributes:
-        mean: Over the seeds.
-        std: Sample standard deviation; NaN with one seed.
-    """
+    """One variant over its seeds."""
 
     mean: float
-    std: float
+    std: float  # sample standard deviation; NaN with one seed
 
 
 class Difference(NamedTuple):
-    """A variant minus another, over the seeds that both have.
+    """A variant minus another, over the seeds that both have."""
 
-    Attributes:
-        mean: Of the differences, seed by seed; NaN without a common seed.
-        low: Lower end of the 95 % t interval of the mean; NaN below 3 seeds.
-        high: Upper end.
-        seeds: Number of common seeds.
-    """
-
-    mean: float
-    low: float
+    mean: float  # of the differences, seed by seed; NaN without a common seed
+    low: float  # lower end of the 95 % t interval of the mean; NaN below 3 seeds
     high: float
-    seeds: int
+    seeds: int  # that both have
 
 
-def spread(values: Float[ArrayLike, " S"]) -> Spread:
+class PowerLaw(NamedTuple):
+    """A fitted exponent; all NaN where there are too few points."""
+
+    exponent: float  # least-squares slope of log values on log lengths
+    low: float  # lower end of its 95 % t interval
+    high: float
+
+
+def spread(values: Float[np.ndarray, " S"] | Sequence[float]) -> Spread:
     """Mean and sample standard deviation (divisor S - 1) over seeds.
 
     Args:
-        values: One number per seed, shape (S,).
+        values: One number per seed.
 
     Returns:
         Both, in the unit of the values.
@@ -148,5 +98,43 @@ def paired_difference(
     count = len(common)
     if count < SEEDS_FOR_AN_INTERVAL:
         return Difference(mean, np.nan, np.nan, count)
-    reach = float(stats.t.ppf(0.975, count - 1)) * std / count**0.5
+    reach = _t(count - 1) * std / count**0.5
     return Difference(mean, mean - reach, mean + reach, count)
+
+
+def fit_power_law(
+    lengths: Float[np.ndarray, " P"] | Sequence[float],
+    values: Float[np.ndarray, " P"] | Sequence[float],
+    eps: float,
+) -> PowerLaw:
+    """Fit ``values ~ lengths ** exponent``.
+
+    Points below 64 roundings of the largest are zero to rounding, and left out: noise
+    has no exponent.
+
+    Args:
+        lengths: Numbers of time steps.
+        values: What is measured there.
+        eps: Rounding of the dtype they were computed in.
+
+    Returns:
+        The fit; NaN below three different lengths.
+
+    Example:
+        >>> T = np.array([8.0, 16.0, 32.0])
+        >>> round(fit_power_law(T, 3 / T, 1e-16).exponent, 6)
+        -1.0
+    """
+    T, y = np.asarray(lengths), np.asarray(values)
+    kept = y > 64 * eps * np.max(y, initial=0)
+    T, y = np.log(T[kept]), np.log(y[kept])
+    if len(np.unique(T)) < _LENGTHS_FOR_AN_EXPONENT:
+        return PowerLaw(np.nan, np.nan, np.nan)
+    fit = stats.linregress(T, y)
+    slope, reach = float(fit.slope), _t(len(T) - 2) * float(fit.stderr)
+    return PowerLaw(slope, slope - reach, slope + reach)
+
+
+def _t(freedom: int) -> float:
+    """How many standard errors a 95 % interval reaches to either side."""
+    return float(stats.t.ppf(0.975, freedom))

@@ -1,12 +1,17 @@
-"""Which runs share a table, and which row of it a run belongs to."""
+"""Variants by name: which runs share a table or a row, and what each is called.
+
+The base of every name is the paper's row. Tables add in what a row differs from most
+rows; pictures add in what a run differs from others of its name; a study names the
+variants that it trains.
+"""
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import PurePath
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from models.train.options import TrainOptions
+from models.train.options import ModelOptions, TrainOptions
 from models.train.record import Run
 
 # (residual, regularizer): the rows of the paper's Tables 1 and 2, in their order.
@@ -17,37 +22,38 @@ PAPER_ROWS = {
     (True, "dropout"): "(d) Diagonal dropout",
     (True, "penalty"): "(e) Diagonal penalty",
 }
+# What `describe` says of a run, and its seed: the first columns of tidy tables.
+COLUMNS = (
+    *("run", "label", "variant", "model", "stack", "graph", "residual"),
+    *("regularizer", "layers", "window", "horizon", "seed"),
+)
 # What a regularizer's strength is called; it means nothing to the others.
-STRENGTHS = {"dropout": "diagonal_dropout", "penalty": "penalty"}
+_STRENGTHS = {"dropout": "diagonal_dropout", "penalty": "penalty"}
 # Named in the label of a row where it differs from most rows of the table.
-ARCHITECTURE = (
+_ARCHITECTURE = (
     *("model", "graph", "stack", "layers", "heads", "position"),
     *("hops", "embedding", "taps", "adjacency_sha256"),
 )
 # Of a path only the last part counts: a copy is the same data.
-PATHS = ("dataset", "data")
-FINGERPRINT = "data_sha256"
+_PATHS = ("dataset", "data")
+_FINGERPRINT = "data_sha256"
 # Where and how a run is done: two runs that differ in nothing else are comparable.
-NO_SETTINGS = (
+_NO_SETTINGS = (
     *("out", "seed", "seeds", "first_seed", "resume", "overwrite", "devices"),
     *("preset", "predictions", "seeds_at_once", "adjacency"),
 )
+# What the name of a run's model says, or what tells no two runs apart.
+_NAMED_BY_BASE = ("model", "residual", "regularizer", "stack", "layers")
+_NOT_TELLING = ("data", "adjacency", "seeds", "first_seed", "seeds_at_once", "devices")
 
 
 class Variant(NamedTuple):
-    """What makes a row: equal variants are one row, their seeds taken together.
-
-    Attributes:
-        residual: Whether the temporal layers have a residual.
-        regularizer: What is done to the diagonal.
-        strength: Name and value of the regularizer's strength, or None.
-        architecture: Names and values of the other settings a row may differ in.
-    """
+    """What makes a row: equal variants are one row, their seeds taken together."""
 
     residual: bool
     regularizer: str
-    strength: tuple[str, Any] | None
-    architecture: tuple[tuple[str, Any], ...]
+    strength: tuple[str, Any] | None  # name and value, of a regularizer that has one
+    architecture: tuple[tuple[str, Any], ...]  # other settings a row may differ in
 
     @property
     def is_b(self) -> bool:
@@ -57,33 +63,25 @@ class Variant(NamedTuple):
     @property
     def base_label(self) -> str:
         """The paper's name, or words for what the paper does not have."""
-        key = (self.residual, self.regularizer)
-        return PAPER_ROWS.get(key, f"No residual, diagonal {self.regularizer}")
+        return _paper_row(self.residual, self.regularizer)
 
 
 def variant_of(run: Run) -> Variant:
-    """The row a run belongs to.
-
-    Args:
-        run: The run.
-
-    Returns:
-        The variant.
-    """
+    """The row a run belongs to."""
     arguments = run.arguments
-    name = STRENGTHS.get(arguments["regularizer"])
+    name = _STRENGTHS.get(arguments["regularizer"])
     return Variant(
         residual=arguments["residual"],
         regularizer=arguments["regularizer"],
         strength=(name, arguments[name]) if name and name in arguments else None,
         architecture=tuple(
-            (name, arguments[name]) for name in ARCHITECTURE if name in arguments
+            (name, arguments[name]) for name in _ARCHITECTURE if name in arguments
         ),
     )
 
 
 def shared_settings(run: Run) -> dict[str, Any]:
-    """What all runs of a table must have in common.
+    """What all runs of a table must have in common, by name.
 
     Every argument counts that is not known to name a row or to leave the numbers
     alone, so that a new one parts tables rather than mix them.
@@ -94,10 +92,10 @@ def shared_settings(run: Run) -> dict[str, Any]:
     Returns:
         The settings by name.
     """
-    left_out = {*ARCHITECTURE, *STRENGTHS.values(), *NO_SETTINGS}
+    left_out = {*_ARCHITECTURE, *_STRENGTHS.values(), *_NO_SETTINGS}
     left_out |= {"residual", "regularizer"}
     settings = {k: v for k, v in run.arguments.items() if k not in left_out}
-    for name in PATHS:
+    for name in _PATHS:
         if settings.get(name) is not None:
             settings[name] = PurePath(settings[name]).name
     return settings
@@ -116,11 +114,7 @@ def group_runs(runs: Sequence[Run]) -> list[list[Run]]:
     for run in runs:
         key = json.dumps(shared_settings(run), sort_keys=True)
         groups.setdefault(key, []).append(run)
-    size = [
-        (g[0].arguments["window"], g[0].arguments["horizon"]) for g in groups.values()
-    ]
-    order = sorted(range(len(groups)), key=lambda k: size[k])
-    return [list(groups.values())[k] for k in order]
+    return sorted(groups.values(), key=lambda group: _size(group[0].arguments))
 
 
 def telling_settings(groups: Sequence[Sequence[Run]]) -> list[list[str]]:
@@ -136,12 +130,11 @@ def telling_settings(groups: Sequence[Sequence[Run]]) -> list[list[str]]:
     settings = [shared_settings(group[0]) for group in groups]
     telling = []
     for own in settings:
-        size = (own["window"], own["horizon"])
-        peers = [s for s in settings if (s["window"], s["horizon"]) == size]
+        peers = [other for other in settings if _size(other) == _size(own)]
         names = dict.fromkeys(name for peer in peers for name in peer)
         differing = [n for n in names if any(p.get(n) != own.get(n) for p in peers)]
         # A fingerprint tells only what has no other name.
-        telling.append([n for n in differing if n != FINGERPRINT] or differing)
+        telling.append([n for n in differing if n != _FINGERPRINT] or differing)
     return telling
 
 
@@ -168,27 +161,23 @@ def labels(variants: Sequence[Variant]) -> dict[Variant, str]:
         The labels, in the order of the paper: (a) to (e), each with the architecture of
         most rows first.
     """
-    main = dict(main_architecture(variants))
-    strengths: dict[str, set[Any]] = {}
-    for variant in variants:
-        strengths.setdefault(variant.base_label, set()).add(variant.strength)
-    named = {}
-    for variant in variants:
-        parts = [variant.base_label]
-        if variant.strength is not None and len(strengths[variant.base_label]) > 1:
-            parts.append(_words(*variant.strength))
-        own = dict(variant.architecture)
-        differing = [k for k in ARCHITECTURE if own.get(k) != main.get(k)]
-        parts += [_words(name, own.get(name)) for name in differing]
-        named[variant] = ", ".join(parts)
-    order = [*PAPER_ROWS.values()]
+    main = main_architecture(variants)
+    usual, order = dict(main), [*PAPER_ROWS.values()]
+
+    def label(variant: Variant) -> str:
+        base, own = variant.base_label, dict(variant.architecture)
+        told = {k: own.get(k) for k in _ARCHITECTURE if own.get(k) != usual.get(k)}
+        strengths = {v.strength for v in variants if v.base_label == base}
+        if variant.strength is not None and len(strengths) > 1:
+            told = dict([variant.strength]) | told
+        return ", ".join([base, *(_words(*setting) for setting in told.items())])
 
     def place(variant: Variant) -> tuple[int, bool]:
-        label = variant.base_label
-        known = order.index(label) if label in order else len(order)
-        return known, variant.architecture != tuple(main.items())
+        base = variant.base_label
+        known = order.index(base) if base in order else len(order)
+        return known, variant.architecture != main
 
-    return {variant: named[variant] for variant in sorted(variants, key=place)}
+    return {variant: label(variant) for variant in sorted(variants, key=place)}
 
 
 def partner(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
@@ -225,23 +214,6 @@ def settings_in_words(settings: Mapping[str, Any]) -> str:
     return ", ".join(_words(name, value) for name, value in settings.items())
 
 
-def _words(name: str, value: Any) -> str:
-    said = {True: "yes", False: "no", None: "none"}
-    if isinstance(value, bool) or value is None:
-        value = said[value]
-    if name.endswith("_sha256"):
-        value = str(value)[:12]
-    return f"{name.replace('_', ' ')} {value}"
-
-
-COLUMNS = (
-    *("run", "label", "variant", "model", "stack", "graph", "residual"),
-    *("regularizer", "layers", "window", "horizon", "seed"),
-)
-_NAMED_BY_BASE = ("model", "residual", "regularizer", "stack", "layers")
-_LEAVE_OUT = ("data", "adjacency", "seeds", "first_seed", "seeds_at_once", "devices")
-
-
 def describe(runs: Sequence[TrainOptions]) -> list[dict[str, Any]]:
     """Columns that say what each run is.
 
@@ -253,25 +225,18 @@ def describe(runs: Sequence[TrainOptions]) -> list[dict[str, Any]]:
         in what it differs from others of that name, and ``label``, the same with the
         stack and the depth where runs differ in these.
     """
-    bases = [_base(run) for run in runs]
+    bases = [_base(run.model) for run in runs]
     settings = [_settings(run) for run in runs]
-    several = {
-        name: len({getattr(run.model, name) for run in runs}) > 1
-        for name in ("stack", "layers")
-    }
+    stacks, depths = {r.model.stack for r in runs}, {r.model.layers for r in runs}
     found = []
     for run, base, own in zip(runs, bases, settings, strict=True):
         peers = [s for s, b in zip(settings, bases, strict=True) if b == base]
-        words = [
-            settings_in_words({name: value})
-            for name, value in own.items()
-            if any(peer[name] != value for peer in peers)
-        ]
-        variant = ", ".join([base, *words])
+        told = [k for k, v in own.items() if any(peer[k] != v for peer in peers)]
+        variant = ", ".join([base, *(_words(name, own[name]) for name in told)])
         parts = [variant]
-        if several["stack"]:
-            parts.append(run.model.stack.replace("-", " "))
-        if several["layers"]:
+        if len(stacks) > 1:
+            parts.append(_stack(run.model))
+        if len(depths) > 1:
             parts.append(depth_in_words(run.model.layers))
         found.append(
             {"run": str(run.out), "label": ", ".join(parts), "variant": variant}
@@ -279,6 +244,34 @@ def describe(runs: Sequence[TrainOptions]) -> list[dict[str, Any]]:
             | {"window": run.series.window, "horizon": run.series.horizon}
         )
     return found
+
+
+def name_of(model: ModelOptions) -> str:
+    """The name of a model by itself, without others that it must be told from.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The paper's name, and its graph and its stack where the paper has others.
+
+    Example:
+        >>> name_of(ModelOptions(regularizer="mask"))
+        '(c) Full diagonal mask'
+        >>> name_of(ModelOptions(model="convolution", stack="time-then-space"))
+        'Convolution, time then space'
+    """
+    parts = [_base(model)]
+    if model.graph != "full":
+        parts.append(_words("graph", model.graph))
+    if model.stack != "time-and-space":
+        parts.append(_stack(model))
+    return ", ".join(parts)
+
+
+def depth_in_words(layers: int) -> str:
+    """A number of layers in words."""
+    return f"{layers} layer" + ("" if layers == 1 else "s")
 
 
 def check_seeds(runs: Sequence[TrainOptions]) -> None:
@@ -290,34 +283,68 @@ def check_seeds(runs: Sequence[TrainOptions]) -> None:
     Raises:
         ValueError: Naming the seed, the variant and both folders.
     """
-    seen: dict[tuple[str, int], TrainOptions] = {}
-    for run, words in zip(runs, describe(runs), strict=True):
-        for seed in run.fit.seed_list():
-            first = seen.setdefault((words["label"], seed), run)
-            if first is not run:
+    check_each_seed_once(
+        (words["label"], words["label"], run.fit.seed_list(), run.out)
+        for run, words in zip(runs, describe(runs), strict=True)
+    )
+
+
+def check_each_seed_once(
+    runs: Iterable[tuple[Hashable, str, Iterable[int], Path]],
+) -> None:
+    """Refuse the same seed of the same variant twice: it would count double.
+
+    Args:
+        runs: Of each its variant, what that is called, its seeds and its folder.
+
+    Raises:
+        ValueError: Naming the seed, the variant and both folders.
+    """
+    seen: dict[tuple[Hashable, int], int] = {}
+    folders = []
+    for place, (variant, label, seeds, folder) in enumerate(runs):
+        folders.append(folder)
+        for seed in seeds:
+            if (first := seen.setdefault((variant, seed), place)) != place:
                 raise ValueError(
                     f"each seed of a variant may come once, but seed {seed} of "
-                    f"{words['label']} is in {first.out} and in {run.out}."
+                    f"{label} is in {folders[first]} and in {folder}."
                 )
 
 
-def depth_in_words(layers: int) -> str:
-    """A number of layers in words."""
-    return f"{layers} layer" + ("" if layers == 1 else "s")
+def _paper_row(residual: bool, regularizer: str) -> str:
+    other = f"No residual, diagonal {regularizer}"
+    return PAPER_ROWS.get((residual, regularizer), other)
 
 
-def _base(run: TrainOptions) -> str:
-    model = run.model
+def _base(model: ModelOptions) -> str:
+    """What a model is called before its settings; a convolution has no paper row."""
     if model.model == "convolution":
         return "Convolution" + ", no residual" * (not model.residual)
-    key = (model.residual, model.regularizer)
-    return PAPER_ROWS.get(key, f"No residual, diagonal {model.regularizer}")
+    return _paper_row(model.residual, model.regularizer)
+
+
+def _stack(model: ModelOptions) -> str:
+    return model.stack.replace("-", " ")
+
+
+def _words(name: str, value: Any) -> str:
+    said = {True: "yes", False: "no", None: "none"}
+    if isinstance(value, bool) or value is None:
+        value = said[value]
+    if name.endswith("_sha256"):
+        value = str(value)[:12]
+    return f"{name.replace('_', ' ')} {value}"
+
+
+def _size(settings: Mapping[str, Any]) -> tuple[int, int]:
+    return settings["window"], settings["horizon"]
 
 
 def _settings(run: TrainOptions) -> dict[str, Any]:
     """What may tell two runs of one name apart, the model first."""
-    groups = [run.model, run.series, run.fit]
     found: dict[str, Any] = {}
-    for group in groups:
+    for group in (run.model, run.series, run.fit):
         found |= dataclasses.asdict(group)
-    return {k: v for k, v in found.items() if k not in (*_NAMED_BY_BASE, *_LEAVE_OUT)}
+    left_out = (*_NAMED_BY_BASE, *_NOT_TELLING)
+    return {k: v for k, v in found.items() if k not in left_out}

@@ -2,9 +2,7 @@
 
 from data.adjacency import read_adjacency
 from data.dataset import Batch, Prepared, WindowedSeries, gather, prepare
-from data.files import load_dataset, load_file
-from data.metr_la import load_metr_la
-from data.pems_bay import load_pems_bay
+from data.files import load_dataset, load_file, load_metr_la, load_pems_bay
 from data.scaler import Scaler
 from data.series import TrafficSeries
 from data.splits import Split, split_windows, training_rows

@@ -8,13 +8,14 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float32, Float64, Int
 
-from data.calendar_features import time_of_day
+from data._calendar import time_of_day
 from data.scaler import Scaler
 from data.series import TrafficSeries
 from data.splits import (
     Convention,
     Split,
     check_choice,
+    check_sizes,
     split_windows,
     training_rows,
 )
@@ -193,9 +194,7 @@ def gather(
         ValueError: If ``window`` or ``horizon`` is below 1, or the series is shorter
             than both together.
     """
-    for name, size in (("window", window), ("horizon", horizon)):
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}.")
+    check_sizes(window=window, horizon=horizon)
     steps, both = len(arrays.inputs), window + horizon
     if both > steps:
         raise ValueError(

@@ -1,22 +1,114 @@
-"""Any file of traffic readings as a series, and data sets by name."""
+"""Any file of traffic readings as a series, and the field's data sets by name.
+
+Each file is untrusted input: none can run anything (`data._pickles`, `data._hdf`).
+"""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
+from data._csv_file import read_csv_table
+from data._hdf import read_hdf_frame
+from data._numpy_file import read_npz
 from data.adjacency import read_adjacency
-from data.community import METR_LA, PEMS_BAY, load_benchmark
-from data.csv_file import read_csv_table
-from data.hdf_file import read_hdf_frame
-from data.numpy_file import read_npz
-from data.readings import check_file, series_of_readings
 from data.series import TrafficSeries
 
 _KINDS = (".h5", ".hdf5", ".npz", ".csv")
 _START = pd.Timestamp("2024-01-01")  # a Monday, so that row 0 is slot 0 of the week
 _STEP = pd.Timedelta(minutes=5)
+
+
+class _Benchmark(NamedTuple):
+    """What the files of a data set are called as the community passes them around."""
+
+    name: str
+    readings: str
+    graph: str
+
+
+_METR_LA = _Benchmark("metr-la", "metr-la.h5", "adj_mx.pkl")
+_PEMS_BAY = _Benchmark("pems-bay", "pems-bay.h5", "adj_mx_bay.pkl")
+
+
+def load_metr_la(folder: str | Path) -> TrafficSeries:
+    """Load METR-LA: speeds on the highways of Los Angeles County, from loop detectors.
+
+    ============  ==================================================================
+    Steps T       34,272, from 2012-03-01 00:00 to 2012-06-27 23:55, local time
+    Nodes N       207 sensors; 1,722 non-zeros in the adjacency, self-loops included
+    Rate          one reading per 5 minutes, mph
+    Missing       stored as 0 (or NaN), about 8 % of the readings
+    Adjacency     Gaussian kernel of road distance, thresholded; not symmetric
+    Paper         Li et al. 2018 (the graph and the benchmark); Jagadish et al. 2014
+                  (the readings)
+    ============  ==================================================================
+
+    A file with fewer sensors or steps in the same layout loads just as well.
+
+    Args:
+        folder: Folder with ``metr-la.h5``, in capitals or not (a pandas frame in fixed
+            format under key ``df``: one column per sensor id, one row per step) and,
+            optionally, ``adj_mx.pkl`` (see `read_adjacency`; reordered where its
+            sensors come in another order). Or the path of the ``.h5`` file itself; the
+            adjacency is then looked for beside it.
+
+    Returns:
+        The series. Missing readings are 0 in ``values``, never NaN.
+
+    Raises:
+        FileNotFoundError: If there is no ``.h5`` file.
+        ValueError: If a file is truncated, of another layout, asks to run anything, or
+            the adjacency is of other sensors; the message names the file.
+
+    References:
+        Li, Yu, Shahabi, Liu, `Diffusion convolutional recurrent neural network
+        <https://arxiv.org/abs/1707.01926>`_, ICLR 2018. Jagadish et al., `Big data and
+        its technical challenges <https://doi.org/10.1145/2611567>`_, Communications of
+        the ACM, 2014.
+    """
+    return _load_benchmark(folder, _METR_LA)
+
+
+def load_pems_bay(folder: str | Path) -> TrafficSeries:
+    """Load PEMS-BAY: speeds on the highways of the San Francisco Bay Area.
+
+    ============  ==================================================================
+    Steps T       52,116, from 2017-01-01 00:00 to 2017-06-30 23:55, local time: 181
+                  days of 288 steps, less the 12 of the hour that summer time skips
+    Nodes N       325 sensors of Caltrans' performance measurement system
+    Rate          one reading per 5 minutes, mph
+    Missing       stored as 0 (or NaN); almost nothing
+    Adjacency     Gaussian kernel of road distance, thresholded; not symmetric
+    Paper         Li et al. 2018
+    ============  ==================================================================
+
+    A file with fewer sensors or steps in the same layout loads just as well. Nothing
+    stands in for the hour skipped: the windows that reach across it hold 12 steps as
+    any other, but span an hour more.
+
+    Args:
+        folder: Folder with ``pems-bay.h5``, in capitals or not (a pandas frame in fixed
+            format under key ``speed``: one column per sensor id, one row per step)
+            and, optionally, ``adj_mx_bay.pkl`` (see `read_adjacency`). Or the path of
+            the ``.h5`` file itself; the adjacency is then looked for beside it.
+
+    Returns:
+        The series, sensor ids as strings. Missing readings are 0 in ``values``, never
+        NaN.
+
+    Raises:
+        FileNotFoundError: If there is no ``.h5`` file.
+        ValueError: If a file is truncated, of another layout, asks to run anything, or
+            the adjacency is of other sensors; the message names the file.
+
+    References:
+        Li, Yu, Shahabi, Liu, `Diffusion convolutional recurrent neural network
+        <https://arxiv.org/abs/1707.01926>`_, ICLR 2018.
+    """
+    return _load_benchmark(folder, _PEMS_BAY)
 
 
 def load_file(
@@ -70,7 +162,8 @@ def load_file(
     kind = path.suffix.lower()
     if kind not in _KINDS:
         raise ValueError(f"{path} must be a file ending in one of {_KINDS}.")
-    check_file(path, "path")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: path must name a file.")
     if kind == ".npz":
         values, time = _read_speeds(path), None
         columns = tuple(str(column) for column in range(values.shape[1]))
@@ -84,13 +177,13 @@ def load_file(
         raise ValueError(
             f"start must be None: {path} has time stamps, from {time[0]} on."
         )
-    return series_of_readings(
+    return _series(
         path,
         values,
         time,
         columns,
-        adjacency=None if adjacency is None else read_adjacency(adjacency, columns),
-        name=path.stem,
+        None if adjacency is None else read_adjacency(adjacency, columns),
+        path.stem,
     )
 
 
@@ -117,7 +210,7 @@ def load_dataset(
         ValueError: If ``name`` is neither, an argument is missing or has no use, or a
             file is refused.
     """
-    for benchmark in (METR_LA, PEMS_BAY):
+    for benchmark in (_METR_LA, _PEMS_BAY):
         if name != benchmark.name:
             continue
         if data is None:
@@ -128,17 +221,77 @@ def load_dataset(
             raise ValueError(
                 f"start must be None: {benchmark.readings} has time stamps."
             )
-        return load_benchmark(data, benchmark, adjacency)
+        return _load_benchmark(data, benchmark, adjacency)
     if Path(name).suffix.lower() not in _KINDS:
         raise ValueError(
-            f"name must be {METR_LA.name!r}, {PEMS_BAY.name!r} or a file ending in one "
-            f"of {_KINDS}, got {name!r}."
+            f"name must be {_METR_LA.name!r}, {_PEMS_BAY.name!r} or a file ending in "
+            f"one of {_KINDS}, got {name!r}."
         )
     if data is not None:
         raise ValueError(
             f"data must be None: {name} is the file itself, got {str(data)!r}."
         )
     return load_file(name, adjacency, start)
+
+
+def _load_benchmark(
+    folder: str | Path, benchmark: _Benchmark, adjacency: str | Path | None = None
+) -> TrafficSeries:
+    """The series in a folder, or in the ``.h5`` file, and the graph beside it."""
+    path = Path(folder)
+    if path.is_dir():
+        path = _in_any_case(path, benchmark.readings)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist: folder must be a folder with "
+            f"{benchmark.readings!r}, or the path of that file."
+        )
+    values, time, columns = read_hdf_frame(path)
+    if adjacency is None:
+        beside = _in_any_case(path.parent, benchmark.graph)
+        adjacency = beside if beside.exists() else None
+    weights = None if adjacency is None else read_adjacency(adjacency, columns)
+    return _series(path, values, time, columns, weights, benchmark.name)
+
+
+def _in_any_case(folder: Path, name: str) -> Path:
+    """The file of that name, or else the one that is called so in other cases."""
+    if (exact := folder / name).exists():
+        return exact
+    found = sorted(path.name for path in folder.iterdir() if path.name.lower() == name)
+    if len(found) > 1:
+        raise ValueError(f"{folder} must have one file called {name}, got {found}.")
+    return folder / found[0] if found else exact
+
+
+def _series(
+    path: Path,
+    values: Float64[np.ndarray, "T N"],
+    time: pd.DatetimeIndex,
+    sensor_ids: tuple[str, ...],
+    adjacency: Float64[np.ndarray, "N N"] | None,
+    name: str,
+) -> TrafficSeries:
+    """What a file holds as a series; 0 and NaN are missing, and stored as 0."""
+    missing = np.isnan(values) | (values == 0)
+    try:
+        series = TrafficSeries(
+            values=np.where(missing, 0.0, values),
+            missing=missing,
+            time=time,
+            sensor_ids=sensor_ids,
+            adjacency=adjacency,
+            name=name,
+        )
+        if (values < 0).any():
+            step, sensor = np.argwhere(values < 0)[0]
+            raise ValueError(
+                f"speeds must not be negative, got {values[step, sensor]} at step "
+                f"{step} of sensor {sensor_ids[sensor]!r}; a missing one is 0 or NaN."
+            )
+        return series
+    except ValueError as error:
+        raise ValueError(f"{path} holds no valid series: {error}") from error
 
 
 def _read_speeds(path: Path) -> Float64[np.ndarray, "T N"]:

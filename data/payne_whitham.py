@@ -1,7 +1,6 @@
-"""The Payne-Whitham equations of traffic flow: their parameters, fluxes and waves."""
+"""The Payne-Whitham equations of traffic flow: their parameters and waves."""
 
 import dataclasses
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +37,9 @@ class PayneWhitham:
         relaxation: Time :math:`\tau` in which drivers adapt their speed, in s.
         viscosity: Smoothing :math:`\nu`, in km^2/h.
 
+    Raises:
+        ValueError: If one is not a finite positive number (``viscosity`` may be 0).
+
     Example:
         >>> physics = PayneWhitham()
         >>> round(physics.capacity), round(physics.critical_density, 1)
@@ -60,12 +62,7 @@ class PayneWhitham:
     viscosity: float = 5.0
 
     def __post_init__(self) -> None:
-        """Refuse parameters without a meaning.
-
-        Raises:
-            ValueError: If one is not a finite positive number (``viscosity`` may be
-                0).
-        """
+        """Refuse parameters without a meaning."""
         for field in dataclasses.fields(self):
             number = getattr(self, field.name)
             if field.name == "viscosity":
@@ -95,18 +92,6 @@ class PayneWhitham:
     def relaxation_hours(self) -> float:
         """The relaxation time in h, the unit of time of the equations."""
         return self.relaxation / 3600
-
-
-class Flow(NamedTuple):
-    """What passes a point of the road in a lane; two fields of one shape.
-
-    Attributes:
-        vehicles: Flow in veh/h.
-        momentum: Flow of vehicles times speed, and the pressure, in veh km/h^2.
-    """
-
-    vehicles: Float[Array, "*shape"]
-    momentum: Float[Array, "*shape"]
 
 
 def equilibrium_speed(
@@ -165,79 +150,6 @@ def kinematic_speed(
     root = jnp.sqrt(jnp.sqrt(a**4 + b**4))
     forward, backward = physics.free_speed, physics.wave_speed
     return forward * (b / root) ** 5 - backward * (a / root) ** 5
-
-
-def flux(
-    physics: PayneWhitham,
-    density: Float[ArrayLike, "*shape"],
-    speed: Float[ArrayLike, "*shape"],
-) -> Flow:
-    r"""The flow that traffic carries: :math:`(\rho v,\; \rho v^2 + c_0^2 \rho)`.
-
-    Args:
-        physics: Parameters.
-        density: Vehicles per km and lane.
-        speed: Speeds in km/h, same shape.
-
-    Returns:
-        Flows of that shape.
-
-    Example:
-        >>> vehicles, momentum = flux(PayneWhitham(), 20.0, 100.0)
-        >>> float(vehicles), float(momentum)  # 20 * 100^2 + 54^2 * 20
-        (2000.0, 258320.0)
-    """
-    density, speed = jnp.asarray(density), jnp.asarray(speed)
-    vehicles = density * speed
-    return Flow(vehicles, vehicles * speed + physics.sound_speed**2 * density)
-
-
-def face_flux(
-    physics: PayneWhitham,
-    density: tuple[Float[Array, "*shape"], Float[Array, "*shape"]],
-    speed: tuple[Float[Array, "*shape"], Float[Array, "*shape"]],
-) -> Flow:
-    r"""The flow through a face between two cells (Harten, Lax, van Leer).
-
-    With fluxes :math:`F`, states :math:`U = (\rho, \rho v)`, and :math:`S_-, S_+` the
-    slowest and fastest characteristic of both sides, cut at 0,
-
-    .. math:: F_L + S_- \frac{S_+ (U_R - U_L) - (F_R - F_L)}{S_+ - S_-}
-
-    It is :func:`flux` of the two sides where they agree. Vehicles do not go backward:
-    their flow is cut at 0, which alone keeps this model from letting a queue spill
-    backward into an empty road.
-
-    Args:
-        physics: Parameters.
-        density: Densities upstream and downstream of the face.
-        speed: Speeds there, in km/h.
-
-    Returns:
-        Flows, the shape of the states.
-
-    Example:
-        >>> side = jnp.array([20.0]), jnp.array([100.0])
-        >>> flow = face_flux(PayneWhitham(), (side[0], side[0]), (side[1], side[1]))
-        >>> float(flow.vehicles[0])
-        2000.0
-
-    References:
-        Harten, Lax and van Leer, `On upstream differencing and Godunov-type schemes for
-        hyperbolic conservation laws <https://doi.org/10.1137/1025002>`_, 1983.
-    """
-    up, down = (flux(physics, *side) for side in zip(density, speed, strict=True))
-    sound = physics.sound_speed
-    slow = jnp.minimum(jnp.minimum(*speed) - sound, 0)
-    fast = jnp.maximum(*speed) + sound
-    share = slow / (fast - slow)
-    vehicles = up.vehicles + share * (
-        fast * (density[1] - density[0]) - (down.vehicles - up.vehicles)
-    )
-    momentum = up.momentum + share * (
-        fast * (down.vehicles - up.vehicles) - (down.momentum - up.momentum)
-    )
-    return Flow(jnp.maximum(vehicles, 0), momentum)
 
 
 def growth_rates(

@@ -21,6 +21,10 @@ class TrafficSeries:
         adjacency: Weights of the sensor graph, shape (N, N), or None if unknown.
         name: Short name of the data set.
 
+    Raises:
+        ValueError: If shapes or types disagree, a value is not finite, the time does
+            not increase, or two sensors share an id.
+
     Example:
         >>> import numpy as np, pandas as pd
         >>> series = TrafficSeries(
@@ -42,12 +46,7 @@ class TrafficSeries:
     name: str
 
     def __post_init__(self) -> None:
-        """Refuse a series whose parts do not fit together.
-
-        Raises:
-            ValueError: If shapes or types disagree, a value is not finite, the time
-                does not increase, or two sensors share an id.
-        """
+        """Refuse a series whose parts do not fit together."""
         _check_array("values", self.values, np.dtype(np.float64))
         _check_array("missing", self.missing, np.dtype(np.bool_))
         shape = (len(self.time), len(self.sensor_ids))
@@ -107,12 +106,7 @@ class TrafficSeries:
         return np.take_along_axis(self.values, source, axis=0)
 
     def last_observed(self) -> Int[np.ndarray, "T N"]:
-        """The step of each sensor's newest observed reading, looking back only.
-
-        Returns:
-            Steps, shape (T, N): the step itself where its reading is observed, -1
-            where the sensor has not been observed yet.
-        """
+        """The step of each sensor's newest observed reading so far; -1 before any."""
         steps = np.arange(len(self.time))[:, None]
         return np.maximum.accumulate(np.where(self.missing, -1, steps), axis=0)
 
@@ -120,15 +114,7 @@ class TrafficSeries:
 def check_observed(
     missing: Bool[np.ndarray, "T N"], sensor_ids: Sequence[str] | None = None
 ) -> None:
-    """Refuse readings among which a sensor has none.
-
-    Args:
-        missing: Where a reading is missing, shape (T, N).
-        sensor_ids: Names of the N sensors, for the message; else their columns count.
-
-    Raises:
-        ValueError: Naming the first sensor that is missing throughout.
-    """
+    """Refuse readings among which a sensor has none."""
     if missing.all(axis=0).any():
         column = int(np.argmax(missing.all(axis=0)))
         silent = column if sensor_ids is None else sensor_ids[column]

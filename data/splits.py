@@ -61,9 +61,7 @@ def split_windows(
         <https://arxiv.org/abs/1707.01926>`_, ICLR 2018, whose published preprocessing
         is ``"windows"``; the code released with arXiv 2602.10956 has ``"time"``.
     """
-    for name, size in (("window", window), ("horizon", horizon)):
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}.")
+    check_sizes(window=window, horizon=horizon)
     check_choice("convention", convention, Convention)
     length = window + horizon
     if not _has_all_parts(parts := _parts(steps, length, convention)):
@@ -99,17 +97,15 @@ def training_rows(split: Split, window: int, horizon: int) -> slice:
     return slice(int(split.train[0]), int(split.train[-1]) + window + horizon)
 
 
+def check_sizes(**sizes: int) -> None:
+    """Refuse numbers below 1."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}.")
+
+
 def check_choice(name: str, value: str, choices: object) -> None:
-    """Refuse an option that is none of its choices.
-
-    Args:
-        name: The option.
-        value: What was asked for.
-        choices: A ``Literal`` of the choices.
-
-    Raises:
-        ValueError: Naming the option, the choices and the value.
-    """
+    """Refuse an option that is none of the choices of a ``Literal``."""
     if value not in get_args(choices):
         raise ValueError(f"{name} must be one of {get_args(choices)}, got {value!r}.")
 

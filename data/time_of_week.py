@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 
-from data.calendar_features import (
+from data._calendar import (
     MINUTES_PER_DAY,
     MINUTES_PER_WEEK,
     slot_of_week,
@@ -87,30 +87,12 @@ def averages_without_own(
     missing: Bool[np.ndarray, "S N"],
     time: pd.DatetimeIndex,
 ) -> Float64[np.ndarray, "S N"]:
-    r"""The average at each step of the readings at that time of *other* weeks.
-
-    .. math:: a_s = \frac{\sum_{r \in slot(s)} v_r - v_s}{m_{slot(s)} - 1}
-
-    A model that is trained on the training part's plain averages finds a share 1/m of
-    each answer in its input (all of it where the part is one week long), which no test
-    reading is. Where a slot has no other reading, those of other days at that time of
-    day count; failing that all other readings, and failing that the step's own.
-
-    Args:
-        values: Speeds of the training part in mph, shape (S, N).
-        missing: Where a reading is missing; what ``values`` has there is ignored.
-        time: Time stamps of the S steps.
-
-    Returns:
-        Speeds in mph, shape (S, N).
-
-    Example:
-        >>> import numpy as np, pandas as pd
-        >>> time = pd.DatetimeIndex(["2012-03-05", "2012-03-06", "2012-03-12"])
-        >>> values = np.array([[30.0], [40.0], [50.0]])  # Monday, Tuesday, Monday
-        >>> averages_without_own(values, values == 0, time)[:, 0].tolist()
-        [50.0, 40.0, 30.0]
-    """
+    """The average at each step of the readings at that time of *other* weeks."""
+    # A model that is trained on the training part's plain averages finds a share 1/m of
+    # each answer in its input (all of it where the part is one week long), which no
+    # test reading is. So each of the m readings of a slot gets the mean of the others.
+    # Where a slot has no other reading, those of other days at that time of day count;
+    # failing that all other readings, and failing that the step's own.
     sums = _Sums.of(values, missing, time)
     own = np.where(missing, 0.0, values)
     found = np.full_like(own, np.nan)
@@ -122,27 +104,18 @@ def averages_without_own(
 
 
 class _Sums(NamedTuple):
-    """Sums of the observed readings by slot of the week.
-
-    Attributes:
-        total: Sums in mph, shape (W, N).
-        readings: Numbers of readings, shape (W, N).
-        weekly: Slot of the week of each of the S steps, shape (S,).
-        daily: Slot of the day of each slot of the week, shape (W,).
-        minutes: Length of a slot.
-    """
+    """Sums of the observed readings by slot of the week."""
 
     total: Float64[np.ndarray, "W N"]
-    readings: Float64[np.ndarray, "W N"]
-    weekly: Int64[np.ndarray, " S"]
-    daily: Int64[np.ndarray, " W"]
-    minutes: float
+    readings: Float64[np.ndarray, "W N"]  # how many there are
+    weekly: Int64[np.ndarray, " S"]  # slot of the week of each step
+    daily: Int64[np.ndarray, " W"]  # slot of the day of each slot of the week
+    minutes: float  # length of a slot
 
     @classmethod
     def of(
         cls, values: np.ndarray, missing: np.ndarray, time: pd.DatetimeIndex
     ) -> Self:
-        """Add up readings."""
         minutes = min(max(step_minutes(time), 1.0), float(MINUTES_PER_DAY))
         weekly = slot_of_week(time, minutes)
         slots = np.arange(math.ceil(MINUTES_PER_WEEK / minutes))
@@ -154,11 +127,7 @@ class _Sums(NamedTuple):
     def from_fine_to_coarse(
         self,
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Sums by slot of the week, by slot of the day, of all.
-
-        Yields:
-            Which sum each slot of the week belongs to, sums and counts.
-        """
+        """Which sum each slot of the week belongs to, sums and counts."""
         for slot in (np.arange(len(self.daily)), self.daily, np.zeros_like(self.daily)):
             count = slot.max() + 1
             total, readings = (

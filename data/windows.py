@@ -7,6 +7,7 @@ from jaxtyping import Float64, Int
 
 from data.scaler import Scaler
 from data.series import TrafficSeries
+from data.splits import check_sizes
 
 
 class WindowSample(NamedTuple):
@@ -62,9 +63,7 @@ def draw_windows(
         >>> sample.values.tolist(), round(sample.filled_share, 3)
         ([[-1.0, 1.0, 1.0]], 0.333)
     """
-    for name, size in (("length", length), ("count", count)):
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}.")
+    check_sizes(length=length, count=count)
     steps, nodes = series.values.shape
     if length > steps:
         raise ValueError(

@@ -22,37 +22,19 @@ class Baseline(Protocol):
     name: str
 
     def predict(self, starts: Int[np.ndarray, " W"]) -> Float[np.ndarray, "W H N"]:
-        """Forecast windows.
-
-        Args:
-            starts: Starts of the windows.
-
-        Returns:
-            Speeds in mph.
-        """
+        """Forecast the windows that start there, in mph."""
         ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LastValue:
-    """The last observed reading of each node, for every step of the horizon.
-
-    Attributes:
-        prepared: The series.
-    """
+    """The last observed reading of each node, for every step of the horizon."""
 
     prepared: Prepared
     name = "last value"
 
     def predict(self, starts: Int[np.ndarray, " W"]) -> Float[np.ndarray, "W H N"]:
-        """Forecast windows.
-
-        Args:
-            starts: Starts of the windows.
-
-        Returns:
-            Speeds in mph; the training mean where nothing has been observed yet.
-        """
+        """Forecast; the training mean where nothing has been observed yet."""
         prepared = self.prepared
         speeds = filled(prepared.series, prepared.scaler, "forward")
         last = speeds[starts + prepared.window - 1]
@@ -61,24 +43,13 @@ class LastValue:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TimeOfWeek:
-    """The training part's average of each node at that time of the week.
-
-    Attributes:
-        prepared: The series.
-    """
+    """The training part's average of each node at that time of the week."""
 
     prepared: Prepared
     name = "time of week"
 
     def predict(self, starts: Int[np.ndarray, " W"]) -> Float[np.ndarray, "W H N"]:
-        """Forecast windows.
-
-        Args:
-            starts: Starts of the windows.
-
-        Returns:
-            Speeds in mph.
-        """
+        """Forecast the windows that start there, in mph."""
         average = self.prepared.time_of_week.predict(self.prepared.series.time)
         return average[_steps(self.prepared, starts)]
 
@@ -107,14 +78,7 @@ class Ridge:
     name = "ridge"
 
     def predict(self, starts: Int[np.ndarray, " W"]) -> Float[np.ndarray, "W H N"]:
-        """Forecast windows; the first call fits.
-
-        Args:
-            starts: Starts of the windows.
-
-        Returns:
-            Speeds in mph.
-        """
+        """Forecast; the first call fits."""
         return self._apply(self._map, starts)
 
     @functools.cached_property
@@ -162,23 +126,13 @@ class Ridge:
 
     def _apply(self, one: np.ndarray, starts: np.ndarray) -> np.ndarray:
         scores = self._features(starts) @ one
-        shape = (
-            len(starts),
-            self.prepared.horizon,
-            len(self.prepared.series.sensor_ids),
-        )
-        return self.prepared.scaler.inverse(scores.reshape(shape))
+        nodes, horizon = len(self.prepared.series.sensor_ids), self.prepared.horizon
+        scores = scores.reshape(len(starts), horizon, nodes)
+        return self.prepared.scaler.inverse(scores)
 
 
 def ridge_bytes(prepared: Prepared) -> int:
-    """Memory that fitting the ridge takes: its equations twice, and three maps.
-
-    Args:
-        prepared: The series.
-
-    Returns:
-        Bytes.
-    """
+    """Bytes that fitting the ridge takes: its equations twice, and three maps."""
     nodes = len(prepared.series.sensor_ids)
     forecasts = prepared.horizon * nodes
     features = prepared.window * nodes + forecasts + 1

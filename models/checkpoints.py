@@ -1,23 +1,33 @@
-"""What training leaves on disk, each written by Orbax in one step.
+"""What training leaves on disk: folders of arrays, each there as a whole or not at all.
 
 A checkpoint is everything that training goes on from; the last one is there. Kept
 weights are those of chosen epochs; all of them stay.
+
+The arrays lie in one OCDBT store of zarr arrays, as Orbax lays them out, so that those
+of version 0.1.0 are read too. TensorStore writes and reads them one after another, and
+waits for each: Orbax has many under way, closes its event loop at the first that fails,
+and what the others then have to say is printed by threads of the library.
 """
 
 import contextlib
 import errno
-import logging
+import json
 import os
 import re
-import threading
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import orbax.checkpoint as ocp
+import jax.numpy as jnp
+import numpy as np
+import tensorstore
 
 from models.early_stopping import TrainState
+from models.runs.whole_files import PART, write_whole
+
+_IS_ARRAY = "/.zarray"  # the key that every array has
 
 
 class Checkpoint(NamedTuple):
@@ -32,15 +42,8 @@ class Checkpoint(NamedTuple):
     history: list[dict[str, Any]]
 
 
-class CheckpointFolder:
-    """The checkpoints of one run; the last one written is kept.
-
-    Orbax writes into a temporary folder that is renamed when it is whole, so that a
-    kill at any moment leaves the one before.
-
-    Attributes:
-        path: The folder.
-    """
+class _Epochs:
+    """A folder that holds a folder for each epoch that is kept."""
 
     def __init__(self, path: Path, *, read_only: bool = False):
         """Open the folder.
@@ -50,10 +53,60 @@ class CheckpointFolder:
             read_only: Whether to leave it as it is, for another process may write.
         """
         self.path = path.resolve()
-        self._manager = _open(self.path, most=1, read_only=read_only)
+        if not read_only:
+            self.path.mkdir(parents=True, exist_ok=True)
+            for torn in self.path.glob("[0-9]*.*"):  # by a kill
+                shutil.rmtree(torn)
+
+    def epochs(self) -> list[int]:
+        """The epochs that are there, in order."""
+        if not self.path.is_dir():
+            return []
+        names = [folder.name for folder in self.path.iterdir()]
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def close(self) -> None:
+        """Let go of the folder."""
+
+    @contextlib.contextmanager
+    def _writing(self, epoch: int) -> Iterator[Path]:
+        """A folder to fill, which becomes that of the epoch once it is whole."""
+        part, whole = self.path / f"{epoch}{PART}", self.path / str(epoch)
+        try:
+            part.mkdir()
+            yield part
+            if whole.exists():  # of a run that was killed and has come here again
+                shutil.rmtree(whole)
+            part.rename(whole)
+        except (OSError, ValueError) as error:
+            shutil.rmtree(part, ignore_errors=True)
+            number = _error_number(error)
+            raise OSError(number, os.strerror(number), str(self.path)) from error
+
+    @contextlib.contextmanager
+    def _reading(self, epoch: int) -> Iterator[Path]:
+        """The folder of an epoch, for somebody who finds it damaged or not."""
+        kept = self.path / str(epoch)
+        try:
+            yield kept
+        except Exception as error:  # what is damaged can raise nearly anything
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"the checkpoint {kept} is damaged or of another model ({reason})."
+            ) from error
+
+
+class CheckpointFolder(_Epochs):
+    """The checkpoints of one run; the last one written is kept.
+
+    A kill at any moment leaves the one before.
+
+    Attributes:
+        path: The folder.
+    """
 
     def save(self, epoch: int, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint.
+        """Write a checkpoint, and delete those before it.
 
         Args:
             epoch: Epochs done.
@@ -62,11 +115,14 @@ class CheckpointFolder:
         Raises:
             OSError: If it cannot be written, for example because the disk is full.
         """
-        kept = ocp.args.Composite(
-            state=ocp.args.StandardSave(checkpoint.state._asdict()),
-            history=ocp.args.JsonSave({"rows": checkpoint.history}),
-        )
-        _save(self._manager, self.path, epoch, kept)
+        with self._writing(epoch) as folder:
+            _write_arrays(folder / "state", checkpoint.state._asdict())
+            (folder / "history").mkdir()
+            rows = json.dumps({"rows": checkpoint.history})
+            write_whole(folder / "history" / "metadata", rows)
+        for other in self.epochs():
+            if other != epoch:
+                shutil.rmtree(self.path / str(other))
 
     def load(self, like: TrainState) -> Checkpoint | None:
         """Read the last checkpoint.
@@ -83,38 +139,22 @@ class CheckpointFolder:
         epoch = self.latest()
         if epoch is None:
             return None
-        asked = ocp.args.Composite(
-            state=ocp.args.StandardRestore(_shapes(like._asdict())),
-            history=ocp.args.JsonRestore(),
-        )
-        kept = _restore(self._manager, self.path, epoch, asked)
-        return Checkpoint(TrainState(**kept["state"]), kept["history"]["rows"])
+        with self._reading(epoch) as folder:
+            state = TrainState(**_read_arrays(folder / "state", like._asdict()))
+            text = (folder / "history" / "metadata").read_text(encoding="utf-8")
+            return Checkpoint(state, json.loads(text)["rows"])
 
     def latest(self) -> int | None:
         """Epochs done at the last checkpoint, or None if there is none."""
-        return self._manager.latest_step()
-
-    def close(self) -> None:
-        """Let go of the folder."""
-        self._manager.close()
+        return max(self.epochs(), default=None)
 
 
-class KeptWeights:
+class KeptWeights(_Epochs):
     """The weights of chosen epochs of one run, as they were then.
 
     Attributes:
         path: The folder.
     """
-
-    def __init__(self, path: Path, *, read_only: bool = False):
-        """Open the folder.
-
-        Args:
-            path: The folder; it is made if it is not there.
-            read_only: Whether to leave it as it is.
-        """
-        self.path = path.resolve()
-        self._manager = _open(self.path, most=None, read_only=read_only)
 
     def save(self, epoch: int, params: Any) -> None:
         """Keep the weights of all seeds after an epoch.
@@ -126,10 +166,8 @@ class KeptWeights:
         Raises:
             OSError: If they cannot be written.
         """
-        if epoch in self.epochs():  # by a run that was killed and has come here again
-            self._manager.delete(epoch)
-        kept = ocp.args.Composite(params=ocp.args.StandardSave(params))
-        _save(self._manager, self.path, epoch, kept)
+        with self._writing(epoch) as folder:
+            _write_arrays(folder / "params", params)
 
     def load(self, epoch: int, like: Any) -> Any:
         """Read the weights of an epoch.
@@ -144,68 +182,65 @@ class KeptWeights:
         Raises:
             ValueError: If they are damaged, or of another model.
         """
-        asked = ocp.args.Composite(params=ocp.args.StandardRestore(_shapes(like)))
-        return _restore(self._manager, self.path, epoch, asked)["params"]
-
-    def epochs(self) -> list[int]:
-        """The epochs whose weights are there, in order."""
-        return sorted(self._manager.all_steps())
-
-    def close(self) -> None:
-        """Let go of the folder."""
-        self._manager.close()
+        with self._reading(epoch) as folder:
+            return _read_arrays(folder / "params", like)
 
 
-def _open(path: Path, *, most: int | None, read_only: bool) -> ocp.CheckpointManager:
-    """A manager of the last ``most`` things written there."""
-    with _errors_not_logged():  # nor that it is read only
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=None if read_only else most,
-            create=not read_only,
-            cleanup_tmp_directories=not read_only,  # what a kill has left
-            enable_async_checkpointing=False,
-            read_only=read_only,
-        )
-        return ocp.CheckpointManager(path, options=options)
+def _store(folder: Path) -> dict[str, Any]:
+    return {"driver": "ocdbt", "base": {"driver": "file", "path": f"{folder}/"}}
 
 
-def _save(manager: ocp.CheckpointManager, path: Path, epoch: int, kept: Any) -> None:
-    try:
-        with _errors_not_logged():
-            manager.save(epoch, args=kept, force=True)
-    except ValueError as error:  # the words of the library below Orbax
-        code = re.search(r"os_error_code='(\d+)'", str(error))
-        number = int(code[1]) if code else errno.EIO
-        raise OSError(number, os.strerror(number), str(path)) from error
+def _array(folder: Path, name: str) -> dict[str, Any]:
+    return {"driver": "zarr", "kvstore": _store(folder) | {"path": f"{name}/"}}
 
 
-def _restore(manager: ocp.CheckpointManager, path: Path, epoch: int, asked: Any) -> Any:
-    try:
-        with _errors_not_logged():
-            return manager.restore(epoch, args=asked)
-    except Exception as error:  # what is damaged can raise nearly anything
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"the checkpoint {path / str(epoch)} is damaged or of another model "
-            f"({reason})."
-        ) from error
+def _named(tree: Any) -> dict[str, Any]:
+    """Leaves by name: ``params.lift.kernel.value``."""
+    leaves, keystr = jax.tree_util.tree_leaves_with_path(tree), jax.tree_util.keystr
+    return {keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
-def _shapes(tree: Any) -> Any:
-    return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
+def _write_arrays(folder: Path, tree: Any) -> None:
+    shared = tensorstore.Context()  # else every array has a store of its own to commit
+    with tensorstore.Transaction(atomic=True) as together:
+        for name, leaf in _named(tree).items():
+            array = np.asarray(leaf)
+            opened = tensorstore.open(
+                _array(folder, name),
+                create=True,
+                dtype=array.dtype,
+                shape=array.shape,
+                transaction=together,
+                context=shared,
+            )
+            opened.result().write(array).result()
 
 
-@contextlib.contextmanager
-def _errors_not_logged() -> Iterator[None]:
-    """What is raised is not printed with all its calls as well, by any thread.
+def _read_arrays(folder: Path, like: Any) -> Any:
+    shared, wanted = tensorstore.Context(), _named(like)
+    store = tensorstore.KvStore.open(_store(folder), context=shared).result()
+    keys = [key.decode() for key in store.list().result()]
+    there = {key.removesuffix(_IS_ARRAY) for key in keys if key.endswith(_IS_ARRAY)}
+    if other := there ^ set(wanted):
+        which = "it" if min(other) in there else "the model"
+        raise ValueError(f"only {which} has {min(other)}")
+    found = []
+    for name, leaf in wanted.items():
+        opened = tensorstore.open(_array(folder, name), context=shared).result()
+        kept, asked = (opened.shape, opened.dtype.numpy_dtype), (leaf.shape, leaf.dtype)
+        if kept != asked:
+            raise ValueError(f"{name} is {_words(*kept)}, the model's {_words(*asked)}")
+        found.append(jnp.asarray(opened.read().result()))
+    return jax.tree.unflatten(jax.tree.structure(like), found)
 
-    Yields:
-        Nothing.
-    """
-    logger = logging.getLogger("absl")
-    before, logger.disabled = logger.disabled, True
-    hook, threading.excepthook = threading.excepthook, lambda _: None
-    try:
-        yield
-    finally:
-        logger.disabled, threading.excepthook = before, hook
+
+def _words(shape: tuple[int, ...], dtype: np.dtype) -> str:
+    return f"{dtype}{list(shape)}"
+
+
+def _error_number(error: OSError | ValueError) -> int:
+    """The system's number of an error, which TensorStore has among its words."""
+    if isinstance(error, OSError):
+        return error.errno or errno.EIO
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    return int(code[1]) if code else errno.EIO

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal, get_args
 
 from models.positions import PositionKind
+from sensitivity.arguments import ArgumentError
 
 TemporalKind = Literal["attention", "convolution"]
 Regularizer = Literal["none", "mask", "dropout", "penalty"]
@@ -12,35 +13,23 @@ Stack = Literal["time-and-space", "time-then-space"]
 Precision = Literal["float32", "bfloat16"]
 
 
-def check_choices(config: object, **choices: object) -> None:
-    """Refuse a field that is none of its choices.
-
-    Args:
-        config: The dataclass.
-        choices: A ``Literal`` for each field by name.
-
-    Raises:
-        ValueError: Naming the field, the choices and the value.
-    """
+def _check_choices(config: object, **choices: object) -> None:
+    """Refuse a field that is none of its choices, a ``Literal`` each."""
     for name, choice in choices.items():
         value, known = getattr(config, name), get_args(choice)
         if value not in known:
-            raise ValueError(f"{name} must be one of {known}, got {value!r}.")
+            raise ArgumentError(name, f"must be one of {known}, got {value!r}.")
 
 
-def check_sizes(config: object, *names: str) -> None:
-    """Refuse a field that is below 1.
-
-    Args:
-        config: The dataclass.
-        names: Its fields.
-
-    Raises:
-        ValueError: Naming the field, the rule and the value.
-    """
+def _check_sizes(config: object, *names: str) -> None:
     for name in names:
         if (size := getattr(config, name)) < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}.")
+            raise ArgumentError(name, f"must be at least 1, got {size}.")
+
+
+def _check_chance(config: object, name: str) -> None:
+    if not 0 <= (chance := getattr(config, name)) < 1:
+        raise ArgumentError(name, f"must lie in [0, 1), got {chance}.")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,27 +58,24 @@ class TemporalConfig:
     taps: int = 2
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work, naming the field and the value.
+        """Refuse what cannot work.
 
         Raises:
-            ValueError: If a size is below 1, a name is unknown, or a number is out of
-                its range.
+            ArgumentError: Naming the field, its rule and the value.
         """
-        check_choices(self, kind=TemporalKind, regularizer=Regularizer)
-        check_sizes(self, "heads", "taps")
+        _check_choices(self, kind=TemporalKind, regularizer=Regularizer)
+        _check_sizes(self, "heads", "taps")
         if self.kind != "attention" and self.regularizer != "none":
-            raise ValueError(
-                f"regularizer ({self.regularizer}) acts on attention scores, but kind "
-                f"is {self.kind!r}."
+            raise ArgumentError(
+                "regularizer",
+                f"({self.regularizer}) acts on attention scores, which a {self.kind} "
+                "has not.",
             )
         if not abs(self.penalty) < float("inf"):
-            raise ValueError(
-                f"penalty must be finite (the mask is -inf), got {self.penalty}."
+            raise ArgumentError(
+                "penalty", f"must be finite (the mask is -inf), got {self.penalty}."
             )
-        if not 0 <= self.diagonal_dropout < 1:
-            raise ValueError(
-                f"diagonal_dropout must lie in [0, 1), got {self.diagonal_dropout}."
-            )
+        _check_chance(self, "diagonal_dropout")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +96,9 @@ class GraphConfig:
     embedding: int = 10
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work, naming the field and the value.
-
-        Raises:
-            ValueError: If a size is below 1 or the kind is unknown.
-        """
-        check_choices(self, kind=GraphKind)
-        check_sizes(self, "hops", "embedding")
+        """Refuse what cannot work, naming the field, its rule and the value."""
+        _check_choices(self, kind=GraphKind)
+        _check_sizes(self, "hops", "embedding")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,23 +136,23 @@ class ForecasterConfig:
     graph: GraphConfig = GraphConfig()
 
     def __post_init__(self) -> None:
-        """Refuse sizes that cannot work, naming the field and the value.
+        """Refuse what cannot work.
 
         Raises:
-            ValueError: If a size is below 1, a name is unknown, the heads do not divide
-                the width, or a window of one step has its diagonal masked.
+            ArgumentError: Naming the field, its rule and the value.
         """
-        check_choices(self, stack=Stack, position=PositionKind, precision=Precision)
-        check_sizes(self, "nodes", "window", "horizon", "width", "layers")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}.")
+        _check_choices(self, stack=Stack, position=PositionKind, precision=Precision)
+        _check_sizes(self, "nodes", "window", "horizon", "width", "layers")
+        _check_chance(self, "dropout")
         temporal = self.temporal
         if temporal.kind == "attention" and self.width % temporal.heads:
-            raise ValueError(
-                f"width ({self.width}) must be a multiple of heads ({temporal.heads})."
+            raise ArgumentError(
+                "width",
+                f"({self.width}) must be a multiple of heads ({temporal.heads}).",
             )
         if self.window < 2 and temporal.regularizer in ("mask", "dropout"):
-            raise ValueError(
-                f"window must be at least 2 with regularizer {temporal.regularizer!r}: "
-                "a single step whose diagonal is masked has nothing to attend to."
+            raise ArgumentError(
+                "window",
+                f"must be at least 2 with regularizer {temporal.regularizer!r}: "
+                "a single step whose diagonal is masked has nothing to attend to.",
             )

@@ -38,11 +38,11 @@ class TrainState(NamedTuple):
         params: Weights.
         optimizer: State of the optimiser.
         best: Weights of the best epoch so far.
-        best_mae: Their validation MAE, in mph, shape (S,).
-        since_best: Epochs since then, shape (S,).
-        stopped: Whether the seed has stopped early; it is frozen then, shape (S,).
-        epoch: Epochs done, shape (S,).
-        key: Data of the key that shuffles and dropout are drawn from, shape (S, 2).
+        best_mae: Their validation MAE, in mph.
+        since_best: Epochs since then.
+        stopped: Whether the seed has stopped early; it is frozen then.
+        epoch: Epochs done.
+        key: Data of the key that shuffles and dropout are drawn from.
     """
 
     params: Any
@@ -93,11 +93,11 @@ def stop_early(recipe: Recipe, state: TrainState, mae: Float[Array, ""]) -> Trai
 
     Args:
         recipe: What counts as improvement, and the patience.
-        state: Of one seed, after an epoch.
+        state: Of one seed, after an epoch; one that has stopped stays as it is.
         mae: Its validation MAE, in mph.
 
     Returns:
-        The state; one that has stopped stays as it is.
+        The state.
     """
     active = ~state.stopped
     better = active & (mae < state.best_mae - recipe.delta)

@@ -1,11 +1,12 @@
-"""Masked errors as sums: of a batch under jit, added over batches, then finished.
+"""Masked errors: sums over windows and nodes, added over batches, then finished.
 
 A target of 0 is a missing reading and counts for nothing. H is the number of steps of
-the horizon here: the sums are kept for each of them apart.
+the horizon here: the sums are kept for each of them apart. The same formulas run under
+jit, as the loss of training, and on NumPy arrays in float64.
 """
 
 import dataclasses
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,9 @@ from jaxtyping import Array, ArrayLike, Float, Float64
 
 SMALLEST_PERCENT_TARGET = 1e-4
 """Percentages leave out targets that are not above this, in mph."""
+
+MEAN = "mean"
+"""In a column ``horizon``: the mean over all steps of their errors."""
 
 
 @jax.tree_util.register_dataclass
@@ -26,12 +30,11 @@ class ErrorSums:
     of two sets of windows are added with ``+``.
 
     Attributes:
-        absolute: Sum of absolute errors, in mph, shape (..., H).
-        square: Sum of squared errors, in mph squared, shape (..., H).
-        percent: Sum of absolute errors as shares of the target (1 is 100 %), shape
-            (..., H).
-        count: Readings that are not missing, shape (..., H).
-        percent_count: Those of them that a percentage is taken of, shape (..., H).
+        absolute: Sum of absolute errors, in mph.
+        square: Sum of squared errors, in mph squared.
+        percent: Sum of absolute errors as shares of the target (1 is 100 %).
+        count: Readings that are not missing.
+        percent_count: Those of them that a percentage is taken of.
     """
 
     absolute: Float[ArrayLike, "*batch H"]
@@ -45,14 +48,7 @@ class ErrorSums:
         return jax.tree.map(lambda one, two: one + two, self, other)
 
     def total(self, axis: int = 0) -> Self:
-        """Add up stacked batches in float64, outside of jit.
-
-        Args:
-            axis: Which axis counts the batches; not the last one.
-
-        Returns:
-            The sums without that axis, as float64 NumPy arrays.
-        """
+        """Add up stacked batches in float64 NumPy, over any axis but the last."""
         return jax.tree.map(lambda x: np.asarray(x, np.float64).sum(axis), self)
 
 
@@ -62,9 +58,9 @@ class Metrics(NamedTuple):
     A step at which no reading counts has no error, and NaN stands there.
 
     Attributes:
-        mae: Mean absolute error, in mph, shape (..., H).
-        rmse: Root of the mean squared error, in mph, shape (..., H).
-        mape: Mean absolute error in percent of the target, shape (..., H).
+        mae: Mean absolute error, in mph.
+        rmse: Root of the mean squared error, in mph.
+        mape: Mean absolute error in percent of the target.
     """
 
     mae: Float64[np.ndarray, "*batch H"]
@@ -72,32 +68,32 @@ class Metrics(NamedTuple):
     mape: Float64[np.ndarray, "*batch H"]
 
 
+# --- sums ---------------------------------------------------------------------------
+
+
 def error_sums(
-    prediction: Float[Array, "B H N"], target: Float[Array, "B H N"]
+    prediction: Float[Array, "W H N"], target: Float[Array, "W H N"]
 ) -> ErrorSums:
     r"""Sums of masked errors of a batch; runs under jit and can be differentiated.
 
-    With the errors :math:`e_{bhn} = \hat y_{bhn} - y_{bhn}`, at each step h
+    With the errors :math:`e_{whn} = \hat y_{whn} - y_{whn}`, at each step h
 
     .. math::
         \sum_{y \neq 0} |e|, \quad \sum_{y \neq 0} e^2, \quad
         \sum_{|y| > 10^{-4}} |e / y|, \quad
         \sum_{y \neq 0} 1, \quad \sum_{|y| > 10^{-4}} 1
 
-    over the windows b and nodes n. What is predicted where a reading is missing has no
+    over the windows w and nodes n. What is predicted where a reading is missing has no
     effect, not even NaN. A window that only fills up a batch counts for nothing once
     its targets are 0.
 
     Args:
-        prediction: Speeds in mph, shape (B, H, N).
-        target: Speeds in mph, 0 where missing, shape (B, H, N).
+        prediction: Speeds in mph.
+        target: Speeds in mph, 0 where missing.
 
     Returns:
         The sums, each of shape (H,), in float32 or the wider dtype of the arguments.
         Counts are exact up to 2^24 readings a step: keep to one batch.
-
-    Raises:
-        ValueError: If the shapes differ or are not (B, H, N).
 
     Example:
         >>> import jax.numpy as jnp
@@ -106,32 +102,73 @@ def error_sums(
         >>> sums.absolute.tolist(), sums.count.tolist()
         ([20.0, 20.0], [1.0, 2.0])
     """
-    if prediction.ndim != 3 or prediction.shape != target.shape:
+    _check_shapes(prediction, target)
+    given = jnp.promote_types(prediction.dtype, target.dtype)
+    dtype = jnp.promote_types(given, jnp.float32)
+    return _sums(jnp, prediction.astype(dtype), target.astype(dtype))
+
+
+def array_sums(
+    prediction: Float[ArrayLike, "W H N"], target: Float[ArrayLike, "W H N"]
+) -> ErrorSums:
+    """`error_sums` in float64, without jax.
+
+    Args:
+        prediction: Speeds in mph.
+        target: Speeds in mph, 0 where missing.
+
+    Returns:
+        The sums, each of shape (H,).
+
+    Raises:
+        ValueError: If the shapes differ or are not (W, H, N), or a target is not
+            finite.
+
+    Example:
+        >>> sums = array_sums([[[30.0, 30], [30, 30]]], [[[50.0, 0], [40, 20]]])
+        >>> sums.absolute.tolist(), sums.count.tolist()
+        ([20.0, 20.0], [1.0, 2.0])
+    """
+    y_hat, y = np.asarray(prediction, np.float64), np.asarray(target, np.float64)
+    _check_shapes(y_hat, y)
+    if not np.isfinite(y).all():
+        window, step, node = np.argwhere(~np.isfinite(y))[0]
         raise ValueError(
-            "prediction and target must have the same shape (B, H, N), got "
+            f"target must be finite, and 0 where missing, got {y[window, step, node]} "
+            f"in window {window} at step {step + 1} of node {node}."
+        )
+    return _sums(np, y_hat, y)
+
+
+def _check_shapes(prediction: Any, target: Any) -> None:
+    if target.ndim != 3 or prediction.shape != target.shape:
+        raise ValueError(
+            "prediction and target must have the same shape (W, H, N), got "
             f"{prediction.shape} and {target.shape}."
         )
-    dtype = jnp.promote_types(
-        jnp.promote_types(prediction.dtype, target.dtype), jnp.float32
-    )
-    target = target.astype(dtype)
-    counts = target != 0
-    has_percent = jnp.abs(target) > SMALLEST_PERCENT_TARGET
-    # Masked before anything is computed: what is missing reaches no gradient either.
-    error = jnp.where(counts, prediction.astype(dtype) - target, 0)
-    absolute = jnp.abs(error)
-    share = jnp.where(has_percent, absolute / jnp.where(has_percent, target, 1), 0)
 
-    def over_windows_and_nodes(x: Array) -> Array:
-        return x.sum((0, 2), dtype=dtype)
+
+def _sums(xp: Any, prediction: Any, target: Any) -> ErrorSums:
+    """The sums by ``xp``, which is NumPy or jax's, in the dtype of its arrays."""
+    counts, has_percent = target != 0, xp.abs(target) > SMALLEST_PERCENT_TARGET
+    # Masked before anything is computed: what is missing reaches no gradient either.
+    error = xp.where(counts, prediction - target, 0)
+    absolute = xp.abs(error)
+    share = xp.where(has_percent, absolute / xp.where(has_percent, target, 1), 0)
+
+    def over_windows_and_nodes(x: Any) -> Any:
+        return x.sum((0, 2), dtype=target.dtype)
 
     return ErrorSums(
         absolute=over_windows_and_nodes(absolute),
         square=over_windows_and_nodes(error * error),
-        percent=over_windows_and_nodes(jnp.abs(share)),
+        percent=over_windows_and_nodes(xp.abs(share)),
         count=over_windows_and_nodes(counts),
         percent_count=over_windows_and_nodes(has_percent),
     )
+
+
+# --- what they come to --------------------------------------------------------------
 
 
 def pooled_mae(sums: ErrorSums) -> Float[Array, "*batch"]:
@@ -143,10 +180,10 @@ def pooled_mae(sums: ErrorSums) -> Float[Array, "*batch"]:
     steps of :attr:`Metrics.mae` where steps miss different numbers of readings.
 
     Args:
-        sums: Sums of absolute errors and counts, shape (..., H).
+        sums: Sums of absolute errors and counts.
 
     Returns:
-        In mph, shape (...); 0, with gradient 0, where every reading is missing.
+        In mph; 0, with gradient 0, where every reading is missing.
 
     Example:
         >>> import jax.numpy as jnp
@@ -169,10 +206,10 @@ def metrics_of(sums: ErrorSums) -> Metrics:
     The root is of the mean square over all windows and nodes, not a mean of roots.
 
     Args:
-        sums: Of all windows, shape (..., H).
+        sums: Of all windows.
 
     Returns:
-        The metrics in float64, shape (..., H); NaN at a step where no reading counts.
+        The metrics in float64; NaN at a step where no reading counts.
 
     Example:
         >>> import numpy as np
@@ -194,79 +231,17 @@ def metrics_of(sums: ErrorSums) -> Metrics:
     )
 
 
-MEAN = "mean"
-"""In a column ``horizon``: the mean over all steps of their errors."""
-
-
-def array_sums(
-    prediction: Float[ArrayLike, "W H N"], target: Float[ArrayLike, "W H N"]
-) -> ErrorSums:
-    """Sums of masked errors in float64: `models.errors.error_sums` without jax.
-
-    Args:
-        prediction: Speeds in mph, shape (W, H, N). What is predicted where a reading is
-            missing has no effect.
-        target: Speeds in mph, 0 where missing, shape (W, H, N).
-
-    Returns:
-        The sums over windows and nodes, each of shape (H,).
-
-    Raises:
-        ValueError: If the shapes differ or are not (W, H, N), or a target is not
-            finite.
-
-    Example:
-        >>> sums = array_sums([[[30.0, 30], [30, 30]]], [[[50.0, 0], [40, 20]]])
-        >>> sums.absolute.tolist(), sums.count.tolist()
-        ([20.0, 20.0], [1.0, 2.0])
-    """
-    y_hat, y = np.asarray(prediction, np.float64), np.asarray(target, np.float64)
-    if y.ndim != 3 or y_hat.shape != y.shape:
-        raise ValueError(
-            "prediction and target must have the same shape (W, H, N), got "
-            f"{y_hat.shape} and {y.shape}."
-        )
-    if not np.isfinite(y).all():
-        window, step, node = np.argwhere(~np.isfinite(y))[0]
-        raise ValueError(
-            f"target must be finite, and 0 where missing, got {y[window, step, node]} "
-            f"in window {window} at step {step + 1} of node {node}."
-        )
-    counts, has_percent = y != 0, np.abs(y) > SMALLEST_PERCENT_TARGET
-    error = np.abs(np.subtract(y_hat, y, where=counts, out=np.zeros_like(y)))
-    share = np.divide(error, np.abs(y), where=has_percent, out=np.zeros_like(y))
-    return ErrorSums(
-        absolute=error.sum((0, 2)),
-        square=(error**2).sum((0, 2)),
-        percent=share.sum((0, 2)),
-        count=counts.sum((0, 2), dtype=np.float64),
-        percent_count=has_percent.sum((0, 2), dtype=np.float64),
-    )
-
-
 def step_metrics(
     prediction: Float[ArrayLike, "W H N"], target: Float[ArrayLike, "W H N"]
 ) -> Metrics:
-    r"""Masked MAE, RMSE and MAPE at each single step of the horizon.
-
-    .. math::
-        \text{MAE}_h = \operatorname{mean}_{y \neq 0} |e|, \quad
-        \text{RMSE}_h = \sqrt{\operatorname{mean}_{y \neq 0} e^2}, \quad
-        \text{MAPE}_h = 100 \operatorname{mean}_{|y| > 10^{-4}} |e / y|
-
-    with :math:`e = \hat y - y`, each mean over all windows and nodes together.
+    """Masked MAE, RMSE and MAPE of arrays at each single step of the horizon.
 
     Args:
-        prediction: Speeds in mph, shape (W, H, N).
-        target: Speeds in mph, 0 where missing, shape (W, H, N).
+        prediction: Speeds in mph.
+        target: Speeds in mph, 0 where missing.
 
     Returns:
-        MAE and RMSE in mph, MAPE in percent, shape (H,) each; NaN at a step where every
-        reading is missing.
-
-    Raises:
-        ValueError: If the shapes differ or are not (W, H, N), or a target is not
-            finite.
+        As `metrics_of` the `array_sums`.
 
     Example:
         >>> metrics = step_metrics([[[30.0, 30], [30, 30]]], [[[50.0, 0], [40, 20]]])
@@ -285,23 +260,19 @@ def mean_over_steps(metrics: Metrics) -> Metrics:
     root of the mean square over all steps.
 
     Args:
-        metrics: At each step, shape (..., H).
+        metrics: At each step.
 
     Returns:
-        Their means, shape (...). NaN if a step has no reading: a mean over the other
-        steps would be of an easier or a harder task.
+        Their means. NaN if a step has no reading: a mean over the other steps would be
+        of an easier or a harder task.
 
     Example:
         >>> import numpy as np
         >>> mean_over_steps(Metrics(*np.array([[1.0, 3], [2, 6], [10, 20]])))
         Metrics(mae=2.0, rmse=4.0, mape=15.0)
     """
-    return Metrics(*(_plain(x.mean(-1)) for x in metrics))
-
-
-def _plain(mean: Float64[np.ndarray, "*batch"]) -> Float64[np.ndarray, "*batch"]:
-    """A number, where no axis is left, prints as one."""
-    return mean.item() if mean.ndim == 0 else mean
+    means = (np.asarray(x.mean(-1)) for x in metrics)
+    return Metrics(*(mean if mean.ndim else mean.item() for mean in means))
 
 
 def metric_rows(sums: ErrorSums) -> pd.DataFrame:

@@ -6,13 +6,12 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from models._dropout import dropout
-from models._initial import linear
 from models.config import ForecasterConfig
 from models.graph import GraphLayer
+from models.layers import dropout, linear, wide
 from models.positions import position_encoding
-from models.precision import wide
 from models.temporal import TemporalAttention, TemporalLayer
+from sensitivity.arguments import ArgumentError
 
 
 class Forecaster(nnx.Module):
@@ -75,13 +74,10 @@ class Forecaster(nnx.Module):
         where a sum over nodes took a sixth of a training step on a CPU.
 
         Args:
-            time_of_day: In [0, 1), shape (B, T).
+            time_of_day: In [0, 1).
 
         Returns:
-            Shape (N, B, T, 1).
-
-        Raises:
-            ValueError: If it is not of the window's length.
+            The copies.
         """
         _check_shape("time_of_day", time_of_day, self.config.window)
         shape = (self.config.nodes, *time_of_day.shape, 1)
@@ -96,16 +92,15 @@ class Forecaster(nnx.Module):
         """The input of the first layer.
 
         Args:
-            speeds: z-scored speeds, shape (B, T, N).
-            average: z-scored averages over window and horizon, shape (B, T + H, N).
+            speeds: z-scored speeds.
+            average: z-scored averages over window and horizon.
             key: What dropout is drawn from; None is evaluation.
 
         Returns:
-            Shape (N, B, T, D).
+            The lifted and encoded window.
 
         Raises:
-            ValueError: If an array is not of its shape, or a model with
-                ``time_of_week`` is given no ``average``.
+            ValueError: If a model with ``time_of_week`` is given no ``average``.
         """
         T, config = self.config.window, self.config
         _check_shape("speeds", speeds, T, config.nodes)
@@ -131,14 +126,14 @@ class Forecaster(nnx.Module):
         """Forecast.
 
         Args:
-            speeds: z-scored speeds of the window, shape (B, T, N).
-            time_of_day: In [0, 1), shape (B, T).
-            average: z-scored averages by time of week over window and horizon, shape
-                (B, T + H, N); needed by a model with ``time_of_week``.
+            speeds: z-scored speeds of the window.
+            time_of_day: In [0, 1).
+            average: z-scored averages by time of week over window and horizon, T + H
+                steps; needed by a model with ``time_of_week``.
             key: What dropout is drawn from, in training; None is evaluation.
 
         Returns:
-            z-scored speeds, shape (B, H, N).
+            z-scored speeds.
 
         Raises:
             ValueError: If an argument is missing or not of its shape.
@@ -165,15 +160,12 @@ class Forecaster(nnx.Module):
         """What every temporal layer sees in evaluation, first layer first.
 
         Args:
-            speeds: As for a forecast.
-            time_of_day: As for a forecast.
-            average: As for a forecast.
+            speeds: As for a forecast, like the others.
+            time_of_day: Likewise.
+            average: Likewise.
 
         Returns:
-            L arrays of shape (N, B, T, D).
-
-        Raises:
-            ValueError: If an argument is missing or not of its shape.
+            An array for each of the L layers.
         """
         seen, x, clock = [], self.lifted(speeds, average), self.clock(time_of_day)
         for layer in self.layers():
@@ -191,12 +183,12 @@ class Forecaster(nnx.Module):
         """Attention weights of every layer in evaluation, mean over B, N and H.
 
         Args:
-            speeds: As for a forecast.
-            time_of_day: As for a forecast.
-            average: As for a forecast.
+            speeds: As for a forecast, like the others.
+            time_of_day: Likewise.
+            average: Likewise.
 
         Returns:
-            Shape (L, T, T).
+            The means.
 
         Raises:
             ValueError: If the temporal layers are not attention.
@@ -240,4 +232,5 @@ def _check_shape(name: str, array: Array, *sizes: int) -> None:
     """Refuse an array that is not (B, *sizes): a size of 1 would be broadcast."""
     if array.ndim != 1 + len(sizes) or array.shape[1:] != sizes:
         expected = ", ".join(["B", *map(str, sizes)])
-        raise ValueError(f"{name} must have shape ({expected}), got {array.shape}.")
+        rule = f"must have shape ({expected}), got {array.shape}."
+        raise ArgumentError(name, rule)

@@ -8,11 +8,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from models._dropout import dropout
-from models._initial import linear
-from models._residual import ResidualLayer
 from models.config import ForecasterConfig
-from models.precision import narrow, wide
+from models.layers import ResidualLayer, dropout, linear, narrow, wide
+from sensitivity.arguments import ArgumentError
 
 
 def random_walks(
@@ -29,7 +27,7 @@ def random_walks(
         Forward and backward, rows adding up to 1 (0 where a node has no edge).
 
     Raises:
-        ValueError: If it is not a square matrix of finite numbers, none negative.
+        ArgumentError: If it is not a square matrix of finite numbers, none negative.
 
     Example:
         >>> import numpy as np
@@ -42,11 +40,14 @@ def random_walks(
     """
     adjacency = np.asarray(adjacency, np.float64)
     if adjacency.ndim != 2 or adjacency.shape[0] != adjacency.shape[1]:
-        raise ValueError(f"adjacency must be square, got shape {adjacency.shape}.")
+        raise ArgumentError(
+            "adjacency", f"must be square, got shape {adjacency.shape}."
+        )
     wrong = ~(np.isfinite(adjacency) & (adjacency >= 0))
     if wrong.any():
-        raise ValueError(
-            f"adjacency must be finite and not negative, got {adjacency[wrong][0]}."
+        raise ArgumentError(
+            "adjacency",
+            f"must be finite and not negative, got {adjacency[wrong][0]}.",
         )
 
     def rows(matrix: np.ndarray) -> np.ndarray:
@@ -113,15 +114,7 @@ class GraphConvolution(nnx.Module):
     def __call__(
         self, x: Float[Array, "N B T D"], key: Key[Array, ""] | None = None
     ) -> Float[Array, "N B T D"]:
-        """Mix the nodes.
-
-        Args:
-            x: Inputs, shape (N, B, T, D).
-            key: What dropout is drawn from; None is evaluation.
-
-        Returns:
-            Outputs, of the shape of ``x``.
-        """
+        """Mix the nodes; a key is what dropout is drawn from, None is evaluation."""
         (N, _, _, D), hops = x.shape, self.config.graph.hops
         operands = (self.mix.kernel[...], self.adjacencies(), x)
         kernel, steps, x = narrow(operands, self.config.precision)
@@ -145,7 +138,7 @@ class GraphConvolution(nnx.Module):
 
 
 def _halves(kernels: list[Array]) -> tuple[list[Array], list[Array]]:
-    """Those of the forward and those of the backward hops."""
+    """Of the forward hops, and of the backward ones."""
     return kernels[: len(kernels) // 2], kernels[len(kernels) // 2 :]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from data import Batch
 from models.forecaster import Forecaster
-from models.precision import narrow
+from models.layers import narrow
 from models.temporal import TemporalAttention
 from sensitivity import LayerInput
 

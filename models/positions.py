@@ -5,6 +5,8 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float64
 
+from sensitivity.arguments import ArgumentError
+
 PositionKind = Literal["none", "sinusoidal", "tape"]
 
 
@@ -18,10 +20,10 @@ def frequencies(D: int) -> Float64[np.ndarray, " I"]:
         D: Model width.
 
     Returns:
-        The frequencies from fast to slow, shape (I,); the first is 1.
+        The frequencies from fast to slow; the first is 1.
 
     Raises:
-        ValueError: If ``D`` is below 1.
+        ArgumentError: If ``D`` is below 1.
 
     Example:
         >>> frequencies(4).tolist()
@@ -32,7 +34,7 @@ def frequencies(D: int) -> Float64[np.ndarray, " I"]:
         <https://arxiv.org/abs/1706.03762>`_, 2017, section 3.5.
     """
     if D < 1:
-        raise ValueError(f"D must be at least 1, got {D}.")
+        raise ArgumentError("D", f"must be at least 1, got {D}.")
     return 10000.0 ** (-np.arange(0, D, 2) / D)
 
 
@@ -62,10 +64,10 @@ def position_encoding(kind: PositionKind, T: int, D: int) -> Float64[np.ndarray,
         D: Model width.
 
     Returns:
-        The encoding, without unit, shape (T, D).
+        The encoding, without unit.
 
     Raises:
-        ValueError: If ``kind`` is none of the three, or ``T`` or ``D`` is below 1.
+        ArgumentError: If ``kind`` is none of the three, or ``T`` or ``D`` is below 1.
 
     Example:
         >>> position_encoding("sinusoidal", 2, 2).round(4).tolist()
@@ -81,9 +83,9 @@ def position_encoding(kind: PositionKind, T: int, D: int) -> Float64[np.ndarray,
     """
     if kind not in get_args(PositionKind):
         names = ", ".join(map(repr, get_args(PositionKind)))
-        raise ValueError(f"kind must be one of {names}, got {kind!r}.")
+        raise ArgumentError("kind", f"must be one of {names}, got {kind!r}.")
     if T < 1:
-        raise ValueError(f"T must be at least 1, got {T}.")
+        raise ArgumentError("T", f"must be at least 1, got {T}.")
     omega = frequencies(D)
     encoding = np.zeros((T, D))
     if kind == "none":

@@ -29,6 +29,8 @@ def learning_rate(
         >>> [round(learning_rate(e, 4, peak=1.0, warmup=2), 3) for e in range(4)]
         [0.1, 0.55, 1.0, 0.5]
     """
+    # Not optax's, which is the same to rounding: in float32 two of three rates differ,
+    # and in float64 the last digits of those that runs have on record.
     if epoch < warmup:
         return peak * (0.1 + 0.9 * epoch / warmup)
     phase = math.pi * (epoch - warmup) / max(epochs - warmup, 1)

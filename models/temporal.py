@@ -5,11 +5,16 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from models._dropout import coin, dropout
-from models._initial import linear, uniform
-from models._residual import ResidualLayer
 from models.config import ForecasterConfig
-from models.precision import narrow, wide
+from models.layers import (
+    ResidualLayer,
+    coin,
+    dropout,
+    linear,
+    narrow,
+    uniform,
+    wide,
+)
 from sensitivity.attention import attend, attention_weights, project
 from sensitivity.weights import AttentionWeights, ScoreBias
 
@@ -72,14 +77,7 @@ class TemporalAttention(nnx.Module):
         return ScoreBias()
 
     def attention(self, x: Float[Array, "*batch T D"]) -> Float[Array, "*batch H T T"]:
-        """Attention weights in evaluation, for the layer's own input.
-
-        Args:
-            x: The layer's input, shape (..., T, D).
-
-        Returns:
-            Weights, shape (..., H, T, T); rows add up to 1.
-        """
+        """Attention weights in evaluation, for the layer's own input."""
         x, weights = narrow((x, self.weights()), self.config.precision)
         rows = jnp.arange(x.shape[-2])
         q = project(x, weights.query, weights.query_bias)
@@ -89,15 +87,7 @@ class TemporalAttention(nnx.Module):
     def __call__(
         self, x: Float[Array, "*batch T D"], key: Key[Array, ""] | None = None
     ) -> Float[Array, "*batch T D"]:
-        """Attend.
-
-        Args:
-            x: Inputs, shape (..., T, D).
-            key: What dropout is drawn from; None is evaluation.
-
-        Returns:
-            Outputs, of the shape of ``x``.
-        """
+        """Attend; a key is what dropout is drawn from, None is evaluation."""
         x, weights = narrow((x, self.weights()), self.config.precision)
         factor = bias_key = None
         if key is not None:
@@ -132,15 +122,7 @@ class CausalConvolution(nnx.Module):
     def __call__(
         self, x: Float[Array, "*batch T D"], key: Key[Array, ""] | None = None
     ) -> Float[Array, "*batch T D"]:
-        """Convolve.
-
-        Args:
-            x: Inputs, shape (..., T, D).
-            key: Not used: the layer drops nothing of its own.
-
-        Returns:
-            Outputs, of the shape of ``x``.
-        """
+        """Convolve; nothing is dropped, whatever the key."""
         T = x.shape[-2]
         front = [(0, 0)] * (x.ndim - 2) + [(self.taps - 1, 0), (0, 0)]
         padded = jnp.pad(x, front)

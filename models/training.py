@@ -1,4 +1,8 @@
-"""Training as pure functions: an epoch is one compiled scan, seeds are an axis."""
+"""Training as pure functions: an epoch is one compiled scan, seeds are an axis.
+
+On accelerators all seeds are trained side by side, on a CPU one after another, which is
+faster there.
+"""
 
 import functools
 from collections.abc import Callable
@@ -10,27 +14,21 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from data import Batch, Scaler, WindowedSeries, gather
-from models._over_seeds import over_seeds
-from models._padding import padded_batches
 from models.config import ForecasterConfig
 from models.early_stopping import Recipe, TrainState, first_state, stop_early
 from models.errors import ErrorSums, error_sums, pooled_mae
 from models.forecaster import Forecaster, parameter_count
+from sensitivity.arguments import ArgumentError
 
 
 class Held(NamedTuple):
-    """What every compiled function is given: as its constants they would be compiled.
-
-    Attributes:
-        arrays: The data.
-        rest: What a model holds besides its weights, such as the road graph.
-    """
+    """What compiled functions are given: constants of theirs would be compiled."""
 
     arrays: WindowedSeries
-    rest: Any
+    rest: Any  # what a model holds besides its weights, such as the road graph
 
 
 class Trainer:
@@ -70,17 +68,15 @@ class Trainer:
                 accelerator, and one after another on a CPU, where that is faster.
 
         Raises:
-            ValueError: If there are fewer devices, or they do not divide the batch.
+            ArgumentError: If there are fewer devices, or they do not divide the batch.
         """
         if not 1 <= devices <= len(jax.devices()):
-            raise ValueError(
-                f"devices must lie in [1, {len(jax.devices())}], got {devices}."
+            raise ArgumentError(
+                "devices", f"must lie in [1, {len(jax.devices())}], got {devices}."
             )
         if recipe.batch_size % devices:
-            raise ValueError(
-                f"batch_size ({recipe.batch_size}) must be a multiple of devices "
-                f"({devices})."
-            )
+            rule = f"({recipe.batch_size}) must be a multiple of devices ({devices})."
+            raise ArgumentError("batch_size", rule)
         mesh = Mesh(np.asarray(jax.devices()[:devices]), ("batch",))
         self._shared = NamedSharding(mesh, PartitionSpec())
         self._by_batch = NamedSharding(mesh, PartitionSpec("batch"))
@@ -114,14 +110,7 @@ class Trainer:
         return jax.jit(counted, **options)
 
     def init(self, seeds: list[int]) -> TrainState:
-        """Draw the initial weights of every seed.
-
-        Args:
-            seeds: The seeds.
-
-        Returns:
-            The state before the first epoch.
-        """
+        """Draw the initial weights of every seed, for the state before training."""
         weights = [
             nnx.state(self._build(jax.random.split(jax.random.key(seed))[0]), nnx.Param)
             for seed in seeds
@@ -150,12 +139,13 @@ class Trainer:
             The state after it, and the loss of every step, NaN for stopped seeds.
 
         Raises:
-            ValueError: If there are fewer windows than a batch takes.
+            ArgumentError: If there are fewer windows than a batch takes.
         """
         if len(starts) < self.recipe.batch_size:
-            raise ValueError(
-                f"batch_size ({self.recipe.batch_size}) must not exceed the "
-                f"{len(starts)} training windows."
+            raise ArgumentError(
+                "batch_size",
+                f"({self.recipe.batch_size}) must not exceed the {len(starts)} "
+                "training windows.",
             )
         return self._epoch(self._held, state, jnp.asarray(starts), jnp.float32(rate))
 
@@ -171,7 +161,7 @@ class Trainer:
                 state,
             )
 
-        return over_seeds(one, state, self._at_once)
+        return _over_seeds(one, state, self._at_once)
 
     def steps_in(self, windows: int) -> int:
         """Training steps in an epoch over so many windows."""
@@ -233,7 +223,7 @@ class Trainer:
         Returns:
             Float64 NumPy arrays of shape (S, H).
         """
-        batches, real = padded_batches(starts, self.recipe.batch_size)
+        batches, real = _padded_batches(starts, self.recipe.batch_size)
         with jax.default_matmul_precision("highest"):
             sums = self._evaluate(self._held, params, batches, real)
         return sums.total(axis=1)
@@ -250,7 +240,7 @@ class Trainer:
 
             return jax.lax.scan(batch_sums, None, (batches, real))[1]
 
-        return over_seeds(one, params, self._at_once)
+        return _over_seeds(one, params, self._at_once)
 
     def predict(
         self, params: Any, starts: Int[np.ndarray, " W"]
@@ -262,9 +252,9 @@ class Trainer:
             starts: Starts of the windows.
 
         Returns:
-            Shape (W, H, N), float32.
+            The speeds, float32.
         """
-        batches, _ = padded_batches(starts, self.recipe.batch_size)
+        batches, _ = _padded_batches(starts, self.recipe.batch_size)
         with jax.default_matmul_precision("highest"):
             parts = [
                 np.asarray(self._predict(self._held, params, batch))
@@ -276,24 +266,28 @@ class Trainer:
         return self._forecast(params, held, self._gather(held, starts))
 
     def model(self, params: Any) -> Forecaster:
-        """The forecaster of one seed, for looking into it.
-
-        Args:
-            params: Weights of one seed, without a seed axis.
-
-        Returns:
-            The module.
-        """
+        """The forecaster with weights of one seed, for looking into it."""
         return nnx.merge(self._graph, params, self._held.rest)
 
     def judge(self, state: TrainState, mae: Float[np.ndarray, " S"]) -> TrainState:
-        """Keep the best weights, and stop seeds that no longer improve.
-
-        Args:
-            state: After an epoch; used up.
-            mae: Validation MAE of every seed, in mph.
-
-        Returns:
-            The state.
-        """
+        """Keep the best weights, and stop seeds that no longer improve."""
         return self._judge(state, jnp.asarray(mae, jnp.float32))
+
+
+def _over_seeds(function: Callable, state: Any, at_once: int | None) -> Any:
+    """Apply a function of one seed to all, so many side by side; None is as above."""
+    seeds = len(jax.tree.leaves(state)[0])
+    if at_once is None:
+        at_once = 1 if jax.default_backend() == "cpu" else seeds
+    if at_once >= seeds > 1:
+        return jax.vmap(function)(state)
+    return jax.lax.map(function, state, batch_size=at_once if at_once > 1 else None)
+
+
+def _padded_batches(
+    starts: Int[np.ndarray, " W"], size: int
+) -> tuple[Int[np.ndarray, "batches B"], Bool[np.ndarray, "batches B"]]:
+    """Windows in batches; the first fill up the last batch, and are not real there."""
+    count = -(-len(starts) // size)
+    padded = np.resize(starts, (count, size)).astype(np.int32)
+    return padded, np.arange(count * size).reshape(count, size) < len(starts)

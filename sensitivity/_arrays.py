@@ -7,18 +7,7 @@ import numpy as np
 
 
 def as_array(name: str, values: Any) -> Any:
-    """What has a dtype as it is, anything else as a NumPy array.
-
-    Args:
-        name: What it is called.
-        values: An array, or numbers in nested lists.
-
-    Returns:
-        The array.
-
-    Raises:
-        ValueError: If the lists are ragged or hold something else than numbers.
-    """
+    """What has a dtype as it is, anything else as a NumPy array of numbers."""
     if hasattr(values, "dtype"):
         return values
     try:

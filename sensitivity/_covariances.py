@@ -1,4 +1,13 @@
-"""Covariances of values and keys under every row of attention weights."""
+r"""Covariances of values and keys under every row of attention weights.
+
+.. math:: C_i = \sum_m \alpha_{im} a_m b_m^\top
+    - (\sum_m \alpha_{im} a_m) (\sum_m \alpha_{im} b_m)^\top
+
+for pairs of T points a and b. With points that have mean 0 this costs no more digits
+than the rounding scale allows. The products of coordinates are formed once, for one
+matrix product (the largest part of a Frobenius profile), where they are few; else a
+chunk at a time.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -14,22 +23,7 @@ Pair = tuple[Float[Array, "T A"], Float[Array, "T B"]]
 def covariances_under(
     pairs: Sequence[Pair],
 ) -> Callable[[Float[Array, "R T"]], list[Float[Array, "R A B"]]]:
-    r"""Covariances of pairs of T points under many weightings, as matrix products.
-
-    .. math:: C_i = \sum_m \alpha_{im} a_m b_m^\top
-        - (\sum_m \alpha_{im} a_m) (\sum_m \alpha_{im} b_m)^\top
-
-    With points that have mean 0 this costs no more digits than the rounding scale
-    allows. The products of coordinates are formed once, for one matrix product, where
-    they are few; else a chunk at a time.
-
-    Args:
-        pairs: Points a and b, shapes (T, A) and (T, B).
-
-    Returns:
-        A function from weights (R, T), each row with sum 1, to the covariance of each
-        pair, shape (R, A, B).
-    """
+    """A function from weights, rows of sum 1, to the covariance of each pair."""
     sizes = [a.shape[1] * b.shape[1] for a, b in pairs]
     if sum(sizes) <= PRODUCTS:
         whole = jnp.concatenate([_products(a.T, b) for a, b in pairs])

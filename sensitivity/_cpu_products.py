@@ -14,19 +14,7 @@ from jaxtyping import Array, Float
 def inner_products(
     q: Float[Array, "*batch R K"], k: Float[Array, "*batch T K"]
 ) -> Float[Array, "*batch R T"]:
-    """All inner products q_i . k_j.
-
-    Args:
-        q: Shape (..., R, K).
-        k: Shape (..., T, K).
-
-    Returns:
-        Shape (..., R, T).
-
-    Example:
-        >>> inner_products(jnp.eye(2), 3 * jnp.eye(2)).tolist()
-        [[3.0, 0.0], [0.0, 3.0]]
-    """
+    """All inner products q_i . k_j."""
     return jnp.einsum("...ik,...jk->...ij", q, k)
 
 
@@ -42,19 +30,7 @@ def _inner_products_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 def weighted_sums(
     alpha: Float[Array, "*batch R T"], v: Float[Array, "*batch T V"]
 ) -> Float[Array, "*batch R V"]:
-    """Sums over j of alpha_ij v_j.
-
-    Args:
-        alpha: Shape (..., R, T).
-        v: Shape (..., T, V).
-
-    Returns:
-        Shape (..., R, V).
-
-    Example:
-        >>> weighted_sums(jnp.ones((1, 2)), jnp.array([[1.0], [2.0]])).tolist()
-        [[3.0]]
-    """
+    """Sums over j of alpha_ij v_j."""
     return jnp.einsum("...ij,...jv->...iv", alpha, v)
 
 
@@ -67,12 +43,7 @@ def _weighted_sums_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 
 
 def _turned(matrices: Float[Array, "*batch I J"]) -> Float[Array, "*batch J I"]:
-    """A plain transpose, whose own derivative is a transposed copy.
-
-    XLA would fold that transpose into the product that follows it. Backwards the
-    barrier, which stands before the transpose here, comes after it.
-
-    Returns:
-        The transposes.
-    """
+    """A plain transpose, whose own derivative is a transposed copy."""
+    # XLA would fold that transpose into the product that follows it. Backwards the
+    # barrier, which stands before the transpose here, comes after it.
     return jnp.swapaxes(jax.lax.optimization_barrier(matrices), -1, -2)

@@ -1,4 +1,13 @@
-"""How the public functions take their input: converted once, in one precision."""
+"""How the public functions take their input: checked, and converted once.
+
+The dtype of a computation is the widest of ``x`` and the weights, at least float32.
+float64 is computed in float64 whatever JAX's global setting; where that setting is off
+the results come back as NumPy arrays, since JAX itself would round them. Matrix
+products run at full precision (no TF32). Under a transformation (jit, vmap) the values
+cannot be checked and are not, and the precision is JAX's own.
+
+What is refused is said in a sentence: argument, rule, value.
+"""
 
 import contextlib
 from collections.abc import Callable
@@ -10,14 +19,6 @@ import numpy as np
 from jax.core import Tracer
 
 from sensitivity._arrays import as_array
-from sensitivity._checks import (
-    check_bias,
-    check_finite,
-    check_inputs,
-    check_sizes,
-    check_table,
-    check_weights,
-)
 from sensitivity.weights import AttentionWeights, ScoreBias
 
 Result = TypeVar("Result")
@@ -29,28 +30,7 @@ def run(
     weights: AttentionWeights,
     score_bias: ScoreBias | None,
 ) -> Result:
-    """Call a function of a layer on checked arrays of one dtype.
-
-    The dtype is the widest of ``x`` and the weights, at least float32. float64 is
-    computed in float64 whatever JAX's global setting; where that setting is off the
-    results come back as NumPy arrays, since JAX itself would round them. Matrix
-    products run at full precision (no TF32). Under a transformation (jit, vmap) the
-    values cannot be checked and are not, and the precision is JAX's own.
-
-    Args:
-        function: Takes x, the weights and the score bias.
-        x: Inputs, shape (..., T, D).
-        weights: The layer.
-        score_bias: What is added to the scores, or None.
-
-    Returns:
-        What the function returns.
-
-    Raises:
-        ValueError: If shapes or types do not fit, a value is NaN or infinite, a head
-            is too small for its norms, a row has nothing to attend to, or the result
-            overflows.
-    """
+    """Call a function of a layer on checked arrays of one dtype."""
     check_weights(weights)
     bias = as_score_bias(score_bias)
     x = as_array("x", x)
@@ -66,10 +46,10 @@ def run(
         if traced:
             dtype = np.dtype(np.float32) if double else dtype
         else:
-            check_bias(np.shape(x)[-2], bias, dtype)
+            _check_bias(np.shape(x)[-2], bias, dtype)
             given = jax.tree.map(lambda a: np.asarray(a).astype(dtype), given)
-            check_finite(*given[:2])
-            check_sizes(given[1])
+            _check_finite(*given[:2])
+            _check_sizes(given[1])
             if double:
                 stack.enter_context(jax.enable_x64(True))
         result = function(*jax.tree.map(lambda a: jnp.asarray(a, dtype), given))
@@ -91,55 +71,21 @@ def run_forward(
     score_bias: ScoreBias,
     weight_factor: Any,
 ) -> Any:
-    """Call the layer itself, in the dtype its arrays have.
-
-    Arrays of one dtype are computed in it, others in the widest, at least float32;
-    float64 as in `run`. Under a transformation nothing is cast, and no value checked.
-
-    Args:
-        function: Takes three inputs, the weights, the score bias and the factor.
-        x: Checked inputs of queries, keys and values, shape (..., T, D) each.
-        weights: The layer.
-        score_bias: What is added to the scores.
-        weight_factor: What the attention weights are multiplied with, or None.
-
-    Returns:
-        What the function returns.
-    """
+    """Call the layer itself on checked inputs, in the dtype its arrays have."""
+    # Arrays of one dtype are computed in it, others in the widest. Under a
+    # transformation nothing is cast, and no value checked.
     given = (*x, weights, score_bias, weight_factor)
     if is_traced(given):
         return function(*given)
     dtypes = {leaf.dtype for leaf in jax.tree.leaves((x, weights))}
     one = len(dtypes) == 1 and jnp.issubdtype(min(dtypes, key=str), jnp.floating)
     dtype = np.dtype(dtypes.pop()) if one else _widest((x, weights))
-    check_bias(np.shape(x[0])[-2], score_bias, dtype)
+    _check_bias(np.shape(x[0])[-2], score_bias, dtype)
     if not needs_float64(dtype):
         return function(*jax.tree.map(lambda a: jnp.asarray(a, dtype), given))
     with jax.enable_x64(True):
         given = jax.tree.map(lambda a: jnp.asarray(a, dtype), given)
         return np.asarray(function(*given))
-
-
-def as_score_bias(score_bias: ScoreBias | None) -> ScoreBias:
-    """The bias; none at all where None is given.
-
-    Args:
-        score_bias: The bias, or None.
-
-    Returns:
-        A bias.
-
-    Raises:
-        ValueError: If it is something else.
-    """
-    if score_bias is None:
-        return ScoreBias()
-    if not isinstance(score_bias, ScoreBias):
-        raise ValueError(
-            f"score_bias must be a ScoreBias, got {type(score_bias).__name__}; an "
-            "array goes into ScoreBias(array=...)."
-        )
-    return score_bias
 
 
 def is_traced(given: Any) -> bool:
@@ -153,22 +99,9 @@ def needs_float64(dtype: np.dtype) -> bool:
 
 
 def _widest(arrays: Any) -> np.dtype:
-    """The widest dtype of inputs and weights, at least float32.
-
-    Args:
-        arrays: A pytree of arrays.
-
-    Returns:
-        float32 or float64.
-
-    Raises:
-        ValueError: If that is neither float32 nor float64.
-    """
+    """The widest dtype of inputs and weights: float32 or float64."""
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(arrays)]
-    half = (
-        np.dtype(np.float16),
-        np.dtype(jnp.bfloat16),
-    )  # integers have none in common
+    half = (np.dtype(np.float16), np.dtype(jnp.bfloat16))  # integers share none with it
     wide = [dtype for dtype in dtypes if dtype not in half]
     try:
         dtype = np.result_type(np.float32, *wide)
@@ -180,3 +113,135 @@ def _widest(arrays: Any) -> np.dtype:
             f"{sorted({str(name) for name in dtypes})}."
         )
     return dtype
+
+
+def as_score_bias(score_bias: ScoreBias | None) -> ScoreBias:
+    """The bias; none at all where None is given."""
+    if score_bias is None:
+        return ScoreBias()
+    if not isinstance(score_bias, ScoreBias):
+        raise ValueError(
+            f"score_bias must be a ScoreBias, got {type(score_bias).__name__}; an "
+            "array goes into ScoreBias(array=...)."
+        )
+    return score_bias
+
+
+def check_weights(weights: object) -> None:
+    """Refuse what is no layer."""
+    if not isinstance(weights, AttentionWeights):
+        raise ValueError(
+            "weights must be an AttentionWeights and comes after the inputs, got "
+            f"{type(weights).__name__}; arrays go into AttentionWeights(query=..., "
+            "key=..., value=...)."
+        )
+
+
+def check_inputs(name: str, x: Any, weights: AttentionWeights) -> None:
+    """Refuse inputs of another width than the layer's, and empty ones."""
+    if np.ndim(x) < 2 or np.shape(x)[-1] != weights.model_width:
+        raise ValueError(
+            f"{name} must have shape (..., T, D={weights.model_width}), as the layer "
+            f"takes inputs of that width; got {np.shape(x)}."
+        )
+    if 0 in np.shape(x):
+        raise ValueError(
+            f"{name} must have at least one of everything, got {np.shape(x)}."
+        )
+
+
+def check_table(name: str, table: Any, x: Any, weights: AttentionWeights) -> None:
+    """Refuse a table of pairs of steps that does not fit the inputs."""
+    *batch, T, _ = np.shape(x)
+    full = (*batch, weights.heads, T, T)
+    try:
+        fits = np.broadcast_shapes(np.shape(table), full) == full
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{name} must broadcast to (..., H, T, T) = {full}, got shape "
+            f"{np.shape(table)}."
+        )
+
+
+def _refuse(name: str, array: np.ndarray, rule: Callable, words: str) -> None:
+    """Refuse an array that breaks a rule, with the first place where it does."""
+    good = np.asarray(rule(array))
+    if not good.all():
+        place = tuple(int(i) for i in np.argwhere(~good)[0])
+        where = f"at index {place} it is" if place else "got"
+        raise ValueError(f"{name} must be {words}; {where} {array[place]}.")
+
+
+def _check_finite(x: Any, weights: AttentionWeights) -> None:
+    arrays = {"x": x} | {f"weights.{n}": a for n, a in vars(weights).items()}
+    for name, array in arrays.items():
+        if array is not None:
+            _refuse(name, np.asarray(array), np.isfinite, "finite everywhere")
+
+
+def _check_sizes(weights: AttentionWeights) -> None:
+    """Refuse heads whose values are so small that their norms would be lost."""
+    # Squares are taken in units of their own, so that they never vanish, but a norm
+    # needs digits above the smallest number of the dtype. A head of zeros is one.
+    kernel = np.asarray(weights.value)
+    least = np.finfo(kernel.dtype).tiny / np.finfo(kernel.dtype).eps
+    sizes = np.abs(kernel).max((0, 2)).astype(np.float64)
+    zero = sizes == 0
+    name = "weights.value"
+    if weights.out is not None:
+        outputs = np.abs(np.asarray(weights.out)).max((1, 2))
+        sizes, zero = sizes * outputs, zero | (outputs == 0)
+        name = "weights.value times weights.out"
+    small = ~zero & (sizes < least)
+    if small.any():
+        n = int(np.argmax(small))
+        raise ValueError(
+            f"{name} must be 0 or reach {least:.2g} in every head for its norms to "
+            f"keep their digits in {kernel.dtype}; in head {n} it reaches "
+            f"{sizes[n]:.2g}: set it to 0, or scale it up."
+        )
+
+
+def _check_bias(T: int, score_bias: ScoreBias, dtype: np.dtype) -> None:
+    """Refuse biases that are no numbers in a dtype, or leave a row nothing."""
+    for name in ("diagonal", "array"):
+        if (given := getattr(score_bias, name)) is None:
+            continue
+        given = np.asarray(given)
+        name = f"score_bias.{name}"
+        _refuse(name, given, lambda a: a < np.inf, "finite or -inf everywhere")
+        with np.errstate(over="ignore"):
+            inside = np.isfinite(given.astype(dtype)) | ~np.isfinite(given)
+        words = f"finite in {dtype.name} too (-np.inf forbids an entry)"
+        _refuse(name, given, lambda _, inside=inside: inside, words)
+    _check_rows(T, score_bias)
+
+
+def _check_rows(T: int, score_bias: ScoreBias) -> None:
+    """Refuse a bias that leaves a row nothing to attend to."""
+    masked = float(score_bias.diagonal) == -np.inf
+    if score_bias.array is None:
+        if masked and (T == 1 or score_bias.causal):
+            raise ValueError(
+                "score_bias leaves row i=0 nothing to attend to: the diagonal is "
+                "masked and "
+                + ("T = 1." if T == 1 else "the mask is causal; drop one of them.")
+            )
+        return
+    array = np.asarray(score_bias.array)
+    allowed = np.broadcast_to(
+        array > -np.inf, (*array.shape[:-2], T, T)[-max(2, array.ndim) :]
+    )
+    if masked:
+        allowed = allowed & ~np.eye(T, dtype=bool)
+    if score_bias.causal:
+        allowed = allowed & np.tri(T, dtype=bool)
+    empty = ~allowed.any(-1)
+    if empty.any():
+        place = tuple(int(i) for i in np.argwhere(empty)[0])
+        raise ValueError(
+            f"score_bias leaves row i={place[-1]} nothing to attend to"
+            + (f" (index {place[:-1]} of its leading axes)." if place[:-1] else ".")
+        )

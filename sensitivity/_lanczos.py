@@ -1,9 +1,17 @@
-"""Largest eigenvalue of many positive semidefinite operators at once, by Lanczos.
+r"""Largest eigenvalue of many positive semidefinite operators at once, by Lanczos.
 
 No operator is formed: only products with vectors are asked for. Without
-reorthogonalisation the largest Ritz value still converges (Paige 1971); it is read off
-the tridiagonal matrices by Laguerre's method, which descends to the largest root of a
-polynomial with real roots.
+reorthogonalisation the largest Ritz value still converges (Paige, The computation of
+eigenvalues and eigenvectors of very large sparse matrices, PhD thesis, 1971; Parlett,
+The symmetric eigenvalue problem, 1980). It is read off the tridiagonal matrices
+:math:`T` (diagonal a, off-diagonal b) by Laguerre's method: with the pivots
+:math:`d_k = \lambda - a_k - b_{k-1}^2 / d_{k-1}` of :math:`\lambda I - T`, the
+logarithmic derivatives of the characteristic polynomial are sums over k, and, its roots
+being real, the step from above never passes the largest.
+
+Lanczos steps are taken eight at a time until eight more raise the largest Ritz value of
+no operator by more than 64 roundings, or 4 N + 24 are done. Tests hold the norms that
+follow from it to 1e-9 in float64.
 """
 
 from collections.abc import Callable
@@ -21,24 +29,7 @@ def top_eigenvalue(
     shape: tuple[int, ...],
     dtype: np.dtype,
 ) -> Float[Array, "*batch"]:
-    """Largest eigenvalue of a batch of positive semidefinite operators.
-
-    Steps are taken eight at a time until eight more raise the largest Ritz value of no
-    operator by more than 64 roundings, or 4 N + 24 are done. Tests hold the norms that
-    follow from it to 1e-9 in float64.
-
-    Args:
-        apply: The operators, on a batch of vectors.
-        shape: Shape (..., N) of that batch.
-        dtype: Its dtype.
-
-    Returns:
-        Shape (...).
-
-    References:
-        Paige, The computation of eigenvalues and eigenvectors of very large sparse
-        matrices, PhD thesis, 1971; Parlett, The symmetric eigenvalue problem, 1980.
-    """
+    """Largest eigenvalues of semidefinite operators on vectors of a shape (..., N)."""
     *batch, N = shape
     most = -(-(4 * N + 24) // _CHUNK) * _CHUNK
     # Any vector with a part along every eigenvector will do; it is the same each time.
@@ -83,20 +74,8 @@ def largest_root(
     off: Float[Array, "steps ..."],
     size: Int[Array, ""],
 ) -> Float[Array, "*batch"]:
-    r"""Largest eigenvalue of a batch of tridiagonal positive semidefinite matrices.
-
-    With the pivots :math:`d_k = \lambda - a_k - b_{k-1}^2 / d_{k-1}` of
-    :math:`\lambda I - T`, the logarithmic derivatives of the characteristic polynomial
-    are sums over k, and Laguerre's step from above never passes the largest root.
-
-    Args:
-        diagonal: a, of which the first ``size`` rows count.
-        off: b >= 0, below the diagonal; row k couples k and k + 1.
-        size: Order of the matrices.
-
-    Returns:
-        The eigenvalues, to rounding.
-    """
+    """Largest eigenvalues of tridiagonal semidefinite matrices, to rounding."""
+    # Of both arrays the first ``size`` rows count; off[k] >= 0 couples k and k + 1.
     dtype = diagonal.dtype
     eps, tiny = jnp.finfo(dtype).eps, jnp.finfo(dtype).tiny
     zeros = jnp.zeros_like(diagonal[0])

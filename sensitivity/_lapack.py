@@ -13,15 +13,8 @@ from jaxtyping import Array, Float
 def after(
     operand: Float[Array, "*shape"], earlier: Float[Array, "..."]
 ) -> Float[Array, "*shape"]:
-    """The operand unchanged, but not before an earlier result is there.
-
-    Args:
-        operand: What the next call takes.
-        earlier: A finite result of the call before.
-
-    Returns:
-        The operand. (A barrier would not do: the CPU backend drops it.)
-    """
+    """The operand unchanged, but not before a finite earlier result is there."""
+    # A barrier would not do: the CPU backend drops it.
     zero = jnp.minimum(jnp.abs(earlier.ravel()[0]), 0)
     return operand + zero.astype(operand.dtype)
 
@@ -29,16 +22,8 @@ def after(
 def eigh_together(
     *matrices: Float[Array, "*batch N N"],
 ) -> list[tuple[Float[Array, "*batch N"], Float[Array, "*batch N N"]]]:
-    """Eigenvalues and vectors of several stacks of symmetric matrices in one call.
-
-    Smaller matrices are padded with a block of negative numbers that sorts first.
-
-    Args:
-        matrices: Positive semidefinite stacks with the same leading axes.
-
-    Returns:
-        For each stack its eigenvalues, in ascending order, and its vectors as columns.
-    """
+    """Eigenvalues (ascending) and vectors of semidefinite stacks in one call."""
+    # Smaller matrices are padded with a block of negative numbers that sorts first.
     size = max(m.shape[-1] for m in matrices)
     padded = []
     for matrix in matrices:

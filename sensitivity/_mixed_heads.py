@@ -6,9 +6,10 @@ r"""Exact norms of a whole layer of several heads, with no Jacobian formed.
 The heads mix, so the norms of the sum are no sums of norms. Frobenius norms are sums of
 squares: with Q_i an orthonormal basis of the row's w^n, the part of a block across Q_i
 is a Gram form in the H weights alpha, and the part along it has H columns of O numbers.
-Spectral norms come from Lanczos on products with vectors. Only differences are squared,
-so that sharp attention costs no digits, and each factor, and each row, is in a unit of
-its own, so that small weights do not vanish. On the diagonal, T blocks are formed.
+Spectral norms come from Lanczos on products with vectors (`sensitivity._lanczos`), to
+1e-9. Only differences are squared, so that sharp attention costs no digits, and each
+factor, and each row, is in a unit of its own, so that small weights do not vanish. On
+the diagonal, T blocks are formed.
 """
 
 from typing import NamedTuple
@@ -20,89 +21,46 @@ from jaxtyping import Array, Float, Int
 from sensitivity._lanczos import top_eigenvalue
 from sensitivity._lapack import after
 from sensitivity.attention import attention_weights, project
-from sensitivity.norms import (
-    Norm,
-    PathRows,
-    frobenius,
-    gram,
-    power_of_two,
-    root,
-)
+from sensitivity.norms import Norm, PathRows, frobenius, gram, power_of_two, root
 from sensitivity.weights import AttentionWeights, ScoreBias
 
 
-class Units(NamedTuple):
-    """Powers of two that the factors of a layer are divided by.
-
-    Attributes:
-        v: Of the values.
-        keys: Of the keys.
-        value: Of the value kernel.
-        out: Of the output projection.
-    """
+class _Units(NamedTuple):
+    """Powers of two that the factors of a layer are divided by."""
 
     v: Float[Array, ""]
     keys: Float[Array, ""]
-    value: Float[Array, ""]
+    value: Float[Array, ""]  # of the value kernel
     out: Float[Array, ""]
 
 
-class Layer(NamedTuple):
-    """One sample's projected inputs and what is fixed of its layer.
-
-    Attributes:
-        q: Queries, shape (H, T, K).
-        k: Keys, shape (H, T, K).
-        v: Values less their mean, over their unit, shape (H, T, V).
-        keys: Keys less their mean, over their unit, shape (H, T, K).
-        key: The key kernel, shape (H, D, K).
-        query: The query kernel, shape (H, D, K).
-        value: The value kernel over its unit, shape (H, V, D).
-        out: The output projection over its unit, shape (H, V, O); the identity where
-            there is none.
-        units: The units.
-    """
+class _Layer(NamedTuple):
+    """One sample's projected inputs and what is fixed of its layer."""
 
     q: Float[Array, "H T K"]
     k: Float[Array, "H T K"]
-    v: Float[Array, "H T V"]
-    keys: Float[Array, "H T K"]
-    key: Float[Array, "H D K"]
+    v: Float[Array, "H T V"]  # less their mean, over their unit
+    keys: Float[Array, "H T K"]  # less their mean, over their unit
+    key: Float[Array, "H D K"]  # the kernels
     query: Float[Array, "H D K"]
-    value: Float[Array, "H V D"]
-    out: Float[Array, "H V O"]
-    units: Units
+    value: Float[Array, "H V D"]  # over its unit
+    out: Float[Array, "H V O"]  # over its unit; the identity where there is none
+    units: _Units
 
 
-class Pairs(NamedTuple):
-    """What makes the off-diagonal Jacobians of a block of R query rows.
+class _Pairs(NamedTuple):
+    """What makes the off-diagonal Jacobians of a block of R query rows."""
 
-    With the layer's factors in their units, a block over the row's unit is
-    ``sum_n alpha_n out_n^T (share value_n + d_n w_n^T)``.
-
-    Attributes:
-        alpha: Attention weights, shape (R, T, H).
-        d: v_j - h_i, shape (R, T, H, V).
-        w: W^K^T q_i / sqrt(K) times the unit of v, over the row's, shape (R, H, D).
-        share: The unit of the value kernel over the row's, shape (R,).
-    """
-
+    # With the layer's factors in their units, a block over the row's unit is
+    # sum_n alpha_n out_n^T (share value_n + d_n w_n^T).
     alpha: Float[Array, "R T H"]
-    d: Float[Array, "R T H V"]
-    w: Float[Array, "R H D"]
-    share: Float[Array, " R"]
+    d: Float[Array, "R T H V"]  # v_j - h_i
+    w: Float[Array, "R H D"]  # W^K^T q_i / sqrt(K) times the unit of v, over the row's
+    share: Float[Array, " R"]  # the unit of the value kernel over the row's
 
 
-def project_layer(x: Float[Array, "T D"], weights: AttentionWeights) -> Layer:
-    """Project one sample's inputs.
-
-    Args:
-        x: Inputs, shape (T, D).
-        weights: The layer.
-
-    Returns:
-        What `layer_rows` needs.
-    """
+def project_layer(x: Float[Array, "T D"], weights: AttentionWeights) -> _Layer:
+    """Project one sample's inputs."""
     centred = x - x.mean(0)
     H, V = weights.heads, weights.value_width
     if weights.out is None:
@@ -113,9 +71,9 @@ def project_layer(x: Float[Array, "T D"], weights: AttentionWeights) -> Layer:
     keys = project(centred, weights.key, None)
     value = jnp.moveaxis(weights.value, 0, -1)
     factors = (v, keys, value, out)
-    units = Units(*(power_of_two(jnp.abs(factor).max()) for factor in factors))
+    units = _Units(*(power_of_two(jnp.abs(factor).max()) for factor in factors))
     v, keys, value, out = (f / unit for f, unit in zip(factors, units, strict=True))
-    return Layer(
+    return _Layer(
         q=project(x, weights.query, weights.query_bias),
         k=project(x, weights.key, weights.key_bias),
         v=v,
@@ -129,24 +87,13 @@ def project_layer(x: Float[Array, "T D"], weights: AttentionWeights) -> Layer:
 
 
 def layer_rows(
-    layer: Layer,
+    layer: _Layer,
     score_bias: ScoreBias,
     norm: Norm,
     residual: bool,
     rows: Int[Array, " R"],
 ) -> PathRows:
-    """Path norms of a block of query rows of a layer.
-
-    Args:
-        layer: One sample's layer.
-        score_bias: Its score bias, without batch axes.
-        norm: Which norm.
-        residual: Whether the identity is added where i = j.
-        rows: Positions i of the rows.
-
-    Returns:
-        The norms.
-    """
+    """Path norms of a block of query rows of a layer, given a bias of one sample."""
     T, scale = layer.q.shape[1], layer.q.shape[2] ** -0.5
     q = layer.q[:, rows]
     alpha, _ = attention_weights(q, layer.k, score_bias, rows)
@@ -154,7 +101,7 @@ def layer_rows(
     units = layer.units
     w = jnp.einsum("hrk,hdk->rhd", q, layer.key) * (scale * units.v)
     unit = power_of_two(jnp.maximum(units.value, jnp.abs(w).max((1, 2))))
-    pairs = Pairs(
+    pairs = _Pairs(
         alpha=jnp.moveaxis(alpha, 0, -1),
         d=jnp.einsum("htv->thv", layer.v) - jnp.einsum("hrv->rhv", h)[:, None],
         w=w / unit[:, None, None],
@@ -198,7 +145,7 @@ def _block_norms(
     return scale * root(jnp.linalg.eigvalsh(after(matrices, earlier))[..., -1])
 
 
-def _spectral_pairs(layer: Layer, pairs: Pairs) -> tuple[Array, Array, Array]:
+def _spectral_pairs(layer: _Layer, pairs: _Pairs) -> tuple[Array, Array, Array]:
     """Spectral norms by path: Lanczos on M^T M with M the block of a pair."""
     H, V, D = layer.value.shape
     out = layer.out.reshape(H * V, -1)
@@ -225,7 +172,7 @@ def _spectral_pairs(layer: Layer, pairs: Pairs) -> tuple[Array, Array, Array]:
     return value_norm, key_norm, total
 
 
-def _frobenius_pairs(layer: Layer, pairs: Pairs) -> tuple[Array, Array, Array]:
+def _frobenius_pairs(layer: _Layer, pairs: _Pairs) -> tuple[Array, Array, Array]:
     """Frobenius norms by path: sums of squares, in bases that the heads share."""
     H, V, D = layer.value.shape
     alpha, d, w, share = pairs

@@ -1,13 +1,13 @@
 """What the functions of whole networks take: a network, its input, places in both."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Array, Int
 
 from sensitivity._arrays import as_array, is_real
 from sensitivity._inputs import needs_float64
@@ -17,20 +17,8 @@ Places = Sequence[tuple[int, int]]
 
 
 @contextlib.contextmanager
-def prepared(forecast: Forecast, x: Any) -> Any:
-    """The input on the device, and the shape of the output, in the right precision.
-
-    Args:
-        forecast: The network.
-        x: Its input, shape (T, N, C).
-
-    Yields:
-        The input and (T', N', F).
-
-    Raises:
-        ValueError: If a shape does not fit, the input is not finite, or the output
-            empty or not of floating numbers.
-    """
+def prepared(forecast: Forecast, x: Any) -> Iterator[tuple[Array, tuple]]:
+    """The input on the device in the right precision, and the output's (T', N', F)."""
     given = as_array("x", x)
     if not is_real(given.dtype) or np.ndim(given) != 3 or 0 in np.shape(given):
         raise ValueError(
@@ -67,19 +55,7 @@ def prepared(forecast: Forecast, x: Any) -> Any:
 def places_of(
     name: str, places: Places | None, sizes: tuple[int, ...]
 ) -> Int[np.ndarray, "P 2"]:
-    """Places (time, node) as rows, all of them by default.
-
-    Args:
-        name: What they are called.
-        places: The places, or None.
-        sizes: Number of steps and of nodes.
-
-    Returns:
-        The places.
-
-    Raises:
-        ValueError: If one is not there.
-    """
+    """Places (time, node) as rows, all of them by default."""
     if places is None:
         return np.argwhere(np.ones(sizes[:2], bool))
     found = np.asarray(places)

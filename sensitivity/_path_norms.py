@@ -1,16 +1,12 @@
 """How much every time step moves every other: norms by path, by either engine."""
 
-from typing import Literal
-
 from jaxtyping import Array, ArrayLike, Float
 
 from sensitivity._closed_form import closed_form_path_norms
 from sensitivity._inputs import run
 from sensitivity.autodiff import autodiff_path_norms
-from sensitivity.norms import Norm, PathNorms, check_choice, check_residual
+from sensitivity.norms import Engine, Norm, PathNorms, check_choice, check_residual
 from sensitivity.weights import AttentionWeights, ScoreBias
-
-Engine = Literal["closed_form", "autodiff"]
 
 
 def path_norms(
@@ -62,7 +58,7 @@ def path_norms(
         [[1.5, 1.5], [1.5, 1.5]]
 
     References:
-        arXiv 2602.10956, Eq. 4 and 10-22; README.md, "Three paths".
+        arXiv 2602.10956, Eq. 4 and 10-22.
     """
     check_choice("norm", norm, Norm)
     check_choice("engine", engine, Engine)

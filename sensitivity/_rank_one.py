@@ -15,6 +15,13 @@ rank one. In the eigenbasis of :math:`Y Y^\top` (eigenvalues
 
 All its terms are positive: nothing cancels, whatever the matrices. The squared
 Frobenius norm is :math:`\|Y\|^2 + |z|^2`.
+
+The root is found with the pole at :math:`g_1 = 0` kept as it is and the others replaced
+by one pole that matches their value and slope; its quadratic gives the next
+:math:`\mu`. The steps ascend monotonically to the root and converge quadratically; they
+start from the others' pole at their mean gap, which is never above the root. See Bunch,
+Nielsen and Sorensen, Rank-one modification of the symmetric eigenproblem, Numer. Math.
+31, 1978.
 """
 
 from collections.abc import Sequence
@@ -27,25 +34,8 @@ from jaxtyping import Array, Float
 def secular_root(
     squares: Sequence[Float[Array, "..."]], gaps: Sequence[Float[Array, "..."]]
 ) -> Float[Array, "..."]:
-    r"""Largest root of :math:`\sum_k c_k / (\mu + g_k) = 1`, or 0 if it is negative.
-
-    The pole at :math:`g_1 = 0` is kept as it is and the others are replaced by one pole
-    that matches their value and slope; its quadratic gives the next :math:`\mu`. The
-    steps ascend monotonically to the root and converge quadratically; they start from
-    the others' pole at their mean gap, which is never above the root.
-
-    Args:
-        squares: The V non-negative arrays :math:`c_k`, of one shape.
-        gaps: The V non-negative arrays :math:`g_k`, in ascending order from
-            :math:`g_1 = 0`; they broadcast to the shape of ``squares``.
-
-    Returns:
-        The root, to rounding of the largest of squares and gaps.
-
-    References:
-        Bunch, Nielsen and Sorensen, Rank-one modification of the symmetric
-        eigenproblem, Numer. Math. 31, 1978.
-    """
+    """The largest root mu, 0 if that is negative, to rounding of the largest c or g."""
+    # squares: the c_k >= 0, of one shape; gaps: the g_k >= 0, ascending from g_1 = 0.
     eps = jnp.finfo(squares[0].dtype).eps
     scale = sum(squares[1:], squares[0])
     if len(squares) == 1:

@@ -17,17 +17,7 @@ def over_samples(
     score_bias: ScoreBias,
     at_once: int = 1,
 ) -> Any:
-    """Apply a function of one sample to every sample.
-
-    Args:
-        function: Takes inputs (T, D) and a score bias without batch axes.
-        x: Inputs, shape (..., T, D).
-        score_bias: Its array may have the leading axes of ``x``.
-        at_once: How many samples are computed side by side.
-
-    Returns:
-        What the function returns, with the leading axes of ``x`` in front.
-    """
+    """Apply a function of one sample (T, D) to every one, its axes put in front."""
     batch = x.shape[:-2]
     if not batch:
         return function(x, score_bias)
@@ -50,18 +40,9 @@ def over_samples(
 
 
 def over_rows(function: Callable[[Int[Array, " R"]], Any], T: int, block: int) -> Any:
-    """Apply a function of a block of query rows to all T rows.
-
-    Args:
-        function: Takes R row positions, returns arrays with R in front.
-        T: Number of rows.
-        block: The most rows at once; blocks are made equal, the last one padded.
-
-    Returns:
-        What the function returns, with T in front.
-    """
+    """Apply a function of row positions to all T rows, ``block`` of them at once."""
     blocks = math.ceil(T / block)
-    size = math.ceil(T / blocks)
+    size = math.ceil(T / blocks)  # blocks of equal size, the last one padded
     if blocks == 1:
         return function(jnp.arange(T))
     rows = jnp.minimum(jnp.arange(blocks * size), T - 1).reshape(blocks, size)
@@ -70,15 +51,7 @@ def over_rows(function: Callable[[Int[Array, " R"]], Any], T: int, block: int) -
 
 
 def head_bias(score_bias: ScoreBias, head: Int[Array, ""]) -> ScoreBias:
-    """The bias of one head, its array without the axis of heads.
-
-    Args:
-        score_bias: A bias without batch axes.
-        head: Index of the head, possibly traced.
-
-    Returns:
-        The bias as one head sees it.
-    """
+    """The bias of one head: no batch axes, and its array without the axis of heads."""
     array = score_bias.array
     if array is None or array.ndim < 3:
         return score_bias

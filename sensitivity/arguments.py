@@ -18,3 +18,10 @@ class ArgumentError(ValueError):
         """Join both to the message."""
         super().__init__(f"{argument} {rule}")
         self.argument, self.rule = argument, rule
+
+
+def check_at_least(least: float, **numbers: float) -> None:
+    """Refuse numbers, by the names of their arguments, that are too small or NaN."""
+    for name, number in numbers.items():
+        if not number >= least:
+            raise ArgumentError(name, f"must be at least {least}, got {number}.")

@@ -8,19 +8,16 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from sensitivity._arrays import as_array
-from sensitivity._checks import check_inputs, check_table, check_weights
 from sensitivity._cpu_products import inner_products, weighted_sums
-from sensitivity._inputs import as_score_bias, run_forward
+from sensitivity._inputs import (
+    as_score_bias,
+    check_inputs,
+    check_table,
+    check_weights,
+    run,
+    run_forward,
+)
 from sensitivity.weights import AttentionWeights, ScoreBias
-
-__all__ = [
-    "AttentionWeights",
-    "ScoreBias",
-    "attend",
-    "attend_rows",
-    "attention_weights",
-    "project",
-]
 
 
 def project(
@@ -79,6 +76,49 @@ def attention_weights(
     ), allowed
 
 
+def attention_matrix(
+    x: Float[ArrayLike, "*batch T D"],
+    weights: AttentionWeights,
+    score_bias: ScoreBias | None = None,
+) -> Float[Array, "*batch H T T"]:
+    r"""Attention weights of a whole layer.
+
+    .. math:: \alpha_{ij} = \mathrm{softmax}_j(q_i \cdot k_j / \sqrt{K} + m_{ij})
+
+    Args:
+        x: Inputs, shape (..., T, D); leading axes are samples and nodes.
+        weights: The layer.
+        score_bias: The bias m; nothing by default.
+
+    Returns:
+        How much row i of head n attends to step j, shape (..., H, T, T), in the
+        precision of the input: NumPy float64 is computed in float64 whatever JAX's
+        global setting.
+
+    Raises:
+        ValueError: If shapes or types do not fit, a value is not finite, or a row has
+            nothing to attend to.
+
+    Example:
+        >>> import numpy as np
+        >>> zero = np.zeros((2, 1, 2))  # no query, no key: uniform attention
+        >>> w = AttentionWeights(query=zero, key=zero, value=np.eye(2)[:, None])
+        >>> attention_matrix(np.eye(2), w).tolist()
+        [[[0.5, 0.5], [0.5, 0.5]]]
+
+    References:
+        arXiv 2602.10956, Eq. 1-2.
+    """
+    return run(_attention_matrix, x, weights, score_bias)
+
+
+@jax.jit
+def _attention_matrix(x: Array, weights: AttentionWeights, bias: ScoreBias) -> Array:
+    q = project(x, weights.query, weights.query_bias)
+    k = project(x, weights.key, weights.key_bias)
+    return attention_weights(q, k, bias, jnp.arange(x.shape[-2]))[0]
+
+
 def attend_rows(
     x_q: Float[ArrayLike, "*batch R D"],
     x_k: Float[ArrayLike, "*batch T D"],
@@ -89,21 +129,7 @@ def attend_rows(
     per_head: bool = False,
     weight_factor: Float[Array, "..."] | None = None,
 ) -> Float[Array, "..."]:
-    """Outputs of some query rows of a layer; `attend` is all of them.
-
-    Args:
-        x_q: Inputs of the query rows, shape (..., R, D).
-        x_k: Inputs that feed the keys, shape (..., T, D).
-        x_v: Inputs that feed the values, shape (..., T, D).
-        weights: The layer.
-        score_bias: What is added to the scores.
-        rows: Positions i of the query rows.
-        per_head: Whether to keep the heads apart.
-        weight_factor: What the attention weights are multiplied with, if anything.
-
-    Returns:
-        Outputs, shape (..., R, O), or (..., H, R, O) per head.
-    """
+    """Outputs of the query rows at positions ``rows``; `attend` is all of them."""
     q = project(x_q, weights.query, weights.query_bias)
     k = project(x_k, weights.key, weights.key_bias)
     v = project(x_v, weights.value, weights.value_bias)

@@ -1,8 +1,9 @@
 """Exact path Jacobians by automatic differentiation, streamed by query row.
 
-The reference: no derivative is written by hand. Row i of a layer depends on ``x[i]``
-through its query and on all of x through keys and values, so its Jacobian costs
-O(O T D) numbers, and T rows cost T^2 work where the whole layer's would cost T^3.
+The reference: no derivative is written by hand. It is one
+``jax.jacrev(..., argnums=(0, 1, 2))`` per query row. Row i of a layer depends on
+``x[i]`` through its query and on all of x through keys and values, so its Jacobian
+costs O(O T D) numbers, and T rows cost T^2 work where the whole layer's would cost T^3.
 """
 
 import dataclasses
@@ -70,7 +71,7 @@ def path_jacobians(
         The three path Jacobians.
 
     Raises:
-        ValueError: If the inputs do not fit (see `sensitivity._inputs`) or the result
+        ValueError: If the inputs do not fit (see `sensitivity.profile`) or the result
             does not fit ``max_memory``.
 
     Example:
@@ -113,23 +114,7 @@ def autodiff_path_norms(
     per_head: bool,
     max_memory: str | int,
 ) -> PathNorms:
-    """Path norms from Jacobians that exist one block of rows at a time.
-
-    Args:
-        x: Checked inputs, shape (..., T, D).
-        weights: The layer.
-        score_bias: What is added to the scores.
-        norm: Which norm.
-        residual: Whether the total has the identity added where i = j.
-        per_head: Whether to keep the heads apart.
-        max_memory: Budget, on top of the result.
-
-    Returns:
-        Norms of every pair of steps.
-
-    Raises:
-        ValueError: If one row does not fit ``max_memory``.
-    """
+    """Path norms from Jacobians that exist one block of rows at a time."""
     plan = plan_autodiff(x, weights, per_head, max_memory)
     return _path_norms(x, weights, score_bias, norm, residual, per_head, plan.rows)
 
@@ -140,20 +125,7 @@ def plan_autodiff(
     per_head: bool,
     max_memory: str | int,
 ) -> Plan:
-    """Choose how many rows of Jacobians exist at once.
-
-    Args:
-        x: Inputs, shape (..., T, D).
-        weights: The layer.
-        per_head: Whether the heads are kept apart.
-        max_memory: The budget.
-
-    Returns:
-        The plan.
-
-    Raises:
-        ValueError: If not even one row fits.
-    """
+    """Choose how many rows of Jacobians exist at once within a budget."""
     per_row = _row_bytes(x, weights, per_head)
     rows = blocks_within(
         max_memory,
@@ -173,19 +145,8 @@ def _row(
     per_head: bool,
     i: Int[Array, ""],
 ) -> PathJacobians:
-    """Jacobians of one query row.
-
-    Args:
-        x: Inputs of the queries.
-        sources: Inputs of keys and values: x, or x less a common offset.
-        weights: The layer.
-        score_bias: What is added to the scores.
-        per_head: Whether to keep the heads apart.
-        i: The row.
-
-    Returns:
-        Value and key of shape ([H,] T, O, D), query of shape ([H,] O, D).
-    """
+    """Jacobians of one row: value, key ([H,] T, O, D), and query ([H,] O, D)."""
+    # ``sources`` are the inputs of keys and values: x, or x less a common offset.
 
     def output(x_q: Array, x_k: Array, x_v: Array) -> Array:
         rows = attend_rows(x_q[None], x_k, x_v, weights, score_bias, i[None], per_head)

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import ArrayLike, Bool, Float
 
-from sensitivity._path_norms import Engine, path_norms
+from sensitivity._closed_form import plan_heads, plan_layer
+from sensitivity._path_norms import path_norms
+from sensitivity.autodiff import plan_autodiff
 from sensitivity.equations import STATEMENTS, pooled, rounding_share, sides
-from sensitivity.norms import Norm, check_choice
+from sensitivity.norms import Engine, Norm, check_choice
 from sensitivity.profiles import Means, Profile, layer_means, means_of, profile
 from sensitivity.weights import AttentionWeights, ScoreBias
 
@@ -25,42 +27,25 @@ class Judged(NamedTuple):
     """One statement, row by row; shapes (..., H, R), or (..., R) for a layer.
 
     R is T, or 1 where a statement is about a mean over rows.
-
-    Attributes:
-        statement: Its name.
-        exact: The left side.
-        bound: The right side.
-        ratio: exact / bound, both raised by the rounding scale s of the statement;
-            1 where all three are zero.
-        holds: Whether the statement holds there.
-        counted: Whether the statement says anything about the row.
     """
 
-    statement: str
-    exact: Float[np.ndarray, "*batch R"]
-    bound: Float[np.ndarray, "*batch R"]
+    statement: str  # its name
+    exact: Float[np.ndarray, "*batch R"]  # the left side
+    bound: Float[np.ndarray, "*batch R"]  # the right side
+    # exact / bound, both raised by the rounding scale s; 1 where all three are zero.
     ratio: Float[np.ndarray, "*batch R"]
-    holds: Bool[np.ndarray, "*batch R"]
-    counted: Bool[np.ndarray, "*batch R"]
+    holds: Bool[np.ndarray, "*batch R"]  # whether the statement holds there
+    counted: Bool[np.ndarray, "*batch R"]  # whether it says anything about the row
 
 
 class Measured(NamedTuple):
-    """What verdicts on a layer are made from.
+    """What verdicts on a layer are made from."""
 
-    Attributes:
-        heads: Statistics of every head, shape (..., H, T) each.
-        means: The exact side at each level: (..., H, T) for heads, (..., T) for the
-            layer.
-        key_width: Width K of the keys.
-        identities: ||I|| at each level; 0 where the output is not as wide as the input.
-        eps: Rounding of the dtype that it was computed in.
-    """
-
-    heads: Profile
-    means: dict[Level, Means]
-    key_width: int
-    identities: dict[Level, float]
-    eps: float
+    heads: Profile  # statistics of every head, shape (..., H, T) each
+    means: dict[Level, Means]  # the exact side: (..., H, T) of heads, (..., T) of layer
+    key_width: int  # K
+    identities: dict[Level, float]  # ||I||; 0 where the output is not D wide
+    eps: float  # rounding of the dtype that it was computed in
 
 
 def measure(
@@ -81,7 +66,7 @@ def measure(
         weights: The layer.
         score_bias: What is added to the scores; nothing by default.
         norm: ``"spectral"`` or ``"frobenius"``.
-        residual: As for `measure`.
+        residual: Whether the layer adds its input to its output, as in Eq. 8.
         levels: Each ``"head"`` by itself, the whole ``"layer"``, or both.
         engine: What measures the exact side. In closed form ``eq6_middle`` is an
             identity; autodiff tests it.
@@ -122,6 +107,43 @@ def measure(
     as_float64 = functools.partial(np.asarray, dtype=np.float64)
     heads, means = jax.tree.map(as_float64, (heads, means))
     return Measured(heads, means, weights.key_width, identities, eps)
+
+
+def plan_memory(
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    weights: AttentionWeights,
+    *,
+    norm: Norm = "spectral",
+    levels: Sequence[Level] = ("head", "layer"),
+    engine: Engine = "closed_form",
+    max_memory: str | int = "1GiB",
+) -> int:
+    """What `measure` would take with the same arguments, without doing it.
+
+    Args:
+        shape: Of the inputs, (..., T, D).
+        dtype: What is computed in.
+        weights: The layer.
+        norm: ``"spectral"`` or ``"frobenius"``.
+        levels: ``"head"``, ``"layer"``, or both.
+        engine: ``"closed_form"`` or ``"autodiff"``.
+        max_memory: Budget for the work arrays.
+
+    Returns:
+        Estimated bytes of work arrays.
+
+    Raises:
+        ArgumentError: If that is more than the budget, about ``max_memory``.
+    """
+    x = jax.ShapeDtypeStruct(shape, np.dtype(dtype))
+    plans = [plan_heads(x, weights, norm, max_memory)]
+    if engine == "autodiff":
+        for level in levels:
+            plans.append(plan_autodiff(x, weights, level == "head", max_memory))
+    elif weights.heads > 1 and "layer" in levels:
+        plans.append(plan_layer(x, weights, norm, max_memory))
+    return max(plan.size for plan in plans)
 
 
 def judge(measured: Measured, level: Level) -> list[Judged]:
@@ -209,7 +231,7 @@ def check_bounds(
         weights: The layer.
         score_bias: What is added to the scores; nothing by default.
         norm: ``"spectral"`` or ``"frobenius"``.
-        residual: As for `measure`.
+        residual: Whether the layer adds its input to its output, as in Eq. 8.
         level: Each ``"head"`` by itself, or the whole ``"layer"``.
         engine: What measures the exact side, ``"closed_form"`` or ``"autodiff"``.
         max_memory: Budget for the work arrays.
@@ -240,7 +262,7 @@ def check_bounds(
         True
 
     References:
-        arXiv 2602.10956, Eq. 5-8 and 24-26; README.md, "What is wrong in Eq. 8".
+        arXiv 2602.10956, Eq. 5-8 and 24-26; `sensitivity.equations`.
     """
     measured = measure(
         x,

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sensitivity._convert import from_flax
 from sensitivity._inputs import is_traced
 from sensitivity.attention import attend
+from sensitivity.layer_input import LayerInput
 from sensitivity.weights import AttentionWeights, ScoreBias
 
 if TYPE_CHECKING:
@@ -33,25 +33,7 @@ _UNSEEN = (
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class CapturedLayer:
-    """One call of an attention layer, ready for `check_bounds` and the rest.
-
-    Attributes:
-        name: Path of the layer in the model, such as ``encoder.0.attention``; the first
-            one of a layer that is shared, empty where the model is the layer.
-        x: Its input, shape (..., T, D), as the layer computed with it: a copy in the
-            dtype of its output.
-        weights: Its arrays, in the same dtype.
-        score_bias: Its masks.
-        output: What it returned, shape (..., T, O); `attend` gives the same.
-    """
-
-    name: str
-    x: np.ndarray
-    weights: AttentionWeights
-    score_bias: ScoreBias
-    output: np.ndarray
+CapturedLayer = LayerInput  # its name in version 0.1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,13 +41,19 @@ class Capture:
     """What the layers of a model were given.
 
     Attributes:
-        layers: A `CapturedLayer` for every call of self-attention, in order: a layer
-            that is called twice is in it twice.
+        layers: A `LayerInput` for every call of self-attention, in order: a layer that
+            is called twice is in it twice. Its ``x``, ``weights`` and ``output`` are
+            copies in the dtype of the output, as the layer computed with them, and
+            `attend` gives that output again. Its ``name`` is its path in the model,
+            such as ``encoder.0.attention``: the first one of a layer that is shared,
+            empty where the model is the layer. What happens around a layer is not
+            seen: ``residual`` is True, as `check_bounds` assumes by default, unless
+            the output is not as wide as the input.
         refused: Names of the layers that a call cannot be analysed of, or, once the
             block has ended, that no call was seen of; and why.
     """
 
-    layers: list[CapturedLayer] = dataclasses.field(default_factory=list)
+    layers: list[LayerInput] = dataclasses.field(default_factory=list)
     refused: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -150,15 +138,8 @@ def capture_attention(model: "nnx.Module") -> Iterator[Capture]:
 
 def _read(
     name: str, module: Any, inputs: tuple, options: dict[str, Any], output: Any
-) -> CapturedLayer:
-    """One call as a layer.
-
-    Returns:
-        The layer.
-
-    Raises:
-        ValueError: If it is not plain self-attention in evaluation.
-    """
+) -> LayerInput:
+    """One call as a layer; an error if it is not plain self-attention in evaluation."""
     given = dict(zip(("inputs_q", "inputs_k", "inputs_v"), inputs, strict=False))
     given |= options
     x = given["inputs_q"]
@@ -174,7 +155,7 @@ def _read(
         module.deterministic if deterministic is None else deterministic
     ):
         raise ValueError("its dropout is on: call model.eval() first.")
-    weights, bias = from_flax(module), _score_bias(given)
+    weights, bias = AttentionWeights.from_flax(module), _score_bias(given)
     # As the layer rounds them: sharp attention is another one in another dtype.
     x, weights = jax.tree.map(lambda a: jnp.asarray(a, output.dtype), (x, weights))
     again = np.asarray(attend(x, x, x, weights, bias), np.float64)
@@ -188,7 +169,14 @@ def _read(
             f"{np.abs(again - seen).max():.2g} where {allowed:.2g} is rounding (on a "
             'GPU only under jax.default_matmul_precision("highest")).'
         )
-    return CapturedLayer(name, np.array(x), weights, bias, np.array(output))
+    return LayerInput(
+        x=np.array(x),
+        weights=weights,
+        score_bias=bias,
+        residual=weights.output_width == weights.model_width,
+        name=name,
+        output=np.array(output),
+    )
 
 
 def _same(one: Any, other: Any) -> bool:

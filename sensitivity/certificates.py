@@ -164,15 +164,8 @@ def operator_norm(
 
 
 class _Measured(NamedTuple):
-    """What a sample's bounds need of its attention, and what they are compared with.
-
-    Attributes:
-        exact: Norm of the layer's Jacobian.
-        column: Largest column sum of the attention weights of each head.
-    """
-
-    exact: Float[Array, "*batch"]
-    column: Float[Array, "*batch H"]
+    exact: Float[Array, "*batch"]  # norm of the layer's Jacobian
+    column: Float[Array, "*batch H"]  # largest column sum of each head's weights
 
 
 @functools.partial(jax.jit, static_argnums=3)

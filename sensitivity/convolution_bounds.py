@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from sensitivity.arguments import check_at_least
+
 
 def lag_matrix(T: int, taps: int, dilation: int = 1) -> Float[np.ndarray, "T T"]:
     r"""Which lags of its input a causal convolution sees.
@@ -38,9 +40,7 @@ def lag_matrix(T: int, taps: int, dilation: int = 1) -> Float[np.ndarray, "T T"]
         Marisca et al., `arXiv 2506.15507 <https://arxiv.org/abs/2506.15507>`_, 2025,
         section 4.
     """
-    for name, number in {"T": T, "taps": taps, "dilation": dilation}.items():
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}.")
+    check_at_least(1, T=T, taps=taps, dilation=dilation)
     lag = np.arange(T)[:, None] - np.arange(T)
     seen = (lag >= 0) & (lag % dilation == 0) & (lag < taps * dilation)
     return seen.astype(np.float64)
@@ -101,8 +101,7 @@ def dilations(taps: int, layers: int, T: int) -> list[int]:
     References:
         Marisca et al., arXiv 2506.15507, 2025, section 4.
     """
-    if taps < 2:
-        raise ValueError(f"taps must be at least 2, got {taps}.")
+    check_at_least(2, taps=taps)
     cycle, reached = [], 1
     while reached < T or not cycle:
         cycle.append(reached)
@@ -197,8 +196,7 @@ def convolution_bound(
     References:
         Marisca et al., arXiv 2506.15507, 2025, Theorem 4.1.
     """
-    if not gain >= 0:
-        raise ValueError(f"gain must be at least 0, got {gain}.")
+    check_at_least(0, gain=gain)
     product = np.eye(T)
     for d in dilation:
         product = product @ lag_matrix(T, taps, d)

@@ -51,24 +51,11 @@ STATEMENTS = (
     "query_covariance",
 )
 
-
 _DIVIDED_BY_T = ("eq5", "eq6_middle", "eq6", "eq7", "eq8_off_diagonal")
 
 
 def rounding_share(statement: str, T: int) -> float:
-    """What part of a row's rounding scale a statement carries.
-
-    Args:
-        statement: Its name.
-        T: Number of time steps.
-
-    Returns:
-        1 / T or 1 / (T - 1) where the statement is on a sum divided by that, else 1.
-
-    Example:
-        >>> rounding_share("eq7", 4), rounding_share("query_max", 4)
-        (0.25, 1.0)
-    """
+    """What part of a row's rounding scale a statement carries."""
     if statement in _DIVIDED_BY_T:
         return 1 / T
     if statement == "eq8_off_diagonal_conditional":
@@ -77,33 +64,15 @@ def rounding_share(statement: str, T: int) -> float:
 
 
 def pooled(field: np.ndarray, per_head: bool) -> np.ndarray:
-    """Heads as they are, or added up for the layer.
-
-    Args:
-        field: Shape (..., H, R).
-        per_head: Whether to leave the heads apart.
-
-    Returns:
-        Shape (..., H, R), or (..., R).
-    """
+    """Heads as they are, (..., H, R), or added up for the layer, (..., R)."""
     return field if per_head else field.sum(-2)
 
 
 def sides(
     means: Means, heads: Profile, K: int, identity: float, per_head: bool
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Exact side and bound of every statement, row by row.
-
-    Args:
-        means: The exact side, per head or of the layer.
-        heads: Statistics of every head.
-        K: Width of the keys.
-        identity: ||I||, or 0 where the diagonal lines have no identity.
-        per_head: Whether ``means`` are per head; else the heads' bounds add up.
-
-    Returns:
-        Statement to (exact, bound), each of shape (..., [H,] R), R being T or 1.
-    """
+    """Exact side and bound of every statement, row by row: R is T, or 1."""
+    # identity: ||I||, or 0 where the diagonal lines have no identity.
     T = heads.value_norm.shape[-1]
     value = heads.value_norm
     key, query = heads.key_constant / K**0.5, heads.query_constant / K**0.5

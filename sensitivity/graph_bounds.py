@@ -11,6 +11,8 @@ from jaxtyping import Float
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
+from sensitivity.arguments import check_at_least
+
 
 def message_passing_bound(
     adjacency: Float[Any, "N N"],
@@ -55,10 +57,7 @@ def message_passing_bound(
         2023, Theorem 3.2 (with `entry_gain`); the spectral form is this project's.
     """
     A = _square("adjacency", adjacency)
-    if layers < 0:
-        raise ValueError(f"layers must be at least 0, got {layers}.")
-    if not gain >= 0:
-        raise ValueError(f"gain must be at least 0, got {gain}.")
+    check_at_least(0, layers=layers, gain=gain)
     S = abs(own) * np.eye(len(A)) + abs(neighbours) * np.abs(A)
     return gain**layers * np.linalg.matrix_power(S, layers)
 

@@ -6,7 +6,9 @@ its Jacobian, at the input it really has. By the chain rule and the triangle ine
 .. math:: \left\| \frac{\partial y_a}{\partial x_b} \right\|_2
     \le \Big[ \prod_l G_l \Big]_{ab}
 
-for every network and input, with exact gains :math:`G_l` or with bounds on them.
+for every network and input, with exact gains :math:`G_l` or with bounds on them
+(`product_bound`). A coarser bound, never below it, is one factor of time and one of
+space (`factorised_bound`).
 """
 
 from collections.abc import Sequence
@@ -90,6 +92,64 @@ def product_bound(
     return bound
 
 
+class Factors(NamedTuple):
+    """A bound as its two factors.
+
+    Attributes:
+        time: From step t to step t', shape (T', T).
+        space: From node n to node n', shape (N', N).
+    """
+
+    time: Float[np.ndarray, "T_ T"]
+    space: Float[np.ndarray, "N_ N"]
+
+    def table(self) -> Float[np.ndarray, "T_ N_ T N"]:
+        """The bound itself, shape (T', N', T, N)."""
+        return np.einsum("st,mn->smtn", self.time, self.space)
+
+
+def factorised_bound(gains: Sequence[Gains], T: int, N: int) -> Factors:
+    r"""The bound that is left when places do not differ.
+
+    .. math:: \left\| \frac{\partial y[t', n']}{\partial x[t, n]} \right\|_2
+        \le \Big[ \prod_l \hat G^{time}_l \Big]_{t't}
+        \Big[ \prod_l \hat G^{space}_l \Big]_{n'n}
+
+    with the entrywise maximum over nodes of each `StepGains`, that over steps of each
+    `NodeGains`, and the largest number of each `PlaceGains`. Then every layer is a
+    Kronecker product with an identity, those of time and of space commute, and their
+    order in the network no longer matters. It is never below `product_bound`.
+
+    Args:
+        gains: Of the layers, in the order in which they act.
+        T: Number of input steps.
+        N: Number of nodes.
+
+    Returns:
+        The two factors; the gains of layers that mix nothing are in the first.
+
+    Example:
+        >>> import numpy as np
+        >>> mean = StepGains(np.array([[[0.5, 0.5]], [[0.2, 0.8]]]))  # of two nodes
+        >>> factorised_bound([mean], T=2, N=2).table()[0, 1].tolist()
+        [[0.0, 0.5], [0.0, 0.8]]
+
+    References:
+        Marisca et al., `arXiv 2506.15507 <https://arxiv.org/abs/2506.15507>`_, 2025,
+        Theorem 5.1 (the form, with constants in place of gains).
+    """
+    time, space = np.eye(T), np.eye(N)
+    for layer in gains:
+        match layer:
+            case StepGains(array):
+                time = array.max(0) @ time
+            case NodeGains(array):
+                space = array.max(0) @ space
+            case PlaceGains(array):
+                time = array.max() * time
+    return Factors(time, space)
+
+
 def attention_gains(
     x: Float[Any, "*batch T D"],
     weights: AttentionWeights,
@@ -160,7 +220,7 @@ def layer_norm_gains(
     seen = (x - x.mean(-1, keepdims=True)) / sigma
     inner = np.eye(D) - 1 / D - seen[..., :, None] * seen[..., None, :] / D
     gamma = np.ones(D) if scale is None else np.asarray(scale, np.float64)
-    return np.linalg.norm(gamma[:, None] * inner / sigma[..., None], 2, axis=(-2, -1))
+    return block_gains(gamma[:, None] * inner / sigma[..., None])
 
 
 def block_gains(blocks: Float[Any, "*batch O D"]) -> Float[np.ndarray, "*batch"]:
@@ -173,61 +233,3 @@ def block_gains(blocks: Float[Any, "*batch O D"]) -> Float[np.ndarray, "*batch"]
         Shape (...).
     """
     return np.linalg.norm(np.asarray(blocks, np.float64), 2, axis=(-2, -1))
-
-
-class Factors(NamedTuple):
-    """A bound as its two factors.
-
-    Attributes:
-        time: From step t to step t', shape (T', T).
-        space: From node n to node n', shape (N', N).
-    """
-
-    time: Float[np.ndarray, "T_ T"]
-    space: Float[np.ndarray, "N_ N"]
-
-    def table(self) -> Float[np.ndarray, "T_ N_ T N"]:
-        """The bound itself, shape (T', N', T, N)."""
-        return np.einsum("st,mn->smtn", self.time, self.space)
-
-
-def factorised_bound(gains: Sequence[Gains], T: int, N: int) -> Factors:
-    r"""The bound that is left when places do not differ.
-
-    .. math:: \left\| \frac{\partial y[t', n']}{\partial x[t, n]} \right\|_2
-        \le \Big[ \prod_l \hat G^{time}_l \Big]_{t't}
-        \Big[ \prod_l \hat G^{space}_l \Big]_{n'n}
-
-    with the entrywise maximum over nodes of each `StepGains`, that over steps of each
-    `NodeGains`, and the largest number of each `PlaceGains`. Then every layer is a
-    Kronecker product with an identity, those of time and of space commute, and their
-    order in the network no longer matters. It is never below the product of the gains.
-
-    Args:
-        gains: Of the layers, in the order in which they act.
-        T: Number of input steps.
-        N: Number of nodes.
-
-    Returns:
-        The two factors; the gains of layers that mix nothing are in the first.
-
-    Example:
-        >>> import numpy as np
-        >>> mean = StepGains(np.array([[[0.5, 0.5]], [[0.2, 0.8]]]))  # of two nodes
-        >>> factorised_bound([mean], T=2, N=2).table()[0, 1].tolist()
-        [[0.0, 0.5], [0.0, 0.8]]
-
-    References:
-        Marisca et al., `arXiv 2506.15507 <https://arxiv.org/abs/2506.15507>`_, 2025,
-        Theorem 5.1 (the form, with constants in place of gains).
-    """
-    time, space = np.eye(T), np.eye(N)
-    for layer in gains:
-        match layer:
-            case StepGains(array):
-                time = array.max(0) @ time
-            case NodeGains(array):
-                space = array.max(0) @ space
-            case PlaceGains(array):
-                time = array.max() * time
-    return Factors(time, space)

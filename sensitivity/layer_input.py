@@ -17,7 +17,8 @@ class LayerInput:
             computes; leading axes are samples and nodes.
         weights: Its arrays, rounded likewise.
         score_bias: Its masks, and what else is added to its scores.
-        residual: Whether its input is added to its output.
+        residual: Whether its input is added to its output; where nobody knows, as in
+            `sensitivity.capture`, whether it can be.
         name: What it is called, such as its path in the model.
         output: What it returned, shape (..., T, O), where that is known.
     """

@@ -3,23 +3,19 @@
 import dataclasses
 import re
 
+from sensitivity.arguments import ArgumentError
+
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How a computation is cut up.
+    """How a computation is cut up."""
 
-    Attributes:
-        rows: Query rows at once.
-        heads: Heads at once.
-        size: Bytes of work arrays it is estimated to take, the result not counted.
-    """
-
-    rows: int
-    heads: int
-    size: int
+    rows: int  # query rows at once
+    heads: int  # heads at once
+    size: int  # estimated bytes of work arrays, the result not counted
 
 
 def parse_memory(text: str | int) -> int:
@@ -32,7 +28,7 @@ def parse_memory(text: str | int) -> int:
         Bytes.
 
     Raises:
-        ValueError: If it cannot be read or is not positive.
+        ArgumentError: If it cannot be read or is not positive, about ``max_memory``.
 
     Example:
         >>> parse_memory("1.5GiB")
@@ -40,9 +36,9 @@ def parse_memory(text: str | int) -> int:
     """
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([a-zA-Z]*)\s*", str(text))
     if not match or match[2].upper() not in _UNITS or float(match[1]) <= 0:
-        raise ValueError(
-            f"max_memory must be a positive amount such as '512MiB' or '2GB', got "
-            f"{text!r}."
+        raise ArgumentError(
+            "max_memory",
+            f"must be a positive amount such as '512MiB' or '2GB', got {text!r}.",
         )
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
@@ -67,28 +63,19 @@ def format_memory(size: float) -> str:
     return f"{size:.1f} GiB"
 
 
+def too_little(budget: str | int, needed: int, what: str) -> ArgumentError:
+    """The error of a budget into which not even one item fits."""
+    least = format_memory(needed)
+    return ArgumentError(
+        "max_memory", f"({budget}) must be at least {least} for {what}."
+    )
+
+
 def blocks_within(
     budget: str | int, *, fixed: int, per_item: int, wanted: int, what: str
 ) -> int:
-    """How many items fit a budget at once.
-
-    Args:
-        budget: The user's ``max_memory``.
-        fixed: Bytes that are needed whatever the block.
-        per_item: Bytes each item of a block needs.
-        wanted: The block that would be fastest.
-        what: What an item is, for the message.
-
-    Returns:
-        Between 1 and ``wanted`` items.
-
-    Raises:
-        ValueError: If not even one item fits: says what it would take.
-    """
+    """How many items, at most ``wanted``, fit a budget beside the fixed bytes."""
     fits = (parse_memory(budget) - fixed) // per_item
     if fits < 1:
-        raise ValueError(
-            f"max_memory ({budget}) must be at least "
-            f"{format_memory(fixed + per_item)} for {what}."
-        )
+        raise too_little(budget, fixed + per_item, what)
     return min(wanted, fits)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from sensitivity._network_inputs import Forecast, Places, places_of, prepared
-from sensitivity.memory import format_memory, parse_memory
+from sensitivity.memory import format_memory, parse_memory, too_little
 from sensitivity.norms import Norm, block_norm, check_choice
 
 _AT_ONCE = 32  # outputs; more at once are not faster on a CPU
@@ -81,17 +81,9 @@ def space_time_norms(
 
 
 class _Plan(NamedTuple):
-    """How many outputs at once.
-
-    Attributes:
-        at_once: Outputs.
-        size: Bytes of work arrays, as the compiler counts them.
-        run: The compiled norms of so many rows.
-    """
-
-    at_once: int
-    size: int
-    run: Any
+    at_once: int  # outputs
+    size: int  # bytes of work arrays, as the compiler counts them
+    run: Any  # the compiled norms of so many rows
 
 
 def plan_memory(
@@ -147,10 +139,8 @@ def _plan(
         if taken <= budget:
             return _Plan(size, taken, compiled)
         if size == 1:
-            raise ValueError(
-                f"max_memory ({format_memory(budget)}) must be at least "
-                f"{format_memory(taken)} for one output of this network."
-            )
+            what = "one output of this network"
+            raise too_little(format_memory(budget), taken, what)
         size = max(1, min(size // 2, size * budget // taken))
 
 

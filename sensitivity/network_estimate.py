@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sensitivity._network_inputs import Forecast, prepared
+from sensitivity.arguments import ArgumentError, check_at_least
 
 
 class InfluenceEstimate(NamedTuple):
@@ -51,16 +52,15 @@ def estimate_influence(
         The estimates.
 
     Raises:
-        ValueError: If a shape does not fit, a value is not finite, or ``probes`` is no
-            integer or below 2.
+        ValueError: If a shape does not fit or a value is not finite.
+        ArgumentError: If ``probes`` is no integer or below 2.
 
     References:
         Hutchinson, A stochastic estimator of the trace, 1990.
     """
     if isinstance(probes, bool) or not isinstance(probes, int | np.integer):
-        raise ValueError(f"probes must be an integer, got {probes!r}.")
-    if probes < 2:
-        raise ValueError(f"probes must be at least 2, got {probes}.")
+        raise ArgumentError("probes", f"must be an integer, got {probes!r}.")
+    check_at_least(2, probes=probes)
     with prepared(forecast, x) as (x, shape):
         steps = np.arange(shape[0])
         groups = np.eye(shape[0]) if by_step else np.ones((1, len(steps)))

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from sensitivity.arguments import ArgumentError
 from sensitivity.weights import AttentionWeights
 
 Norm = Literal["spectral", "frobenius"]
+Engine = Literal["closed_form", "autodiff"]  # the fast one, and the reference
 
 
 class PathNorms(NamedTuple):
@@ -31,59 +33,37 @@ class PathNorms(NamedTuple):
 
 
 class PathRows(NamedTuple):
-    """Path norms of a block of R query rows, before they make a table.
-
-    Attributes:
-        value: Shape (R, T).
-        key: Shape (R, T).
-        total: With ``diagonal`` where i = j, shape (R, T).
-        query: ||J^query_ii||, shape (R,).
-        diagonal: ||J_ii||, with the residual where asked for, shape (R,).
-        same: Whether i = j, shape (R, T).
-    """
+    """Path norms of a block of R query rows, before they make a table."""
 
     value: Float[Array, "R T"]
     key: Float[Array, "R T"]
-    total: Float[Array, "R T"]
-    query: Float[Array, " R"]
-    diagonal: Float[Array, " R"]
-    same: Bool[Array, "R T"]
+    total: Float[Array, "R T"]  # with ``diagonal`` where i = j
+    query: Float[Array, " R"]  # ||J^query_ii||
+    diagonal: Float[Array, " R"]  # ||J_ii||, with the residual where asked for
+    same: Bool[Array, "R T"]  # whether i = j
 
 
 def check_choice(name: str, value: str, choices: object) -> None:
-    """Refuse an option that is none of its choices.
-
-    Raises:
-        ValueError: Naming the option, the choices and the value.
-    """
+    """Refuse an option that is none of its choices."""
     if value not in get_args(choices):
-        raise ValueError(f"{name} must be one of {get_args(choices)}, got {value!r}.")
+        rule = f"must be one of {get_args(choices)}, got {value!r}."
+        raise ArgumentError(name, rule)
 
 
 def check_residual(weights: AttentionWeights, per_head: bool) -> None:
-    """Refuse a residual that has nothing to be added to.
-
-    Raises:
-        ValueError: If the output is not as wide as the input.
-    """
+    """Refuse a residual that has nothing to be added to."""
     width = weights.head_output_width if per_head else weights.output_width
     if width != weights.model_width:
-        raise ValueError(
-            f"residual needs an output as wide as the input: O={width}, "
-            f"D={weights.model_width}."
+        raise ArgumentError(
+            "residual",
+            f"needs an output as wide as the input: O={width}, "
+            f"D={weights.model_width}.",
         )
 
 
 def power_of_two(size: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """A unit in which something of a size can be squared: nothing over- or underflows.
-
-    Args:
-        size: Sizes, not negative.
-
-    Returns:
-        A power of two near each, so that units cost no digit; 1 where a size is zero,
-        subnormal or infinite.
-    """
+    """A power of two near each size, in which squares neither over- nor underflow."""
+    # Such a unit costs no digit. It is 1 where a size is zero, subnormal or infinite.
     info = jnp.finfo(size.dtype)
     unit = jax.lax.reduce_precision(jax.lax.stop_gradient(size), info.nexp, 0)
     normal = (unit >= info.tiny) & (unit < jnp.inf)
@@ -99,16 +79,9 @@ def length(vectors: Float[Array, "*batch N"]) -> Float[Array, "*batch"]:
 def gram(
     blocks: Float[Array, "*batch O D"],
 ) -> tuple[Float[Array, "*batch N N"], Float[Array, "*batch"]]:
-    """The smaller Gram matrix of each block over its largest entry, and that entry.
-
-    Args:
-        blocks: Shape (..., O, D).
-
-    Returns:
-        Gram matrices, shape (..., N, N) with N = min(O, D), and scales, shape (...):
-        the largest singular value is the scale times the root of the Gram matrix's
-        largest eigenvalue, to full relative accuracy and without overflow.
-    """
+    """The smaller Gram matrix of each block over its largest entry, and that entry."""
+    # The largest singular value is that entry times the root of the Gram matrix's
+    # largest eigenvalue, to full relative accuracy and without overflow.
     largest = jnp.max(jnp.abs(blocks), axis=(-2, -1))
     scale = jnp.where(largest > 0, largest, jnp.ones_like(largest))
     scaled = blocks / scale[..., None, None]
@@ -139,13 +112,5 @@ def root(square: Float[Array, "..."]) -> Float[Array, "..."]:
 def block_norm(
     blocks: Float[Array, "*batch O D"], norm: Norm
 ) -> Float[Array, "*batch"]:
-    """Norms of a stack of matrices.
-
-    Args:
-        blocks: Shape (..., O, D).
-        norm: Which norm.
-
-    Returns:
-        Shape (...).
-    """
+    """Norms of a stack of matrices."""
     return spectral(blocks) if norm == "spectral" else frobenius(blocks)

@@ -8,32 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from sensitivity._checks import check_weights
-from sensitivity._closed_form import (
-    over_heads,
-    over_layer,
-    plan_heads,
-    plan_layer,
-)
+from sensitivity._closed_form import over_heads, over_layer, plan_heads, plan_layer
 from sensitivity._head_norms import Head, HeadRows, distances
-from sensitivity._inputs import run
+from sensitivity._inputs import check_weights, run
 from sensitivity.memory import Plan
 from sensitivity.norms import Norm, PathNorms, PathRows, check_choice
 from sensitivity.weights import AttentionWeights, ScoreBias
 
 
 class Means(NamedTuple):
-    """The exact side of every statement, one number per query row i.
-
-    Attributes:
-        value_mean: E_j ||value||, the sum over j divided by T.
-        key_mean: E_j ||key||.
-        query_mean: E_j ||query|| = ||J^query_ii|| / T.
-        off_diagonal_mean: Sum over j != i of ||J_ij||, divided by T.
-        diagonal_norm: ||I + J_ii||; ||J_ii|| without residual, or where the output is
-            not as wide as the input.
-        query_norm: ||J^query_ii||.
-    """
+    """The exact side of every statement: fields of `Profile`, per head or layer."""
 
     value_mean: Float[Array, "*batch T"]
     key_mean: Float[Array, "*batch T"]
@@ -46,7 +30,8 @@ class Means(NamedTuple):
 class Profile(NamedTuple):
     """Row statistics of each head by itself, every field of shape (..., H, T).
 
-    W^O of the head is folded in: v means W^O v and ||W^V|| means ||W^O W^V||.
+    W^O of the head is folded in: v means W^O v and ||W^V|| means ||W^O W^V||. The first
+    six fields are the exact side of the statements, the others make their bounds.
 
     Attributes:
         value_mean: E_j ||value||, the sum over j divided by T.
@@ -150,22 +135,7 @@ def layer_means(
     residual: bool = True,
     max_memory: str | int = "1GiB",
 ) -> Means:
-    """The exact side of every statement for the layer as a whole, its heads mixed.
-
-    Args:
-        x: Inputs, shape (..., T, D).
-        weights: The layer.
-        score_bias: What is added to the scores; nothing by default.
-        norm: ``"spectral"`` or ``"frobenius"``.
-        residual: Whether the layer adds its input to its output.
-        max_memory: Budget for the work arrays.
-
-    Returns:
-        The means, each of shape (..., T).
-
-    Raises:
-        ValueError: As `profile` does.
-    """
+    """Exact means over j of the whole layer, its heads mixed, streamed."""
     check_choice("norm", norm, Norm)
     check_weights(weights)
 
@@ -188,14 +158,7 @@ def layer_means(
 
 
 def means_of(norms: PathNorms) -> Means:
-    """Means over j of full tables of path norms, such as autodiff's.
-
-    Args:
-        norms: Tables, shape (..., T, T), the total with residual where there is one.
-
-    Returns:
-        The means, each of shape (..., T).
-    """
+    """Means over j of full tables of path norms, such as autodiff's."""
     value, key, query, total = (np.asarray(table) for table in norms)
     elsewhere = np.where(np.eye(total.shape[-1], dtype=bool), 0, total)
     means: Any = [table.mean(-1) for table in (value, key, query, elsewhere)]

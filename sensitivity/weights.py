@@ -11,24 +11,17 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from sensitivity._arrays import as_array, is_number, is_real
+from sensitivity._convert import flax_arrays, torch_arrays
 
 if TYPE_CHECKING:
     from flax import nnx
 
 
 def _pytree(static: tuple[str, ...] = ()) -> Any:
-    """Register a frozen dataclass as a pytree whose rebuilding skips its checks.
+    """Register a frozen dataclass as a pytree whose rebuilding skips its checks."""
 
-    Transformations rebuild a pytree with stacked arrays, tracers or placeholders in
-    its leaves; only the user's own construction is checked.
-
-    Args:
-        static: Names of the fields that are compile-time constants.
-
-    Returns:
-        The class decorator.
-    """
-
+    # Transformations rebuild a pytree with stacked arrays, tracers or placeholders in
+    # its leaves; only the user's own construction is checked.
     def register(cls: type) -> type:
         names = [f.name for f in dataclasses.fields(cls) if f.name not in static]
 
@@ -90,12 +83,7 @@ class AttentionWeights:
     out_bias: Any = None
 
     def __post_init__(self) -> None:
-        """Refuse arrays that cannot be one layer.
-
-        Raises:
-            ValueError: If the shapes do not fit together, a list is ragged, or
-                ``out_bias`` is given without ``out``.
-        """
+        """Refuse arrays that cannot be one layer."""
         for field in dataclasses.fields(self):
             if (given := getattr(self, field.name)) is not None:
                 object.__setattr__(self, field.name, as_array(field.name, given))
@@ -163,19 +151,49 @@ class AttentionWeights:
 
     @classmethod
     def from_flax(cls, module: "nnx.MultiHeadAttention") -> "AttentionWeights":
-        """Read a Flax NNX layer: `sensitivity._convert.from_flax`."""
-        from sensitivity._convert import from_flax
+        """Read a Flax NNX layer as it acts without dropout.
 
-        return from_flax(module)
+        Grouped key and value heads are repeated, as the layer itself does.
+
+        Args:
+            module: The layer, used for self-attention.
+
+        Returns:
+            Its arrays.
+
+        Raises:
+            ValueError: If the layer normalises its queries and keys, has an attention
+                function or projections of its own, or takes keys of another width: this
+                is then not the attention that is analysed here.
+        """
+        return cls(**flax_arrays(module))
 
     @classmethod
     def from_torch(
         cls, state_dict: Mapping[str, Any], num_heads: int, prefix: str = ""
     ) -> "AttentionWeights":
-        """Read a PyTorch layer's state dict: `sensitivity._convert.from_torch`."""
-        from sensitivity._convert import from_torch
+        """Read the state dict of a ``torch.nn.MultiheadAttention``.
 
-        return from_torch(state_dict, num_heads, prefix)
+        The layer's ``add_zero_attn`` leaves no trace in its state dict: it must be
+        False, as is PyTorch's default.
+
+        Args:
+            state_dict: Names to arrays: PyTorch tensors, NumPy arrays, or a file of
+                them that ``np.load`` opened. What belongs to other layers is left
+                alone.
+            num_heads: Number of heads H of the layer.
+            prefix: Path of the layer inside a larger model's state dict, such as
+                ``encoder.layers.0.self_attn``.
+
+        Returns:
+            The layer's arrays, as NumPy arrays.
+
+        Raises:
+            ValueError: If an array is missing, ``num_heads`` does not divide the
+                width, keys or values have another width than queries, or the layer has
+                ``bias_k`` and ``bias_v``, a further token that no input feeds.
+        """
+        return cls(**torch_arrays(state_dict, num_heads, prefix))
 
 
 @_pytree(static=("causal",))
@@ -204,12 +222,7 @@ class ScoreBias:
     array: Any = None
 
     def __post_init__(self) -> None:
-        """Refuse values that are no score bias.
-
-        Raises:
-            ValueError: If ``diagonal`` is not one number, or NaN or positive infinity,
-                ``causal`` is not a bool, or ``array`` holds no real numbers.
-        """
+        """Refuse values that are no score bias."""
         if not isinstance(self.causal, bool | np.bool_):
             raise ValueError(f"causal must be True or False, got {self.causal!r}.")
         object.__setattr__(self, "causal", bool(self.causal))
@@ -251,17 +264,7 @@ class ScoreBias:
     def rows(
         self, rows: Int[Array, " R"], T: int, dtype: Any
     ) -> tuple[Float[Array, "*batch R #T"], Bool[Array, "*batch R T"]]:
-        """The bias of some query rows, with what is forbidden kept apart.
-
-        Args:
-            rows: Positions i of the query rows.
-            T: Number of time steps.
-            dtype: Floating type of the result.
-
-        Returns:
-            The finite part of the bias, shape (..., R, T), and whether row i may
-            attend to step j, of the same shape.
-        """
+        """The finite bias of query rows i, and whether they may attend to step j."""
         same = rows[:, None] == jnp.arange(T)
         bias = jnp.where(same, jnp.asarray(self.diagonal, dtype), jnp.zeros((), dtype))
         if self.array is not None:

@@ -1,14 +1,22 @@
 """The one definition of attention is the oracle's."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
 from sensitivity import ScoreBias
-from sensitivity.attention import attend, attend_rows, attention_weights, project
+from sensitivity.attention import (
+    attend,
+    attend_rows,
+    attention_matrix,
+    attention_weights,
+    project,
+)
 from tests import reference
-from tests.layers import (
+from tests.helpers import (
     FOLDED,
     PAPER,
     SHAPES,
@@ -17,6 +25,7 @@ from tests.layers import (
     full_bias,
     kinds,
     make_array,
+    make_case,
     make_layer,
     rounding_scale,
     scales,
@@ -34,8 +43,7 @@ jitted = jax.jit(attend, static_argnames="per_head")
 @settings(max_examples=25)
 def test_the_output_is_the_oracles(name, per_head, seed, scale, diagonal, kind):
     shape = SHAPES[name]
-    x, w = make_layer(seed, shape, scale)
-    score_bias = ScoreBias(diagonal, array=make_array(seed, shape, kind))
+    x, w, score_bias = make_case(seed, shape, kind, scale, diagonal)
     bias = full_bias(shape, score_bias)
     oracle = reference.heads if per_head else reference.attention
     actual = jitted(x, x, x, w, score_bias, per_head=per_head)
@@ -92,6 +100,15 @@ def test_weights_are_rows_of_probabilities_with_exact_zeros():
     np.testing.assert_array_equal(np.broadcast_to(allowed, alpha.shape), bias > -np.inf)
     np.testing.assert_array_equal(np.asarray(alpha) > 0, bias > -np.inf)
     assert_close(alpha.sum(-1), np.ones((3, 6)), 1e-14)
+    assert_close(attention_matrix(x, w, score_bias), alpha, 1e-14)
+
+
+def test_a_factor_multiplies_the_weights():
+    x, w = make_layer(0, PAPER)
+    factor = np.random.default_rng(0).integers(0, 3, size=(5, 5)).astype(float)
+    alpha = reference.weights(x, w, np.zeros((1, 5, 5)))[0]
+    output = attend(x, x, x, w, weight_factor=factor)
+    assert_close(output, factor * alpha @ (x @ w.value[:, 0]), 1e-12, 1e-14)
 
 
 def test_masked_scores_leave_the_gradients_finite():
@@ -105,11 +122,17 @@ def test_batch_axes_are_samples():
     rng = np.random.default_rng(0)
     _, w = make_layer(0, FOLDED)
     x = rng.normal(size=(2, 3, 6, 6))
-    for per_head in (False, True):
-        batch = np.asarray(attend(x, x, x, w, per_head=per_head))
+    functions = [attention_matrix] + [
+        functools.partial(self_attention, per_head=own) for own in (False, True)
+    ]
+    for function in functions:
+        batch = np.asarray(function(x, w))
         for place in np.ndindex(2, 3):
-            one = attend(x[place], x[place], x[place], w, per_head=per_head)
-            assert_close(batch[place], one, 1e-13, 1e-14)
+            assert_close(batch[place], function(x[place], w), 1e-13, 1e-14)
+
+
+def self_attention(x, w, **options):
+    return attend(x, x, x, w, **options)
 
 
 def test_a_row_with_nothing_to_attend_to_poisons_no_other():

@@ -3,21 +3,18 @@
 import json
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 
-import analysis.attention.command as command
-from analysis.attention import main
-from analysis.attention._measure import layer_inputs, measure
-from models.train.record import read_options
-from models.train.restore import (
-    best_models,
-    restore,
-    spread_windows,
-)
-from sensitivity import path_jacobians
-from tests import train_runs
+from analysis.attention import _parts, main
+from analysis.attention._measure import MAPS, measure
+from analysis.diagnostics.registry import BY_NAME, DIAGNOSTICS, SHOWN
+from models.layer_inputs import layer_inputs
+from models.train.restore import spread_windows
+from tests import reference, train_runs
 
 command_line = train_runs.command_line
 SMALL = ("--windows", "2", "--certificates", "2")
@@ -56,45 +53,32 @@ def refused(capsys: pytest.CaptureFixture, *arguments: object) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("norm", ["frobenius", "spectral"])
-def test_the_numbers_of_a_trained_layer_are_those_of_automatic_differentiation(
-    run, norm
-):
-    restored = restore(read_options(run))
-    batch = spread_windows(restored.prepared, 2)
-    model = next(best_models(restored)).model
+def test_a_layer_is_measured_as_it_runs_and_its_maps_are_mean_norms():
+    setup = train_runs.made("--precision", "bfloat16")
+    params = setup.trainer.init([0]).params
+    model = setup.trainer.model(jax.tree.map(lambda part: part[0], params))
+    batch = spread_windows(setup.prepared, 2)
     (layer,) = layer_inputs(model, batch, [0, 2])
-    part = measure([layer], norm)
+    for array in (layer.x, layer.weights.query):
+        rounded = array.astype(jnp.bfloat16).astype(float)
+        np.testing.assert_array_equal(array, rounded)
+    part = measure([layer], "frobenius")
     found = part.table.set_index(["head", "quantity"])["value"]
-    order = 2 if norm == "spectral" else "fro"
-    x = np.concatenate(list(np.moveaxis(layer.x, 1, 0)))  # samples, window by window
-    T, D = x.shape[1:]
-    own, eye = np.eye(T, dtype=bool), np.eye(D)
+    T, H = layer.x.shape[-2], layer.weights.heads
+    bias = reference.score_bias(T, H, layer.score_bias.diagonal)
     for head, name in ((0, "0"), (1, "1"), (None, "layer")):
-        blocks = path_jacobians(
-            x, layer.weights, score_bias=layer.score_bias, per_head=head is not None
-        )
-        tables = {path: getattr(blocks, path) for path in ("value", "key", "query")}
-        tables["total"] = blocks.total
-        if head is not None:
-            tables = {path: np.asarray(t)[:, head] for path, t in tables.items()}
-        norms = {p: np.linalg.norm(t, order, (-2, -1)) for p, t in tables.items()}
-        for path, table in norms.items():
-            on, off = table[:, own].mean(), table[:, ~own].mean()
-            index = ["attention", "value", "key", "query", "total"].index(path)
-            mean = part.maps[0, -1 if head is None else head, index]
-            for one, other in (
-                (found[name, f"{path}_diagonal"], on),
-                (found[name, f"{path}_off_diagonal"], off),
-                (mean, table.mean(0)),
-            ):
-                np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-15)
-        if head is None:
-            diagonal = np.asarray(blocks.total)[:, own] + eye
-            whole = np.linalg.norm(diagonal, order, axis=(-2, -1))
-            others = norms["total"][:, ~own].reshape(len(x), T, T - 1).mean(-1)
-            kept = found["layer", "parroting_with_residual_median"]
-            assert kept == pytest.approx(np.median(whole / others), rel=1e-8)
+        tables: dict[str, list] = {}
+        for x in np.concatenate([*layer.x]):  # window by window
+            blocks = reference.path_jacobians(x, layer.weights, bias, head is not None)
+            for path, own in blocks.items():
+                own = own if head is None else own[head]
+                tables.setdefault(path, []).append(np.linalg.norm(own, axis=(-2, -1)))
+        for path, table in tables.items():
+            mean = np.mean(table, 0)
+            on = found[name, f"{path}_diagonal"]
+            assert on == pytest.approx(np.diag(mean).mean(), rel=1e-8, abs=1e-15)
+            own = part.maps[0, -1 if head is None else head, MAPS.index(path)]
+            np.testing.assert_allclose(own, mean, rtol=1e-8, atol=1e-15)
 
 
 @pytest.mark.slow
@@ -113,12 +97,18 @@ def test_under_a_full_mask_the_value_and_key_paths_vanish_and_the_query_path_sta
     compared = rows[rows["variant"] == "(c) Full diagonal mask"]
     assert set(compared["reference"]) == {"(b) No regularization"}
     assert set(compared["paired_seeds"]) == {2}
-    assert "Frobenius norm" in (tmp_path / "variants.md").read_text()
+    page = (tmp_path / "variants.md").read_text()
+    assert "Frobenius norm" in page
+    assert " | ".join(["seeds", *(entry.label for entry in SHOWN)]) in page
+    assert set(table["quantity"]) == set(BY_NAME)
+    assert set(rows["quantity"]) == {e.name for e in DIAGNOSTICS if e.compared}
     bounds = pd.read_csv(tmp_path / "certificates.csv")
     assert bounds["holds"].dropna().all()
     assert len(bounds) == 2 * 2 * 2 * 4  # runs, seeds, samples, certificates
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["complete"]
+    assert record["quantities"] == {e.name: e.meaning for e in DIAGNOSTICS}
+    assert {run["precision"] for run in record["runs"]} == {"float32"}
     with np.load(tmp_path / "maps.npz") as maps:
         names = [name for name in maps.files if name.startswith("(c)")]
         assert maps[names[0]].shape == (3, 5, 4, 4)
@@ -132,7 +122,7 @@ def test_an_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(
 ):
     kept = ("--weights", "kept", "--windows", "2")
     words = [str(run), *kept, "--out", str(tmp_path / "out")]
-    real, calls = command._part, []
+    real, calls = _parts._part, []
 
     def interrupted(*arguments):
         if len(calls) == 3:
@@ -140,11 +130,11 @@ def test_an_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(
         calls.append(None)
         return real(*arguments)
 
-    monkeypatch.setattr(command, "_part", interrupted)
+    monkeypatch.setattr(_parts, "_part", interrupted)
     assert main(words) == 130
     assert "the same command goes on" in capsys.readouterr().err
     assert len(list((tmp_path / "out/parts").glob("*.npz"))) == 3
-    monkeypatch.setattr(command, "_part", real)
+    monkeypatch.setattr(_parts, "_part", real)
     damaged = sorted((tmp_path / "out/parts").glob("*.npz"))[0]
     damaged.write_bytes(damaged.read_bytes()[:100])
     assert main(words) == 0
@@ -158,7 +148,7 @@ def test_an_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(
     table = pd.read_csv(other / "diagnostics.csv")
     assert sorted(set(table["step"])) == [0, 4, 8]
     assert not (other / "certificates.csv").exists()
-    assert "--windows 2 there, 1 here" in refused(capsys, *words, "--windows", 1)
+    assert "--windows 2 there, 1 asked for" in refused(capsys, *words, "--windows", 1)
     assert main([*words, "--windows", "1", "--overwrite"]) == 0
 
 
@@ -179,9 +169,7 @@ def test_what_cannot_be_measured_is_refused_by_name(tmp_path, capsys):
     )
     assert "each folder once" in refused(capsys, run, run, *out)
     assert "RUNS must name at least one" in refused(capsys, *out)
-    assert "--windows must be at least 1, got 0" in refused(
-        capsys, run, "--windows", 0, *out
-    )
+    assert "--windows must be at least 1" in refused(capsys, run, "--windows", 0, *out)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("dear")
     said = refused(capsys, run, "--out", tmp_path / "full")

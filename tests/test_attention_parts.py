@@ -1,6 +1,5 @@
 """What becomes of measured attention: certificates, pictures, the folder's files."""
 
-import dataclasses
 import json
 from types import SimpleNamespace
 from typing import Any
@@ -9,39 +8,40 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.attention._certificates import certify
-from analysis.attention._measure import MAPS, LayerInput, Part, measure
-from analysis.attention._results import Measured, _panels
+from analysis.attention._measure import MAPS, Part, certify
+from analysis.attention._parts import Measured, delete_old_parts
+from analysis.attention._results import _panels
 from analysis.attention._sources import Source
-from analysis.attention._store import AttentionFolder
 from analysis.attention.options import AttentionOptions
-from analysis.plots.attention import path_maps
+from analysis.diagnostics.registry import PANELS, drawn_in
+from analysis.plots.attention import dots, path_maps, some_layers
+from analysis.plots.attention_courses import by_length, by_training_step
 from analysis.plots.training import attention_maps
-from sensitivity import AttentionWeights, ScoreBias
+from models.runs.folder import RunFolder
+from sensitivity import AttentionWeights, LayerInput, ScoreBias
 from sensitivity.certificates import certificates
 
 T, D = 4, 3
 
 
-def layer(residual: bool, nodes: int = 2, windows: int = 2, **bias: Any) -> LayerInput:
+def layer(residual: bool, windows: int = 2, nodes: int = 2) -> LayerInput:
     """A random layer of one head."""
     rng = np.random.default_rng(0)
     weights = AttentionWeights(*rng.normal(size=(3, D, 1, D)))
-    x = rng.normal(size=(nodes, windows, T, D))
-    return LayerInput(x, weights, ScoreBias(**bias), residual)
+    x = rng.normal(size=(windows, nodes, T, D))
+    return LayerInput(x=x, weights=weights, residual=residual)
 
 
 @pytest.mark.parametrize("residual", [True, False])
 def test_certificates_are_of_the_layer_as_it_is_trained(residual):
-    own = layer(residual, nodes=1, windows=1)
+    own = layer(residual, 1, 1)
     table = certify([own], [0], 1)
-    with_it, without = (
-        certificates(own.x[0], own.weights, own.score_bias, residual=choice)
-        for choice in (True, False)
+    expected, other = (
+        certificates(own.x[0], own.weights, ScoreBias(), residual=choice)["exact"]
+        for choice in (residual, not residual)
     )
-    expected, other = (with_it, without) if residual else (without, with_it)
-    np.testing.assert_allclose(table["exact"], expected["exact"], rtol=1e-12)
-    assert abs(table["exact"].iloc[0] / other["exact"].iloc[0] - 1) > 1e-3
+    np.testing.assert_allclose(table["exact"], expected, rtol=1e-12)
+    assert abs(table["exact"].iloc[0] / other.iloc[0] - 1) > 1e-3
 
 
 @pytest.mark.slow
@@ -54,27 +54,14 @@ def test_certificates_name_their_layer_window_and_node_from_0():
     ]
     # ... and the numbers are of what is at that place.
     row = table[(table["window_index"] == 1) & (table["node"] == 2)].iloc[0]
-    x = layers[0].x[:1, 1]
-    exact = certificates(x, layers[0].weights, layers[0].score_bias, residual=True)[
-        "exact"
-    ]
+    x = layers[0].x[1, :1]
+    exact = certificates(x, layers[0].weights, ScoreBias(), residual=True)["exact"]
     assert row["exact"] == pytest.approx(exact.iloc[0], rel=1e-12)
 
 
-@pytest.mark.slow
-def test_zero_scores_have_entropy_one_whatever_the_mask_forbids():
-    for diagonal in (0.0, -np.inf):
-        own = layer(False, diagonal=diagonal)
-        flat = dataclasses.replace(own.weights, query=np.zeros((D, 1, D)))
-        own = own._replace(weights=flat)
-        table = measure([own], "frobenius").table
-        found = table[table["quantity"] == "entropy"]["value"]
-        np.testing.assert_allclose(found, 1, rtol=1e-12)
-
-
-def source(label: str, window: int = T) -> Source:
+def source(label: str) -> Source:
     """A run of which only the window counts."""
-    run: Any = SimpleNamespace(arguments={"window": window})
+    run: Any = SimpleNamespace(arguments={"window": T})
     options: Any = None
     return Source(run, options, label, "")
 
@@ -99,10 +86,10 @@ def test_path_maps_are_means_over_seeds_of_the_last_kept_step():
                 np.testing.assert_allclose(rows[name][path], value, rtol=1e-12)
 
 
-def test_several_variants_show_their_last_layer():
+def test_several_variants_show_their_last_layer_and_one_seed_is_no_mean():
     pairs = [(source("b"), parts((0, 1))), (source("c"), parts((0, 3)))]
     title, rows = _panels(pairs)
-    assert "last layer" in title
+    assert "last layer, one seed" in title
     assert rows["b"]["value"][0, 0] == pytest.approx(1.1)
     assert rows["c"]["value"][0, 0] == pytest.approx(3.1)
 
@@ -123,21 +110,71 @@ def test_maps_count_steps_from_0_and_say_where_their_scale_is_cut():
     assert tuple(image.get_extent()) == (-0.5, 3.5, 3.5, -0.5)
 
 
-def test_files_of_an_earlier_call_that_are_not_written_again_go(tmp_path):
+def measured(seeds: int, lengths: tuple[int, ...] = (T,)) -> pd.DataFrame:
+    """Rows of ``diagnostics.csv`` of one layer."""
+    rows = [
+        {"T": length, "variant": "b", "seed": seed, "step": step, "layer": 0}
+        | {"head": "layer", "quantity": entry.name, "value": 1 + seed / 10}
+        for length in lengths
+        for seed in range(seeds)
+        for step in (0, 3)
+        for panel in PANELS
+        for entry in drawn_in(panel)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(("seeds", "drawn"), [(1, "a seed"), (2, "mean"), (3, "95 %")])
+def test_a_legend_says_what_is_drawn_and_nothing_else(seeds, drawn):
+    table = measured(seeds)
+    over = table.groupby(["T", "variant", "quantity"], as_index=False)["value"].mean()
+    ends = {"low": 0.9, "high": 1.3} if seeds > 2 else {"low": np.nan, "high": np.nan}
+    means = over.assign(mean=over["value"], **ends, seeds=seeds, layer="0")
+    for panel in PANELS:
+        legend = dots(panel, table, means, "note").legends[0]
+        words = [text.get_text() for text in legend.get_texts()]
+        for entry in drawn_in(panel):
+            own = [word for word in words if word.startswith(f"{entry.label}: ")]
+            assert len(own) == seeds
+            assert drawn in own[-1]
+
+
+def test_courses_have_a_row_for_every_panel_and_a_line_for_every_diagnostic():
+    longer = measured(2, (4, 8))
+    for figure, seeds in (
+        *((by_training_step(measured(count), ""), count) for count in (1, 2)),
+        (by_length(longer[longer["step"] == 3], ""), 2),
+    ):
+        said = figure.get_suptitle()
+        assert ("one seed" in said) == (seeds == 1)
+        assert [ax.get_ylabel() for ax in figure.axes] == [p.title for p in PANELS]
+        for ax, panel in zip(figure.axes, PANELS, strict=True):
+            legend = ax.get_legend()
+            assert legend is not None
+            words = " ".join(text.get_text() for text in legend.get_texts())
+            for entry in drawn_in(panel):
+                assert f"{entry.label}, layer 0" in words
+
+
+def test_layers_to_show_are_few_and_evenly_spaced():
+    assert some_layers(pd.DataFrame({"layer": range(12)})) == [0, 6, 11]
+
+
+def test_a_folder_of_0_1_0_goes_on_without_its_parts(tmp_path):
     options = AttentionOptions(runs=(tmp_path / "run",), out=tmp_path / "out")
-    first = AttentionFolder(options)
-    (options.out / "parts" / "measured-0.npz").write_bytes(b"")
-    for name in ("a.csv", "by-length.png"):
-        first.write(name, "old")
-    assert first.finish() == ["a.csv", "by-length.png"]
-    (options.out / "mine.txt").write_text("not the command's")
-    second = AttentionFolder(options)
-    second.write("a.csv", "new")  # interrupted here, nothing is forgotten
-    third = AttentionFolder(options)
-    third.write("a.csv", "new")
-    assert third.finish() == ["a.csv"]
-    names = {path.name for path in options.out.iterdir()}
-    assert names == {"a.csv", "mine.txt", "parts", "run.json"}
-    record = json.loads((options.out / "run.json").read_text())
-    assert record["files"] == ["a.csv"]
-    assert record["complete"]
+    old = {"command": "analysis.attention", "settings": options.settings()}
+    (options.out / "parts").mkdir(parents=True)
+    (options.out / "run.json").write_text(json.dumps(old | {"files": ["old.csv"]}))
+    (options.out / "old.csv").write_text("of 0.1.0")
+    for name in (f"measured-{'0a' * 16}.npz", f"certificates-{'1b' * 16}.csv"):
+        (options.out / "parts" / name).write_bytes(b"")
+    with RunFolder(options.out, "analysis.attention", options.settings()) as folder:
+        folder.keep("measured-0", "ab" * 32, "new", ".npz")
+        assert delete_old_parts(folder) == 2
+        assert folder.part("measured-0", "ab" * 32).content == b"new"
+        folder.write("a.csv", "new")
+        assert folder.finish() == ["a.csv"]
+    assert not (options.out / "old.csv").exists()
+    other = AttentionOptions(runs=options.runs, windows=2).settings()
+    with pytest.raises(ValueError, match="--windows 8 there, 2 asked for"):
+        RunFolder(options.out, "analysis.attention", other)

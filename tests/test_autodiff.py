@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from sensitivity import ScoreBias, path_jacobians, path_norms
 from sensitivity.attention import attend
 from tests import reference
-from tests.layers import (
+from tests.helpers import (
     FOLDED,
     MANY,
     NARROW,
@@ -24,6 +24,7 @@ from tests.layers import (
     full_bias,
     kinds,
     make_array,
+    make_case,
     make_layer,
     scales,
     seeds,
@@ -56,17 +57,15 @@ def test_the_paths_are_the_jacobians_of_the_whole_layer_and_of_the_oracle(
     name, per_head, seed, scale, diagonal, kind
 ):
     shape = SHAPES[name]
-    x, w = make_layer(seed, shape, scale)
-    score_bias = ScoreBias(diagonal, array=make_array(seed, shape, kind))
+    x, w, score_bias = make_case(seed, shape, kind, scale, diagonal)
     paths = path_jacobians(x, w, score_bias=score_bias, per_head=per_head)
     bias = full_bias(shape, score_bias)
     oracle = reference.path_jacobians(x, w, bias, per_head)
     query, key, value = plain(jnp.asarray(x), w, score_bias, per_head)
     direct = dict(zip(PATHS, (value, key, query, value + key + query), strict=True))
     s = slack(x, w, "frobenius", per_head)[..., None, None]
-    for path in PATHS:
-        assert_close(getattr(paths, path), oracle[path], 1e-12, s)
-        assert_close(getattr(paths, path), direct[path], 1e-12, s)
+    for expected in (oracle, direct):
+        assert_close((*paths, paths.total), [expected[p] for p in PATHS], 1e-12, s)
 
 
 def test_the_total_is_the_complex_step():
@@ -81,32 +80,27 @@ def test_the_total_is_the_complex_step():
 @pytest.mark.parametrize("name", ["folded", "narrow"])
 def test_heads_add_up_to_the_layer_where_they_are_projected(name):
     shape = SHAPES[name]
-    x, w = make_layer(1, shape)
-    score_bias = ScoreBias(array=make_array(1, shape, "forbidding"))
+    x, w, score_bias = make_case(1, shape, "forbidding")
     layer, heads = (
         path_jacobians(x, w, score_bias=score_bias, per_head=per_head)
         for per_head in (False, True)
     )
-    for whole, parts in zip(layer, heads, strict=True):
-        assert_close(whole, parts.sum(0), 1e-12, 1e-13)
+    assert_close(layer, [parts.sum(0) for parts in heads], 1e-12, 1e-13)
 
 
 def test_heads_stand_side_by_side_where_they_are_not():
-    x, w = make_layer(1, MANY)
-    score_bias = ScoreBias(array=make_array(1, MANY, "forbidding"))
+    x, w, score_bias = make_case(1, MANY, "forbidding")
     layer, heads = (
         path_jacobians(x, w, score_bias=score_bias, per_head=per_head)
         for per_head in (False, True)
     )
-    for whole, parts in zip(layer, heads, strict=True):
-        joined = np.concatenate(list(np.asarray(parts)), axis=-2)
-        assert_close(whole, joined, 1e-12, 1e-13)
+    joined = [np.concatenate(list(np.asarray(parts)), axis=-2) for parts in heads]
+    assert_close(layer, joined, 1e-12, 1e-13)
 
 
 @pytest.mark.parametrize("per_head", [False, True])
 def test_the_query_path_is_exactly_zero_off_the_diagonal(per_head):
-    x, w = make_layer(2, FOLDED)
-    score_bias = ScoreBias(array=make_array(2, FOLDED, "normal"))
+    x, w, score_bias = make_case(2, FOLDED, "normal")
     query = path_jacobians(x, w, score_bias=score_bias, per_head=per_head).query
     assert not np.asarray(query)[..., ~np.eye(6, dtype=bool), :, :].any()
     assert np.asarray(query).any()
@@ -127,8 +121,8 @@ def test_batch_axes_of_inputs_and_biases_are_samples():
     for place in np.ndindex(2, 2):
         bias = reference.score_bias(4, 2, array=array[place[0], 0])
         expected = reference.path_jacobians(x[place], w, bias, per_head=True)
-        for path in PATHS:
-            assert_close(getattr(batch, path)[place], expected[path], 1e-12, 1e-13)
+        own = jax.tree.map(lambda path, place=place: path[place], batch)
+        assert_close(own, expected, 1e-12, 1e-13)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -141,9 +135,7 @@ def test_streaming_rows_under_a_budget_changes_nothing(norm):
     expected = reference.path_norms(x, w, bias, norm, residual=True)
     for memory in ("1GiB", "30KiB"):
         actual = path_norms(x, w, max_memory=memory, **options)
-        for path in PATHS:
-            atol = slack(x, w, norm, False)
-            assert_close(getattr(actual, path), expected[path], 1e-12, atol)
+        assert_close(actual, expected, 1e-12, slack(x, w, norm, False))
 
 
 def test_jacobians_that_do_not_fit_are_refused_before_they_are_computed():
@@ -157,5 +149,4 @@ def test_jit_and_vmap_give_the_same_numbers():
     _, w = make_layer(5, NARROW)
     x = jnp.asarray(rng.normal(size=(3, 4, 1)))
     mapped = jax.jit(jax.vmap(lambda x: path_jacobians(x, w)))(x)
-    for one, other in zip(mapped, path_jacobians(x, w), strict=True):
-        assert_close(one, other, 1e-12, 1e-14)
+    assert_close(mapped, path_jacobians(x, w), 1e-12, 1e-14)

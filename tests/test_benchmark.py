@@ -1,8 +1,15 @@
 """The benchmark's command, its measuring and judging, and its picture."""
 
+import dataclasses
+import io
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,23 +22,13 @@ from analysis.benchmark._measure import (
     measure_apart,
 )
 from analysis.benchmark._methods import HEADS, Cell, cells, longest_windows, prepare
-from analysis.benchmark._targets import targets
-from analysis.benchmark.command import BenchmarkOptions, main, tidy
+from analysis.benchmark._results import duration, targets, tidy
+from analysis.benchmark.command import BenchmarkOptions, main
 from analysis.plots.cost import cost_against_length
 
 COLUMNS = [
-    "method",
-    "layer",
-    "norm",
-    "T",
-    "dtype",
-    "seconds",
-    "compile_seconds",
-    "peak_mib",
-    "above_start_mib",
-    "forward_passes",
-    "repeats",
-    "status",
+    *("method", "layer", "norm", "T", "dtype", "seconds", "compile_seconds"),
+    *("peak_mib", "above_start_mib", "forward_passes", "repeats", "status"),
 ]
 
 
@@ -57,57 +54,39 @@ def made_up(passes=5.0):
 
 
 @pytest.mark.slow
-def test_a_short_run_writes_a_tidy_table_the_environment_and_the_picture(
-    tmp_path, capsys
-):
+def test_a_quick_run_measures_every_method_and_leaves_four_files(tmp_path, capsys):
     out = tmp_path / "run"
-    arguments = ["--T", "8", "--methods", "path_norms", "--norms", "frobenius"]
-    assert main([*arguments, "--layers", "one head", "--out", str(out)]) == 0
+    assert main(["--quick", "--out", str(out)]) == 0
     table = pd.read_csv(out / "benchmark.csv", keep_default_na=False)
     assert list(table.columns) == COLUMNS
-    assert list(table["method"]) == ["forward", "path_norms"]
-    assert list(table["status"]) == ["ok", "ok"]
-    numbers = table[COLUMNS[5:10]].astype(float)
-    assert (numbers[["seconds", "peak_mib", "forward_passes"]] > 0).all(axis=None)
-    assert table["forward_passes"][0] == 1
+    methods = {"forward", "path_norms", "profile", "autodiff", "jacrev"}
+    assert methods <= set(table["method"])
+    assert set(table["T"]) == {8, 16}
+    assert set(table["status"]) == {"ok"}
+    numbers = table[["seconds", "peak_mib", "forward_passes"]].astype(float)
+    assert (numbers > 0).all(axis=None)
+    assert (numbers["forward_passes"][table["method"] == "forward"] == 1).all()
     record = json.loads((out / "benchmark.json").read_text())
     assert {"jax", "jaxlib", "flax", "numpy", "torch"} <= set(record["versions"])
-    assert record["arguments"]["T"] == [8]
+    assert (record["arguments"]["quick"], record["arguments"]["out"]) == (True, "run")
     assert record["cores"] >= 1
     assert {t["reached"] for t in record["targets"]} == {"not measured"}
-    assert {path.name for path in out.iterdir()} == {
-        "benchmark.csv",
-        "benchmark.json",
-        "cost-against-length.png",
-        "cost-against-length.pdf",
-    }
+    pictures = {f"cost-against-length.{suffix}" for suffix in ("png", "pdf")}
+    files = {"benchmark.csv", "benchmark.json", *pictures}
+    assert {path.name for path in out.iterdir()} == files
     printed = capsys.readouterr().out.strip().splitlines()
     assert "not measured" in "".join(printed)
     assert "wrote benchmark.csv, benchmark.json" in printed[-1]
 
 
-@pytest.mark.slow
-def test_a_quick_run_measures_every_method(tmp_path):
-    assert main(["--quick", "--out", str(tmp_path)]) == 0
-    table = pd.read_csv(tmp_path / "benchmark.csv", keep_default_na=False)
-    assert set(table["status"]) == {"ok"}
-    methods = {"forward", "path_norms", "profile", "autodiff", "jacrev"}
-    assert methods <= set(table["method"])
-    assert set(table["T"].astype(int)) == {8, 16}
-
-
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--T"], "T"),
-        (["--T", "0"], "--T must be at least 1"),
-        (["--T", "eight"], "T"),
+        (["--T"], "--T must name at least one, got none"),
+        (["--T", "0"], "--T must be at least 1, got 0"),
         (["--T", "100000"], "--T: no method"),
-        (["--norms", "nuclear"], "norms"),
-        (["--methods", "magic"], "methods"),
-        (["--layers"], "layers"),
-        (["--dtype", "bfloat16"], "dtype"),
-        (["--time-limit", "0"], "--time-limit"),
+        (["--layers"], "--layers must name at least one, got none"),
+        (["--time-limit", "0"], "--time-limit must be positive"),
         (["--quick", "--long"], "--quick and --long"),
     ],
 )
@@ -121,11 +100,52 @@ def test_bad_arguments_exit_with_2_and_are_named(arguments, named, capsys, tmp_p
 
 def test_an_out_that_is_a_file_is_refused(tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(SystemExit) as stop:
-        main(["--out", str(tmp_path / "file")])
-    assert stop.value.code == 2
-    assert "--out must be a folder" in capsys.readouterr().err
+    assert main(["--out", str(tmp_path / "file")]) == 2
+    assert "file) must be a folder, but it is a file" in capsys.readouterr().err
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def processes_measuring(folder):
+    """Processes that measure a cell on behalf of a command with this ``PATH``."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            environment = (process / "environ").read_bytes()
+        except OSError:  # gone, or another's
+            continue
+        if b"analysis.benchmark._measure" in words and folder in environment:
+            found.append(process)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").exists(), reason="processes are read from /proc")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_the_process_of_a_cell_ends_with_the_command(tmp_path, how):
+    mark = f"MARK={tmp_path}"
+    command = subprocess.Popen(
+        [sys.executable, "-m", "analysis.benchmark", "--T", "4096", "--out", tmp_path]
+        + ["--methods", "path_norms", "--norms", "frobenius", "--layers", "one head"],
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"MARK": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + 60
+    while not (begun := processes_measuring(mark.encode())):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    command.send_signal(how)
+    _, said = command.communicate(timeout=60)
+    if how == signal.SIGINT:
+        assert command.returncode == 130
+        words = f"error: interrupted; what was measured stays in {tmp_path}.\n"
+        assert said == words
+    end = time.monotonic() + 10
+    while any(process.exists() for process in begun):
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_every_method_stops_at_its_longest_window():
@@ -149,23 +169,20 @@ def test_the_forward_pass_comes_along_unasked():
     assert [cell.method for cell in chosen] == ["forward", "profile"]
 
 
-def test_what_is_not_done_in_time_is_recorded():
+def test_what_is_not_done_in_time_or_fails_is_recorded_with_its_reason():
     cell = Cell(method="forward", layer="one head", norm="none", T=8)
     cost = measure_apart(cell, 0.01)
     assert cost.status == "not done after 0.01 s"
     assert math.isnan(cost.seconds)
-
-
-def test_what_fails_is_recorded_with_its_reason():
-    cell = Cell(method="magic", layer="one head", norm="none", T=8)
-    assert "method must be one of" in measure_apart(cell, 100).status
+    unknown = dataclasses.replace(cell, method="magic")
+    assert "method must be one of" in measure_apart(unknown, 100).status
 
 
 def test_compiling_counts_nested_and_repeated_events_once(monkeypatch):
     clock = CompileClock()
-    for now, duration in ((2.0, 1.0), (3.0, 2.5), (10.0, 1.0)):
+    for now, lasted in ((2.0, 1.0), (3.0, 2.5), (10.0, 1.0)):
         monkeypatch.setattr(time, "perf_counter", lambda now=now: now)
-        clock.record("/jax/core/compile/some", duration)
+        clock.record("/jax/core/compile/some", lasted)
         clock.record("/jax/other", 100.0)
     assert clock.seconds() == 3.5
 
@@ -184,12 +201,9 @@ def test_a_fast_call_is_repeated_and_a_slow_one_is_not(monkeypatch):
     assert (fast.repeats, fast.seconds) == (4, 0.125)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("layer", "norm"),
-    [
-        pytest.param("eight heads", "frobenius", marks=pytest.mark.slow),
-        pytest.param("one head", "spectral", marks=pytest.mark.slow),
-    ],
+    ("layer", "norm"), [("eight heads", "frobenius"), ("one head", "spectral")]
 )
 def test_all_methods_measure_the_same_norms(layer, norm):
     def norms(method):
@@ -207,6 +221,10 @@ def test_all_methods_measure_the_same_norms(layer, norm):
     np.testing.assert_allclose(others, norms("jacrev"), rtol=1e-9, atol=1e-13)
 
 
+def test_a_time_is_said_as_one_reads_it():
+    assert [duration(t) for t in (0.0123, 2)] == ["12.3 ms", "2.00 s"]
+
+
 def test_targets_are_judged_and_those_not_measured_say_so():
     judged = targets(tidy(made_up()))
     reached = [row.reached for row in judged if "65536" not in row.target]
@@ -219,15 +237,9 @@ def test_targets_are_judged_and_those_not_measured_say_so():
     assert exponent.measured == pytest.approx(2)
     double = tidy(made_up()).assign(dtype="float64")
     assert {row.reached for row in targets(double)} == {"not measured"}
-
-
-def test_a_cell_without_a_number_reaches_no_target():
-    rows = made_up()
-    for row in rows:
-        if row["method"] == "jacrev":
-            row.update(seconds=math.nan, status="killed by signal 9")
-    judged = targets(tidy(rows))
-    assert [row.reached for row in judged[:2]] == ["not measured"] * 2
+    killed = tidy(made_up())
+    killed.loc[killed["method"] == "jacrev", "seconds"] = math.nan
+    assert [row.reached for row in targets(killed)[:2]] == ["not measured"] * 2
 
 
 def test_the_picture_has_a_panel_per_layer_and_norm_and_a_line_per_method():
@@ -250,9 +262,16 @@ def test_the_picture_has_a_panel_per_layer_and_norm_and_a_line_per_method():
 
 
 def test_the_picture_leaves_out_what_was_not_measured():
-    table = tidy([measured("forward", "one head", "none", 8, 1e-4)])
-    figure = cost_against_length(table)
-    assert len(figure.axes) == 1
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        "one forward pass"
-    ]
+    figure = cost_against_length(
+        tidy([measured("forward", "one head", "none", 8, 1e-4)])
+    )
+    (words,) = figure.legends[0].get_texts()
+    assert (len(figure.axes), words.get_text()) == (1, "one forward pass")
+
+
+def test_a_legend_of_one_panel_is_not_cut():
+    rows = [row for row in made_up() if row["layer"] == "one head"]
+    figure = cost_against_length(tidy(rows))
+    figure.savefig(io.BytesIO(), format="png")
+    extent = figure.legends[0].get_window_extent()
+    assert 0 <= extent.x0 < extent.x1 <= figure.bbox.x1

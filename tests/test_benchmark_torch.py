@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis.benchmark._torch_forecaster import torch_forecaster, torch_training_step
-from analysis.benchmark.training._sizes import random_data, size_of
+from analysis.benchmark.training._epochs import random_data, size_of
 from data import gather
 from models.config import ForecasterConfig, GraphConfig, TemporalConfig
 from models.early_stopping import Recipe

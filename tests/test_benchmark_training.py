@@ -2,25 +2,28 @@
 
 import importlib.util
 import json
-import math
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.benchmark.training import command, parts
+from analysis.benchmark.training import _cases, command
 from analysis.benchmark.training._cases import MEANINGS, devices_for
-from analysis.benchmark.training._epochs import Batches, Epochs
-from analysis.benchmark.training._matmuls import operations
-from analysis.benchmark.training._parts import COLUMNS, tidy
-from analysis.benchmark.training._sizes import random_data, size_of
-from analysis.benchmark.training._targets import targets
-from analysis.benchmark.training._timing import in_turns
+from analysis.benchmark.training._epochs import Batches, Epochs, random_data, size_of
+from analysis.benchmark.training._results import COLUMNS, targets, tidy
+from analysis.benchmark.training._timing import (
+    Event,
+    in_turns,
+    matmul_share,
+    operations,
+    own_times,
+)
 from data import gather
 
 STEPS = {  # seconds of a step, made up so that every target is reached
@@ -75,31 +78,31 @@ def test_a_quick_run_without_pytorch_says_so_and_writes_the_rest(
         lambda name: None if name == "torch" else find(name),
     )
     monkeypatch.setattr(os, "getloadavg", lambda: (3.5, 0, 0), raising=False)
-    out = tmp_path / "run"
     arguments = ["--quick", "--parts", "step", "--rounds", "2", "--steps", "3"]
-    assert command.main([*arguments, "--out", str(out)]) == 0
-    assert {path.name for path in out.iterdir()} == {"training.csv", "training.json"}
-    table = pd.read_csv(out / "training.csv")
+    assert command.main([*arguments, "--out", str(tmp_path)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "training.csv",
+        "training.json",
+    }
+    table = pd.read_csv(tmp_path / "training.csv")
     assert list(table.columns) == list(COLUMNS)
-    assert list(table["method"]) == ["ours"]
-    row = table.iloc[0]
+    (row,) = table.to_dict("records")
+    assert row["method"] == "ours"
     assert row["seconds"] == pytest.approx(3 * row["seconds_per_step"])
     assert 0 < row["seconds"] <= row["slowest_seconds"]
     assert (row["rounds"], row["steps"], row["steps_per_epoch"]) == (2, 3, 38)
     assert 0 < row["matmul_share"] < 1
     assert min(row["compile_seconds"], row["planned_mib"]) > 0
-    record = json.loads((out / "training.json").read_text())
+    record = json.loads((tmp_path / "training.json").read_text())
     assert {"jax", "jaxlib", "flax", "numpy", "torch"} <= set(record["versions"])
     assert record["arguments"]["steps"] == 3
-    assert record["matmul_precision"] == "default"
-    assert record["torch_threads"] is None
+    assert (record["matmul_precision"], record["torch_threads"]) == ("default", None)
     assert record["load_average_before"] == 3.5
     assert "torch is not installed" in record["left_out"][-1]
     assert {t["reached"] for t in record["targets"]} == {"not measured"}
     printed = capsys.readouterr().out
     assert "torch is not installed: 'PyTorch' is left out" in printed
     assert "load average 3.5: others slow down" in printed
-    assert "not measured" in printed
     assert "wrote training.csv and training.json" in printed.splitlines()[-1]
 
 
@@ -134,8 +137,7 @@ def test_a_quick_run_of_its_own_has_a_device_per_core_and_measures_every_part(tm
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--parts"], "parts"),
-        (["--parts", "everything"], "parts"),
+        (["--parts"], "--parts must name at least one, got none"),
         (["--rounds", "0"], "--rounds must be at least 1, got 0"),
         (["--steps", "-1"], "--steps must be at least 1, got -1"),
     ],
@@ -148,32 +150,30 @@ def test_bad_arguments_exit_with_2_and_are_named(arguments, named, capsys, tmp_p
     assert not (tmp_path / "never").exists()
 
 
-def test_a_part_that_does_not_fit_into_memory_is_left_out_and_the_rest_stays(
-    tmp_path, monkeypatch
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 27 GiB\nat ..."), 0, ""),
+        (KeyboardInterrupt(), 130, "interrupted; what was measured stays in"),
+        (OSError(28, "No space left on device"), 1, "error: No space left on device ("),
+    ],
+)
+def test_parts_that_are_done_stay_whatever_ends_the_next(
+    tmp_path, monkeypatch, capsys, error, status, said
 ):
     def measure(part, **_):
         if part == "large":
-            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 27 GiB\nat ...")
+            raise error
         return made_up().to_dict("records")
 
-    monkeypatch.setattr(parts, "measure_part", measure)
-    arguments = ["--parts", "large", "step", "--out", str(tmp_path)]
-    assert command.main(arguments) == 0
-    record = json.loads((tmp_path / "training.json").read_text())
-    assert record["left_out"] == ["large is left out: RESOURCE_EXHAUSTED: 27 GiB"]
+    monkeypatch.setattr(_cases, "measure_part", measure)
+    arguments = ["--parts", "step", "large", "--out", str(tmp_path)]
+    assert command.main(arguments) == status
+    assert said in capsys.readouterr().err
     assert len(pd.read_csv(tmp_path / "training.csv")) == len(STEPS)
-
-
-def test_an_interrupt_keeps_the_parts_that_are_done(tmp_path, monkeypatch, capsys):
-    def measure(part, **_):
-        if part == "seeds":
-            raise KeyboardInterrupt
-        return made_up().to_dict("records")
-
-    monkeypatch.setattr(parts, "measure_part", measure)
-    assert command.main(["--out", str(tmp_path)]) == 130
-    assert "what was measured stays" in capsys.readouterr().err
-    assert len(pd.read_csv(tmp_path / "training.csv")) == len(STEPS)
+    left_out = json.loads((tmp_path / "training.json").read_text())["left_out"]
+    what = ["large is left out: RESOURCE_EXHAUSTED: 27 GiB"]
+    assert left_out == (what if status == 0 else [])
 
 
 def test_a_cpu_shows_a_device_per_core_unless_the_user_or_jax_has_decided(monkeypatch):
@@ -213,8 +213,6 @@ def test_methods_take_turns_after_one_call_to_warm_up(monkeypatch):
     calls = {"a": lambda: call("a", 1.0), "b": lambda: call("b", 2.0)}
     assert in_turns(calls, 2) == {"a": [3.0, 5.0], "b": [8.0, 12.0]}
     assert order == ["a", "b"] * 3
-    with pytest.raises(ValueError, match="rounds must be at least 1, got 0"):
-        in_turns(calls, 0)
 
 
 def test_targets_are_ratios_of_the_methods_they_name():
@@ -224,9 +222,7 @@ def test_targets_are_ratios_of_the_methods_they_name():
     assert reached(made_up(changed={"ours": 0.71})) == ["no", "yes", "yes", "yes"]
     assert reached(made_up(changed={"4 seeds, default": 0.46}))[2] == "no"
     assert reached(made_up(changed={"its batches only": 0.005}))[3] == "no"
-
-
-def test_seeds_side_by_side_must_be_cheaper_on_an_accelerator():
+    # On an accelerator seeds side by side must be cheaper.
     assert reached(made_up(), accelerator=True)[2] == "no"
     fast = made_up(changed={"4 seeds, default": 0.24})
     assert reached(fast, accelerator=True)[2] == "yes"
@@ -273,7 +269,50 @@ def test_devices_divide_the_batch():
     assert [devices_for(32, cores) for cores in (1, 2, 3, 12, 64)] == [1, 2, 2, 8, 32]
 
 
-def test_shares_and_compiling_that_do_not_apply_are_empty_in_the_table():
-    table = tidy([{"part": "step", "method": "PyTorch", "seconds": 1.0}])
-    assert math.isnan(table["matmul_share"][0])
-    assert list(table.columns) == list(COLUMNS)
+# --- the share of matrix products ---------------------------------------------------
+
+
+def test_the_share_of_products_is_high_where_there_is_little_else_and_0_without():
+    x = jnp.ones((400, 400))
+
+    def share(function):
+        compiled = jax.jit(function).lower(x).compile()
+        text = compiled.as_text() or ""
+        return matmul_share(lambda: jax.block_until_ready(compiled(x)), text)
+
+    assert share(lambda x: jnp.tanh(x @ x @ x) @ x) > 0.5
+    assert share(lambda x: jnp.sort(jnp.tanh(x), axis=0)) == 0
+
+
+def test_a_trace_without_the_program_is_an_error():
+    with pytest.raises(ValueError, match="the trace has none of it"):
+        matmul_share(lambda: None, "")
+
+
+def test_products_are_dots_library_calls_and_fusions_that_hold_one():
+    found = operations("""
+%fused_one (p: f32[2]) -> f32[] {
+  ROOT %d = f32[] dot(%p, %p), lhs_contracting_dims={1}
+}
+fused_two (p: f32[2]) -> f32[2] {
+  a = f32[2] add(p, p)
+}
+ENTRY main (x: f32[2]) -> (f32[], f32[2]) {
+  f.1 = f32[] fusion(x), kind=kLoop, calls=%fused_one
+  f.2 = f32[2] fusion(x), kind=kLoop, calls=fused_two
+  gemm.1 = (f32[2], s8[4]) custom-call(a), custom_call_target="__cublas$gemm"
+  topk.2 = f32[2] custom-call(a), custom_call_target="TopK"
+  ROOT %t.3 = (f32[], f32[2]) tuple(f.1, f.2)
+}""")
+    products = {name for name, product in found.items() if product}
+    assert products == {"d", "f.1", "gemm.1"}
+    assert found.keys() - products == {"a", "f.2", "topk.2", "t.3"}
+
+
+def test_time_inside_a_nested_operation_counts_once_and_threads_do_not_mix():
+    loop = [Event("loop", 0, 100), Event("dot", 10, 40), Event("inner", 50, 90)]
+    nested = [*loop, Event("dot", 60, 70)]
+    assert own_times(reversed(nested)) == {"loop": 30, "dot": 40, "inner": 30}
+    assert sum(own_times(nested).values()) == 100
+    apart = [Event("dot", 0, 5), Event("dot", 5, 9)]
+    assert own_times(apart) == {"dot": 9}

@@ -1,6 +1,7 @@
 """The picture of a sweep says with words what its numbers say."""
 
 import io
+import itertools
 from typing import Any
 
 import numpy as np
@@ -19,31 +20,17 @@ PANELS = {
 def rows(lengths: tuple[int, ...] = (4, 8, 16, 32), seeds=3) -> pd.DataFrame:
     """A made-up sweep: 1 / T off the diagonal, and a printed line that fails late."""
     table = []
-    for T in lengths:
-        for seed in range(seeds):
-            for statement, sides in PANELS.items():
-                exact, bound = (
-                    side * (1 + 0.1 * seed) for side in sides(np.float64(T))
-                )
-                for head in ("0", "layer"):
-                    factor = 1 if head == "layer" else 50  # what must not be drawn
-                    table.append(
-                        {
-                            "T": T,
-                            "source": "gaussian",
-                            "position": "none",
-                            "regularizer": "none",
-                            "norm": "spectral",
-                            "seed": seed,
-                            "head": head,
-                            "statement": statement,
-                            "exact": factor * exact,
-                            "bound": factor * bound,
-                            "rows": T,
-                            "rows_holding": T if exact <= bound else T - 1,
-                        }
-                    )
-    return pd.DataFrame(table)
+    for T, seed, head in itertools.product(lengths, range(seeds), ("0", "layer")):
+        factor = (1 if head == "layer" else 50) * (1 + 0.1 * seed)  # heads: not drawn
+        for statement, sides in PANELS.items():
+            exact, bound = (factor * side for side in sides(np.float64(T)))
+            holding = T if exact <= bound else T - 1
+            table.append((T, seed, head, statement, exact, bound, T, holding))
+    columns = ["T", "seed", "head", "statement", "exact", "bound", "rows"]
+    frame = pd.DataFrame(table, columns=[*columns, "rows_holding"])
+    return frame.assign(
+        source="gaussian", position="none", regularizer="none", norm="spectral"
+    )
 
 
 def axes_of(table) -> Any:
@@ -144,6 +131,41 @@ def test_crosses_stand_at_the_violated_lengths_only():
     printed = next(line for line in dashed(right) if "printed" in str(line.get_label()))
     assert marks.get_color() == printed.get_color()
     assert [text.get_text() for text in right.texts] == ["6 %", "3 %"]  # 1 / T
+
+
+def steep(factor: float) -> pd.DataFrame:
+    """Influence falls fast, and the printed bound is below or above it."""
+    table = rows()
+    diagonal = table["statement"].str.contains("diagonal_")
+    table.loc[diagonal, "exact"] = 90 / table["T"] ** 2.0
+    table.loc[diagonal, "bound"] = factor * table["exact"]
+    table["rows_holding"] = table["rows"] - diagonal
+    return table
+
+
+@pytest.mark.parametrize(
+    "table",
+    [rows(), rows((8,)), steep(0.8), steep(1.1), steep(0.8).assign(regularizer="mask")],
+)
+def test_nothing_overlaps_and_nothing_touches_the_edge(table):
+    axes = axes_of(table)
+    figure = axes[0].figure
+    figure.draw_without_rendering()
+    whole = figure.bbox.padded(-4)
+    titles = [ax.title.get_window_extent() for ax in axes]
+    assert not titles[0].padded(4).overlaps(titles[1])
+    for ax, title in zip(axes, titles, strict=True):
+        legend_box = ax.get_legend().get_window_extent()
+        for box in (title, legend_box):
+            assert whole.containsx(box.x0)
+            assert whole.containsx(box.x1)
+        for text in ax.texts:
+            box = text.get_window_extent()
+            for line in ax.lines:
+                path = line.get_transform().transform_path(line.get_path())
+                assert not path.intersects_bbox(box, filled=False)
+            others = [other for other in ax.texts if other is not text]
+            assert not any(box.overlaps(o.get_window_extent()) for o in others)
 
 
 @pytest.mark.parametrize("lengths", [(8,), (8, 16)])

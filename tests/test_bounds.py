@@ -1,47 +1,52 @@
 """The verdicts: what is true holds everywhere, what is printed wrong is found out."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sensitivity import ScoreBias, check_bounds, path_norms, profile
+from sensitivity.arguments import ArgumentError
+from sensitivity.bounds import judge, measure, plan_memory
 from sensitivity.equations import STATEMENTS
 from tests import reference
-from tests.layers import (
+from tests.helpers import (
     ENGINES,
     FOLDED,
     LEVELS,
     NARROW,
     NORMS,
     PAPER,
+    PRINTED,
+    ROUNDING,
     SHAPES,
+    TRUE,
     Shape,
     assert_close,
+    assert_true_statements_hold,
     diagonals,
     full_bias,
+    judged,
     kinds,
     make_array,
+    make_case,
     make_layer,
+    paper_layer,
     residual_allowed,
     rounding_scale,
     scales,
     seeds,
-)
-from tests.verdicts import (
-    TRUE,
-    assert_true_statements_hold,
-    judged,
     table_of,
 )
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
 COLUMNS = ["statement", "rows", "rows_holding", "worst_ratio", "median_ratio"]
-ROUNDING = 16 * np.finfo(float).eps
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -61,8 +66,7 @@ def test_both_sides_of_every_statement_are_the_oracles(
     name, engine, norm, seed, scale, diagonal, kind
 ):
     shape = SHAPES[name]
-    x, w = make_layer(seed, shape, scale)
-    score_bias = ScoreBias(diagonal, array=make_array(seed, shape, kind))
+    x, w, score_bias = make_case(seed, shape, kind, scale, diagonal)
     bias = full_bias(shape, score_bias)
     for level in LEVELS:
         per_head = level == "head"
@@ -138,8 +142,7 @@ def test_rows_without_other_steps_are_skipped():
 @given(seed=seeds, scale=scales, diagonal=diagonals, kind=kinds)
 @settings(max_examples=25)
 def test_the_rungs_are_ordered_where_they_must_be(norm, seed, scale, diagonal, kind):
-    x, w = make_layer(seed, FOLDED, scale)
-    score_bias = ScoreBias(diagonal, array=make_array(seed, FOLDED, kind))
+    x, w, score_bias = make_case(seed, FOLDED, kind, scale, diagonal)
     p = profile(x, w, score_bias=score_bias, norm=norm)
     names = ("query_constant", "query_weighted", "query_centred", "query_covariance")
     constant, weighted, centred, covariance = (
@@ -196,8 +199,7 @@ def test_identical_tokens_are_equal_to_rounding_with_ratio_near_one(level, norm)
 
 
 def test_an_equality_has_ratio_one():
-    x, w = make_layer(4, PAPER)
-    score_bias = ScoreBias(array=make_array(4, PAPER, "normal"))
+    x, w, score_bias = make_case(4, PAPER, "normal")
     for engine in ENGINES:
         table = table_of(x, w, score_bias=score_bias, engine=engine)
         for name in ("eq5", "eq6_middle"):
@@ -234,20 +236,169 @@ def test_rows_pool_heads_and_samples():
     assert layer.rows["eq8_diagonal_as_printed"] == 2 * 3
 
 
-@pytest.mark.parametrize(
-    ("option", "value"), [("norm", "nuclear"), ("level", "model"), ("engine", "torch")]
-)
-def test_an_unknown_option_is_refused_with_its_choices(option, value):
-    x, w = make_layer(0, PAPER)
-    options: Any = {option: value}
-    with pytest.raises(ValueError, match=rf"{option} must be one of .* got '{value}'"):
-        check_bounds(x, w, **options)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_plan_is_that_of_the_measurement_and_refused_where_that_is(engine):
+    x, w = make_layer(0, FOLDED)
+    options: Any = {"norm": "frobenius", "engine": engine}
+    heads = plan_memory(x.shape, x.dtype, w, levels=("head",), **options)
+    both = plan_memory(x.shape, x.dtype, w, **options)
+    assert 10**3 < heads <= both < 2**30
+    for budget, level in ((heads, "head"), (both, "layer")):
+        own: Any = {"level": level, "max_memory": budget} | options
+        assert len(check_bounds(x, w, **own)) == len(STATEMENTS)
+    small: Any = options | {"max_memory": "1KB"}
+    for refused in (
+        functools.partial(plan_memory, x.shape, x.dtype, w),
+        functools.partial(check_bounds, x, w),
+    ):
+        with pytest.raises(ArgumentError, match=r"^max_memory \(1KB\) must be at leas"):
+            refused(**small)
 
 
 def test_the_exact_side_of_the_ladder_is_the_query_path():
-    x, w = make_layer(4, PAPER)
-    score_bias = ScoreBias(array=make_array(4, PAPER, "normal"))
+    x, w, score_bias = make_case(4, PAPER, "normal")
     query = np.asarray(path_norms(x, w, score_bias=score_bias, residual=True).query)
     for one in judged(x, w, score_bias=score_bias):
         if one.statement.startswith("query_"):
             assert_close(one.exact[0], query.diagonal(), 1e-12)
+
+
+# The printed diagonal line of Eq. 8 fails, and its corrected form does not.
+
+
+def test_the_printed_diagonal_line_fails_on_a_named_seed_and_the_corrected_holds():
+    x, w = paper_layer(0, T=96)
+    table = table_of(x, w)
+    assert table.rows_holding["eq8_diagonal_as_printed"] == 0
+    assert table.rows["eq8_diagonal_as_printed"] == 1
+    assert table.worst_ratio["eq8_diagonal_as_printed"] > 1
+    assert table.rows_holding["eq8_diagonal_corrected"] == 96
+
+
+def test_the_printed_diagonal_line_fails_on_most_seeds_and_the_corrected_on_none():
+    failing = 0
+    for seed in range(40):
+        table = table_of(*paper_layer(seed, T=96))
+        failing += 1 - table.rows_holding["eq8_diagonal_as_printed"]
+        assert_true_statements_hold(table)
+    assert 0.8 <= failing / 40 < 1.0
+
+
+def test_the_printed_line_fails_everywhere_under_a_full_mask_as_the_query_path_stays():
+    x, w = paper_layer(0, T=48)
+    mask = ScoreBias(diagonal=-np.inf)
+    table = table_of(x, w, score_bias=mask)
+    assert table.rows_holding["eq8_diagonal_as_printed"] == 0
+    assert_true_statements_hold(table)
+    statistics = profile(x, w, score_bias=mask)
+    assert not np.asarray(statistics.diagonal_weight).any()
+    assert np.asarray(statistics.query_norm).min() > 0.01
+    printed = next(
+        one for one in judged(x, w, score_bias=mask) if one.statement == PRINTED[0]
+    )
+    assert printed.bound == 1.0  # ||I||: nothing else is left of it
+    assert printed.exact > 1.0
+
+
+def test_the_mean_over_other_steps_needs_its_own_bound():
+    """Divided by T - 1, the bound of Eq. 8 can fail where alpha_ii < 1 / T."""
+    rows = failing = 0
+    for seed in range(20):
+        x, w = make_layer(seed, PAPER, scale=3.0)
+        mask = ScoreBias(diagonal=-np.inf)
+        lines = {one.statement: one for one in judged(x, w, score_bias=mask)}
+        conditional = lines["eq8_off_diagonal_conditional"]
+        assert conditional.holds.all()
+        T = PAPER.T
+        wrong = conditional.exact > lines["eq8_off_diagonal"].bound * (1 + 1e-9)
+        assert_close(
+            lines["eq8_off_diagonal"].exact * T / (T - 1), conditional.exact, 1e-14
+        )
+        rows, failing = rows + wrong.size, failing + wrong.sum()
+    assert 0 < failing < rows
+
+
+def test_the_mean_over_other_steps_can_only_exceed_where_the_diagonal_is_light():
+    for seed in range(20):
+        x, w = make_layer(seed, PAPER, scale=3.0)
+        lines = {one.statement: one for one in judged(x, w)}
+        wrong = lines["eq8_off_diagonal_conditional"].exact > (
+            lines["eq8_off_diagonal"].bound * (1 + 1e-9)
+        )
+        light = np.asarray(profile(x, w).diagonal_weight) < 1 / PAPER.T
+        assert not (wrong & ~light).any()
+
+
+# The rounding scale of a verdict is that of its statement: divided where it is.
+
+DIVIDED = {name: 1 for name in ("eq5", "eq6_middle", "eq6", "eq7", "eq8_off_diagonal")}
+DIVIDED |= {"eq8_off_diagonal_conditional": 0}
+
+
+def scale_of(measured, level: Any, statement: str, eps: float) -> np.ndarray:
+    """S of a statement, from its definition."""
+    scale = 16 * eps * measured.heads.rounding_scale
+    scale = scale if level == "head" else scale.sum(-2)
+    T = scale.shape[-1]
+    if statement == "query_covariance":
+        error = np.asarray(measured.heads.covariance_error)
+        return scale + (error if level == "head" else error.sum(-2))
+    if statement == "eq8_diagonal_as_printed":
+        scale = scale.mean(-1, keepdims=True)
+    return scale / {1: T, 0: T - 1}.get(DIVIDED.get(statement, 2), 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_ratio_and_verdict_are_as_they_are_written_down(dtype):
+    x, w, array = jax.tree.map(dtype, (*make_layer(1, FOLDED), np.zeros((3, 6, 6))))
+    measured = measure(x, w, score_bias=ScoreBias(array=array), levels=LEVELS)
+    assert measured.eps == np.finfo(dtype).eps
+    slack = 1e-9 if dtype is np.float64 else 1e-4
+    for level in LEVELS:
+        for one in judge(measured, level):
+            s = scale_of(measured, level, one.statement, measured.eps)
+            expected = (one.exact + s) / (one.bound + s)
+            np.testing.assert_allclose(one.ratio, expected, rtol=1e-14)
+            excess = one.exact - one.bound
+            if level == "head" and one.statement in ("eq5", "eq6_middle"):
+                excess = np.abs(excess)
+            holds = excess <= slack * one.bound + s
+            np.testing.assert_array_equal(one.holds, holds)
+
+
+def test_an_excess_beyond_the_share_of_the_scale_is_found_out():
+    """At T = 512 the undivided scale would hide an excess 500 times as large."""
+    x, w = jax.tree.map(np.float32, paper_layer(0, T=512, d=4, s=30.0))
+    measured = measure(x, w, norm="frobenius", levels=("head",))
+    exact = np.asarray(measured.heads.key_mean)
+    s = scale_of(measured, "head", "eq6_middle", measured.eps)
+    for factor in (0.9, 1.1):
+        moved = exact + factor * (s + 1e-4 * exact)
+        means = measured.means["head"]._replace(key_mean=moved)
+        verdicts = judge(measured._replace(means={"head": means}), "head")
+        own = next(one for one in verdicts if one.statement == "eq6_middle")
+        assert own.holds.all() == own.holds.any() == (factor < 1)
+
+
+@given(seed=seeds, log=st.floats(-2, 2), spread=st.floats(-2, 2))
+@settings(max_examples=15)
+def test_ratios_of_float32_are_those_of_float64_and_nothing_true_fails(
+    seed, log, spread
+):
+    x, w = make_layer(seed, FOLDED, 10**log)
+    array = make_array(seed, FOLDED, "forbidding")
+    single = jax.tree.map(np.float32, (10**spread * x, w, array))
+    double = jax.tree.map(np.float64, single)
+    coarse, fine = (
+        measure(x, w, score_bias=ScoreBias(array=array), levels=LEVELS)
+        for x, w, array in (single, double)
+    )
+    for level in LEVELS:
+        for one, other in zip(judge(coarse, level), judge(fine, level), strict=True):
+            if one.statement in TRUE:
+                assert one.holds[one.counted].all(), one.statement
+                assert other.holds[other.counted].all(), other.statement
+            s = scale_of(coarse, level, one.statement, coarse.eps)
+            clear = one.counted & (other.bound > 1e4 * s)
+            difference = np.abs(one.ratio - other.ratio)[clear]
+            assert (difference <= 1e-3).all(), one.statement

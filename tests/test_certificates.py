@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sensitivity import AttentionWeights, ScoreBias
 from sensitivity.certificates import CERTIFICATES, certificates, operator_norm
 from tests import reference
-from tests.layers import (
+from tests.helpers import (
     FOLDED,
     MANY,
     NARROW,

@@ -30,18 +30,13 @@ def test_a_csv_file_gives_the_graph_in_the_order_of_the_series(tmp_path, case):
     np.testing.assert_array_equal(read_adjacency(tmp_path / "graph.csv", IDS), WEIGHTS)
 
 
-@pytest.mark.parametrize("dtype", [">f8", "f4", "f2"])
+@pytest.mark.parametrize("dtype", [">f8", "f4", "f2", "i8", "u1"])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_an_npy_file_gives_the_graph(tmp_path, dtype, order):
-    np.save(tmp_path / "graph.npy", np.asarray(WEIGHTS, dtype=dtype, order=order))
+    np.save(tmp_path / "graph.npy", np.asarray(8 * WEIGHTS, dtype=dtype, order=order))
     weights = read_adjacency(str(tmp_path / "graph.npy"), IDS)
-    np.testing.assert_array_equal(weights, WEIGHTS)
+    np.testing.assert_array_equal(weights, 8 * WEIGHTS)
     assert weights.dtype == np.float64
-
-
-def test_integers_are_weights_in_an_npy_file(tmp_path):
-    np.save(tmp_path / "graph.npy", np.eye(3, dtype=np.int64))
-    assert read_adjacency(tmp_path / "graph.npy", IDS).tolist() == np.eye(3).tolist()
 
 
 def test_a_pickle_gives_the_graph_whatever_its_name(tmp_path):
@@ -74,7 +69,7 @@ BAD = {
     "nothing": ("", "must not be empty"),
     "another size": ("1,0\n0,1\n", "3 rows and columns, .* got 2 rows and 2 columns"),
     "too many rows": ("1,0,0\n" * 5, "got 5 rows and 3 columns"),
-    "a ragged row": ("1,0,0\n0,1\n0,0,1\n", "line 2 must have 3 cells .* got 2"),
+    "a ragged row": ("1,0,0\n0,1\n0,0,1\n", "line 2 must have the 3 cells .* got 2"),
     "a word": ("1,0,0\n0,x,0\n0,0,1\n", "line 2, column '767541': 'x' is no number"),
     "an empty cell": ("1,0,0\n0,,0\n0,0,1\n", "got nan from '767541' to '767541'"),
     "infinity": ("1,0,0\n0,1,inf\n0,0,1\n", "got inf from '767541' to '717447'"),
@@ -128,17 +123,12 @@ def test_a_csv_file_that_is_no_graph_of_the_series_is_refused(tmp_path, case):
         (-np.eye(3), r"not negative, got -1\.0 from '773869' to '773869'"),
         (np.full((3, 3), np.nan), "got nan from '773869' to '773869'"),
         (np.array([["a"] * 3] * 3), "must hold numbers, got <U1"),
+        (np.array([[1, "a"]], dtype=object), "must hold numbers, got object"),
     ],
 )
 def test_an_npy_file_that_is_no_graph_of_the_series_is_refused(tmp_path, array, rule):
     np.save(tmp_path / "graph.npy", array)
     with pytest.raises(ValueError, match=rf"graph\.npy.*{rule}"):
-        read_adjacency(tmp_path / "graph.npy", IDS)
-
-
-def test_an_npy_file_is_not_unpickled(tmp_path):
-    np.save(tmp_path / "graph.npy", np.array([[1, "a"]], dtype=object))
-    with pytest.raises(ValueError, match=r"graph\.npy.*must hold numbers, got object"):
         read_adjacency(tmp_path / "graph.npy", IDS)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data import TimeOfWeekAverage
-from data.calendar_features import slot_of_week, step_minutes, time_of_day
+from data._calendar import slot_of_week, step_minutes, time_of_day
 from data.time_of_week import averages_without_own
 
 

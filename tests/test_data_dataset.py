@@ -69,60 +69,36 @@ def test_arrays_are_the_scaled_series_and_its_targets(choices):
 
 
 @pytest.mark.parametrize("scale", ["global", "sensor"])
-def test_a_missing_input_is_the_training_mean_a_score_of_0(scale):
-    source = city()
-    inputs = np.asarray(ready(source, scale=scale).arrays.inputs)
-    assert (inputs[source.missing] == 0).all()
-    assert (inputs[~source.missing] != 0).all()
-
-
-def test_a_filled_input_is_the_last_reading_and_at_the_beginning_the_mean():
-    source = city()
-    made = ready(source, scale="sensor", fill="forward")
+@pytest.mark.parametrize("fill", ["mean", "forward", "zero"])
+def test_a_missing_input_is_filled_from_the_past_or_the_training_part_only(scale, fill):
+    missing = city().missing.copy()
+    missing[:9, 1] = True  # a gap at the beginning
+    made = ready(city(missing=missing, values=city().values * ~missing), scale=scale)
+    source, scaler = made.series, made.scaler
+    inputs = np.asarray(ready(source, scale=scale, fill=fill).arrays.inputs)
     for sensor in range(3):
-        last = made.scaler.mean[sensor]
+        k = sensor if scale == "sensor" else 0
+        last = scaler.mean[k]
         for step in range(len(source.time)):
             if not source.missing[step, sensor]:
                 last = source.values[step, sensor]
-            score = (last - made.scaler.mean[sensor]) / made.scaler.deviation[sensor]
-            assert made.arrays.inputs[step, sensor] == np.float32(score)
+            filling = {"mean": scaler.mean[k], "forward": last, "zero": 0.0}[fill]
+            read = filling if source.missing[step, sensor] else last
+            score = (read - scaler.mean[k]) / scaler.deviation[k]
+            assert inputs[step, sensor] == np.float32(score)
 
 
-def test_a_leading_gap_is_not_filled_from_the_future():
+@pytest.mark.parametrize("fill", ["mean", "forward", "zero"])
+def test_what_lies_under_a_missing_reading_has_no_say_and_0_mph_is_missing(fill):
     source = city()
-    missing = source.missing.copy()
-    missing[:9, 1] = True
-    values = np.where(missing, 0.0, source.values)
-    made = ready(city(values=values, missing=missing), fill="forward")
-    assert (np.asarray(made.arrays.inputs)[:9, 1] == 0).all()
-
-
-def test_a_missing_reading_can_be_read_as_a_speed_of_zero():
-    source = city()
-    made = ready(source, scale="sensor", fill="zero")
-    zero = np.float32(-made.scaler.mean / made.scaler.deviation)
-    read = np.where(source.missing, zero, np.asarray(made.arrays.inputs))
-    np.testing.assert_array_equal(made.arrays.inputs, read)
-
-
-def test_what_lies_under_a_missing_reading_has_no_say():
-    source = city()
-    garbage = dataclasses.replace(
-        source, values=np.where(source.missing, 1e9, source.values)
-    )
-    for fill in ("mean", "forward", "zero"):
-        one, other = ready(source, fill=fill), ready(garbage, fill=fill)
+    garbage = np.where(source.missing, 1e9, source.values)
+    none_missing = np.zeros_like(source.missing)
+    for changes in ({"values": garbage}, {"missing": none_missing}):
+        one = ready(source, fill=fill)
+        other = ready(dataclasses.replace(source, **changes), fill=fill)
         same(one, other)
         same(one.arrays, other.arrays)
-
-
-def test_a_reading_of_0_mph_counts_as_missing_everywhere():
-    source = city()
-    marked = dataclasses.replace(source, missing=np.zeros_like(source.missing))
-    one, other = ready(source), ready(marked)
-    same(one, other)
-    same(one.arrays, other.arrays)
-    np.testing.assert_array_equal(other.series.missing, source.missing)
+        np.testing.assert_array_equal(other.series.missing, source.missing)
 
 
 def test_without_the_option_there_is_no_average_among_the_inputs():
@@ -187,12 +163,13 @@ def check_batch(batch, arrays, starts):
         np.testing.assert_array_equal(one.targets, arrays.targets[middle:end])
 
 
-def test_a_batch_is_plain_slices_of_the_series_with_and_without_jit():
+def test_a_batch_is_plain_slices_and_a_start_beyond_the_last_window_is_moved_to_it():
     made = ready(time_of_week=True)
     last = len(made.series.time) - WINDOW - HORIZON
-    starts = np.array([17, 0, last, 17], np.int32)
-    check_batch(gather(made.arrays, starts, WINDOW, HORIZON), made.arrays, starts)
-    check_batch(cut(made, starts), made.arrays, starts)
+    starts = np.array([17, 0, last, 17, last + 5, -2], np.int32)
+    expected = np.clip(starts, 0, last)
+    check_batch(gather(made.arrays, starts, WINDOW, HORIZON), made.arrays, expected)
+    check_batch(cut(made, starts), made.arrays, expected)
 
 
 def test_batches_can_be_scanned_over_and_drawn_for_several_seeds_at_once():
@@ -224,33 +201,20 @@ def test_windows_are_cut_by_one_gather_per_array_and_the_series_is_never_copied(
     assert max(sizes) == 8 * (WINDOW + HORIZON) * 3  # the average: the largest part
 
 
-def test_a_start_that_has_no_whole_window_is_moved_to_one_that_has():
-    made = ready(time_of_week=True)
-    last = len(made.series.time) - WINDOW - HORIZON
-    batch = gather(made.arrays, jnp.array([last + 5, -2]), WINDOW, HORIZON)
-    check_batch(batch, made.arrays, [last, 0])
-
-
 # --- errors -------------------------------------------------------------------------
 
 
-def test_sizes_that_cannot_be_cut_are_refused():
+def test_sizes_and_options_that_cannot_be_are_refused():
     arrays = ready().arrays
     with pytest.raises(ValueError, match="window must be at least 1, got 0"):
         gather(arrays, jnp.arange(2), 0, 3)
     with pytest.raises(ValueError, match=r"\(121\) must not exceed the 120 steps"):
         gather(arrays, jnp.arange(2), 120, 1)
-
-
-def test_options_that_do_not_exist_are_refused():
+    with pytest.raises(ValueError, match="need a series of 12 steps .* got 11 steps"):
+        ready(city(steps=11))
     for name in ("scale", "fill", "split"):
         with pytest.raises(ValueError, match="must be one of .*, got 'other'"):
             ready(**{name: "other"})
-
-
-def test_a_series_too_short_is_refused():
-    with pytest.raises(ValueError, match="need a series of 12 steps .* got 11 steps"):
-        ready(city(steps=11))
 
 
 def test_a_sensor_silent_or_constant_in_training_is_named():

@@ -51,6 +51,19 @@ def test_a_folder_without_pems_bay_is_named(tmp_path):
         load_pems_bay(tmp_path)
 
 
+def test_files_are_found_whatever_the_case_of_their_names(tmp_path):
+    write(tmp_path).rename(tmp_path / "METR-LA.h5")
+    write_graph(tmp_path).rename(tmp_path / "adj_mx.PKL")
+    loaded = load_dataset("metr-la", tmp_path)
+    np.testing.assert_array_equal(loaded.adjacency, WEIGHTS)
+    assert loaded.name == "metr-la"
+    write(tmp_path, frame(steps=7)).rename(tmp_path / "Metr-LA.h5")
+    with pytest.raises(ValueError, match=r"one file .* \['METR-LA.h5', 'Metr-LA.h5'\]"):
+        load_metr_la(tmp_path)
+    write(tmp_path, frame(steps=8))  # the name itself comes first
+    assert len(load_metr_la(tmp_path).values) == 8
+
+
 def test_metr_la_may_be_under_the_key_of_pems_bay_but_not_under_both(tmp_path):
     path = tmp_path / "metr-la.h5"
     frame().to_hdf(path, key="speed", mode="w")

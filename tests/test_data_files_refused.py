@@ -1,14 +1,15 @@
 """A damaged or hostile file of readings is refused, naming the file and the place."""
 
 import io
-import os
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data import load_file, numpy_file
+from data import _numpy_file, load_file
+from tests.data_files import Touch
 
 # --- .csv ---------------------------------------------------------------------------
 
@@ -64,14 +65,6 @@ def npy(array, allow_pickle=False):
     return stream.getvalue()
 
 
-class Run:
-    """Pickles to a call that makes a folder."""
-
-    def __reduce__(self):
-        """Ask the reader of the pickle to call."""
-        return os.mkdir, ("ran",)
-
-
 def claim(shape, descr="<f8"):
     """An ``.npy`` file of 32 bytes that claims to have another shape."""
     stream = io.BytesIO()
@@ -81,7 +74,10 @@ def claim(shape, descr="<f8"):
 
 
 BAD_ARRAYS = {
-    "objects": (npy(np.array([[Run()]]), allow_pickle=True), "numbers, got object"),
+    "objects": (
+        npy(np.array([[Touch(Path("ran"))]]), allow_pickle=True),
+        "numbers, got object",
+    ),
     "text": (npy(np.array([["a"]])), "numbers, got <U1"),
     "complex numbers": (npy(np.array([[1j]])), "numbers, got complex128"),
     "a record": (npy(np.zeros((2, 2), "f8,f8")), "must hold numbers"),
@@ -173,19 +169,19 @@ def test_small_numbers_that_are_large_as_float64_are_refused_unread(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["i1", "f4"])
 def test_the_limit_is_on_the_numbers_as_float64(tmp_path, monkeypatch, dtype):
-    monkeypatch.setattr(numpy_file, "MAX_BYTES", 8 * 1024)
+    monkeypatch.setattr(_numpy_file, "MAX_BYTES", 8 * 1024)
     fits, large = np.ones((8, 128), dtype), np.ones((1, 1025), dtype)
     path = tmp_path / "city.npz"
     np.savez(path, fits=fits, large=large)
-    np.testing.assert_array_equal(numpy_file.read_npz(path, "fits"), fits)
+    np.testing.assert_array_equal(_numpy_file.read_npz(path, "fits"), fits)
     rule = r"shape \(1, 1025\) takes 8200 bytes as float64, at most 8192 are read"
     with pytest.raises(ValueError, match=rf"city\.npz .*{rule}"):
-        numpy_file.read_npz(path, "large")
+        _numpy_file.read_npz(path, "large")
     np.save(tmp_path / "fits.npy", fits)
     np.save(tmp_path / "large.npy", large)
-    np.testing.assert_array_equal(numpy_file.read_npy(tmp_path / "fits.npy"), fits)
+    np.testing.assert_array_equal(_numpy_file.read_npy(tmp_path / "fits.npy"), fits)
     with pytest.raises(ValueError, match=rf"large\.npy .*{rule}"):
-        numpy_file.read_npy(tmp_path / "large.npy")
+        _numpy_file.read_npy(tmp_path / "large.npy")
 
 
 def test_a_file_of_no_known_kind_or_that_is_not_there_is_refused(tmp_path):

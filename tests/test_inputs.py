@@ -1,6 +1,7 @@
-"""Bad input is refused with a sentence that names it; precision follows the input."""
+"""Bad input is refused by name, with place and cure; precision follows the input."""
 
 import dataclasses
+import warnings
 from typing import Any
 
 import jax
@@ -11,14 +12,17 @@ import pytest
 from sensitivity import (
     AttentionWeights,
     ScoreBias,
+    attend,
     check_bounds,
     path_jacobians,
     path_norms,
     profile,
 )
+from sensitivity.arguments import ArgumentError
+from sensitivity.attention import attention_matrix
 from sensitivity.memory import blocks_within, format_memory, parse_memory
 from tests import reference
-from tests.layers import (
+from tests.helpers import (
     ENGINES,
     FOLDED,
     NARROW,
@@ -31,12 +35,34 @@ from tests.layers import (
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
-FUNCTIONS: list[Any] = [path_norms, path_jacobians, profile, check_bounds]
 INF = np.inf
+DOUBLE = {(np.ndarray, "float64")}  # though JAX is set to float32
+COUNTS = {(np.ndarray, "int64")}
+RAGGED: Any = [[1.0, 2.0, 3.0, 4.0], [1.0, 2.0]]
+
+
+def self_attention(x: Any, weights: Any, score_bias: Any = None) -> Any:
+    return attend(x, x, x, weights, score_bias)
+
+
+FUNCTIONS: list[Any] = [
+    path_norms,
+    path_jacobians,
+    profile,
+    check_bounds,
+    attention_matrix,
+]
+EVERY: list[Any] = [*FUNCTIONS, self_attention]
 
 
 @pytest.fixture(params=FUNCTIONS, ids=lambda f: f.__name__)
 def function(request):
+    """What looks at values; `attend` is what a model runs, and does not."""
+    return request.param
+
+
+@pytest.fixture(params=EVERY, ids=lambda f: f.__name__)
+def every(request):
     return request.param
 
 
@@ -47,23 +73,63 @@ def bad(array, place, number):
     return array
 
 
-@pytest.mark.parametrize("shape", [(4,), (5, 3), (5, 5), (2, 5, 3), ()])
-def test_inputs_of_another_width_are_refused(function, shape):
-    _, w = make_layer(0, PAPER)
-    with pytest.raises(ValueError, match=r"x must have shape \(..., T, D=4\)"):
-        function(np.zeros(shape), w)
+def layer(dtype: Any = np.float64, shape: Any = PAPER) -> Any:
+    return jax.tree.map(dtype, make_layer(0, shape))
 
 
-@pytest.mark.parametrize("shape", [(0, 4), (0, 5, 4), (2, 0, 4)])
-def test_inputs_without_a_step_or_a_sample_are_refused(function, shape):
-    _, w = make_layer(0, PAPER)
-    with pytest.raises(ValueError, match="at least one of everything"):
-        function(np.zeros(shape), w)
+# Layers and inputs.
+
+
+@pytest.mark.parametrize("kind", ["dict", "NoneType", "ndarray", "list"])
+def test_weights_that_are_no_layer_are_refused_by_their_type(every, kind):
+    x, w = layer()
+    others: Any = {"dict": vars(w), "NoneType": None, "ndarray": x, "list": [x]}
+    with pytest.raises(ValueError, match=rf"weights must be .*, got {kind}"):
+        every(x, others[kind])
+
+
+def test_inputs_and_weights_in_the_other_order_are_told_so(every):
+    x, w = layer()
+    with pytest.raises(ValueError, match="comes after the inputs, got ndarray"):
+        every(w, x)
+
+
+def test_options_are_judged_after_the_layer():
+    weights: Any = None
+    choices: list[Any] = [{"residual": True}, {"engine": "autodiff"}]
+    for options in choices:
+        with pytest.raises(ValueError, match="weights must be an AttentionWeights"):
+            path_norms(np.zeros((5, 4)), weights, **options)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        *(
+            (np.zeros(shape), r"must have shape \(\.\.\., T, D=4\)")
+            for shape in [(4,), (5, 3), (5, 5), (2, 5, 3), ()]
+        ),
+        *(
+            (np.zeros(shape), "must have at least one of everything")
+            for shape in [(0, 4), (0, 5, 4), (2, 0, 4)]
+        ),
+        (RAGGED, "must be an array of numbers, got a ragged"),
+        *(
+            (inputs, "must be an array of numbers, got")
+            for inputs in [None, "speeds", {"a": 1}, [["a", "b"]]]
+        ),
+    ],
+)
+def test_inputs_that_cannot_be_are_refused(every, inputs, message):
+    _, w = layer()
+    name = "x_q" if every is self_attention else "x"
+    with pytest.raises(ValueError, match=rf"{name}\b.*{message}"):
+        every(inputs, w)
 
 
 @pytest.mark.parametrize("number", [np.nan, INF, -INF])
 def test_an_input_that_is_no_number_is_refused_with_its_place(function, number):
-    x, w = make_layer(0, PAPER)
+    x, w = layer()
     match = rf"x must be finite everywhere; at index \(2, 1\) it is {number}"
     with pytest.raises(ValueError, match=match):
         function(bad(x, (2, 1), number), w)
@@ -73,7 +139,7 @@ def test_an_input_that_is_no_number_is_refused_with_its_place(function, number):
     "field", [f.name for f in dataclasses.fields(AttentionWeights)]
 )
 def test_a_weight_that_is_no_number_is_refused_with_its_name_and_place(field):
-    x, w = make_layer(0, FOLDED)
+    x, w = layer(shape=FOLDED)
     array = getattr(w, field)
     place = tuple(n - 1 for n in array.shape)
     broken = dataclasses.replace(w, **{field: bad(array, place, np.nan)})
@@ -82,99 +148,228 @@ def test_a_weight_that_is_no_number_is_refused_with_its_name_and_place(field):
     assert str(place) in str(caught.value)
 
 
+def test_complex_numbers_are_refused():
+    x, w = layer()
+    with pytest.raises((ValueError, TypeError), match="complex|real"):
+        path_norms(x + 0j, w)
+
+
+def test_an_overflow_is_named_not_returned():
+    for dtype, size in ((np.float32, 1e25), (np.float64, 1e200)):
+        x, w = layer(dtype)
+        rule = f"score_bias must be small enough .*finite in {dtype.__name__}; some ov"
+        with pytest.raises(ValueError, match=rule):
+            path_norms(x * dtype(size), w, norm="frobenius")
+
+
+@pytest.mark.parametrize("transform", [jax.jit, lambda f: f])
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (
+            [(5, 4), (6, 4), (5, 4)],
+            r"x_q, x_k and x_v must have one shape .*\(5, 4\), \(6, 4\) and \(5, 4\)",
+        ),
+        ([(5, 4), (5, 4), (2, 5, 4)], "x_q, x_k and x_v must have one shape"),
+        ([(5, 3)] * 3, r"must have shape \(\.\.\., T, D=4\), .* got \(5, 3\)"),
+        ([(0, 4)] * 3, "must have at least one of everything"),
+    ],
+)
+def test_three_inputs_that_do_not_fit_are_named(transform, shapes, message):
+    _, w = layer()
+    inputs = [np.zeros(shape) for shape in shapes]
+    with pytest.raises(ValueError, match=message):
+        transform(lambda q, k, v: attend(q, k, v, w))(*inputs)
+
+
+def test_values_are_not_checked_under_jit_but_shapes_are():
+    x, w = layer()
+    traced = jax.jit(lambda x: path_norms(x, w, norm="frobenius").value)
+    assert np.isnan(traced(bad(x, (0, 0), np.nan))).any()
+    with pytest.raises(ValueError, match="x must have shape"):
+        traced(x[:, :3])
+
+
+# Score biases.
+
+
+def test_a_bias_of_another_type_is_refused(every):
+    x, w = layer()
+    with pytest.raises(ValueError, match="score_bias must be a ScoreBias, got ndarray"):
+        every(x, w, score_bias=np.zeros((5, 5)))
+
+
 @pytest.mark.parametrize("number", [np.nan, INF])
-def test_a_bias_that_is_no_bias_is_refused_with_its_place(function, number):
-    x, w = make_layer(0, PAPER)
+def test_a_bias_that_is_no_bias_is_refused_with_its_place(every, number):
+    x, w = layer()
     array = bad(np.zeros((5, 5)), (3, 4), number)
     match = r"score_bias\.array must be finite or -inf everywhere; at index \(3, 4\)"
     with pytest.raises(ValueError, match=match):
+        every(x, w, score_bias=ScoreBias(array=array))
+
+
+@pytest.mark.parametrize("number", [-1e300, 1e300])
+def test_a_finite_bias_that_is_not_so_in_the_dtype_is_refused(function, number):
+    """Other libraries write -inf so; in float32 it would be -inf, and NaN in a row."""
+    x, w = layer(np.float32)
+    with pytest.raises(ValueError, match=r"score_bias\.diagonal must be finite in flo"):
+        function(x, w, score_bias=ScoreBias(diagonal=number))
+    array = bad(np.zeros((5, 5)), (2, 1), number)
+    rule = r"score_bias\.array must be finite in float32 .* index \(2, 1\) it is"
+    with pytest.raises(ValueError, match=rule):
         function(x, w, score_bias=ScoreBias(array=array))
+    array[2, 1] = -INF
+    function(x, w, score_bias=ScoreBias(array=array))
+
+
+def test_a_bias_is_measured_in_the_dtype_it_is_added_in():
+    x, w = layer(np.float16)
+    rule = r"score_bias\.diagonal must be finite in float16 too .*; got -100000"
+    with pytest.raises(ValueError, match=rule):
+        self_attention(x, w, ScoreBias(diagonal=-1e5))
 
 
 @pytest.mark.parametrize(
     "shape", [(4, 5), (2, 5, 5), (3,), (1, 1, 5, 5), (2, 1, 1, 5, 5)]
 )
-def test_a_bias_that_does_not_broadcast_is_refused(function, shape):
-    x, w = make_layer(0, PAPER)
+def test_a_bias_that_does_not_broadcast_is_refused(every, shape):
+    x, w = layer()
     match = r"score_bias\.array must broadcast to \(\.\.\., H, T, T\) = \(1, 5, 5\)"
     with pytest.raises(ValueError, match=match):
-        function(x, w, score_bias=ScoreBias(array=np.zeros(shape)))
+        every(x, w, score_bias=ScoreBias(array=np.zeros(shape)))
+
+
+def test_tables_that_do_not_fit_are_named_under_jit_too():
+    x, w = layer()
+    for transform in (jax.jit, lambda f: f):
+        for shape in ((4, 5), (2, 5, 5), (3, 1, 5, 5)):
+            table = np.ones(shape)
+            with pytest.raises(ValueError, match=r"score_bias\.array must broadcast"):
+                transform(lambda x, a: attend(x, x, x, w, ScoreBias(array=a)))(x, table)
+            with pytest.raises(ValueError, match="weight_factor must broadcast to"):
+                transform(lambda x, a: attend(x, x, x, w, weight_factor=a))(x, table)
 
 
 @pytest.mark.parametrize(
     ("score_bias", "T", "message"),
     [
-        (ScoreBias(-INF), 1, "row i=0 nothing to attend to: .* T = 1"),
-        (ScoreBias(-INF, causal=True), 5, "row i=0 nothing .* the mask is causal"),
-        (ScoreBias(array=np.full((5, 5), -INF)), 5, "row i=0 nothing to attend to"),
+        (ScoreBias(-INF), 1, "i=0 nothing to attend to: .* T = 1"),
+        (ScoreBias(-INF, causal=True), 5, "i=0 nothing .* the mask is causal"),
+        (ScoreBias(array=np.full((5, 5), -INF)), 5, "i=0 nothing to attend to"),
         (
             ScoreBias(array=bad(np.zeros((1, 5, 5)), (0, 3), -INF)),
             5,
-            r"row i=3 nothing to attend to \(index \(0,\) of its leading axes\)",
+            r"i=3 nothing to attend to \(index \(0,\) of its leading axes\)",
         ),
-        (
-            ScoreBias(-INF, array=bad(np.zeros(5), slice(1, 5), -INF)),
-            5,
-            "row i=0 nothing to attend to",
-        ),
+        (ScoreBias(-INF, array=bad(np.zeros(5), slice(1, 5), -INF)), 5, "i=0 nothing"),
         (
             ScoreBias(causal=True, array=bad(np.zeros((1, 5)), (0, 0), -INF)),
             5,
-            "row i=0 nothing to attend to",
+            "i=0 nothing to attend to",
         ),
-        (
-            ScoreBias(array=bad(np.zeros((5, 1)), 4, -INF)),
-            5,
-            "row i=4 nothing to attend to",
-        ),
-        (
-            ScoreBias(-INF, True, array=np.zeros(())),
-            5,
-            "row i=0 nothing to attend to",
-        ),
+        (ScoreBias(array=bad(np.zeros((5, 1)), 4, -INF)), 5, "i=4 nothing to attend"),
+        (ScoreBias(-INF, True, array=np.zeros(())), 5, "i=0 nothing to attend to"),
     ],
 )
-def test_a_row_with_nothing_to_attend_to_is_refused(function, score_bias, T, message):
-    x, w = make_layer(0, PAPER._replace(T=T))
-    with pytest.raises(ValueError, match=message):
-        function(x, w, score_bias=score_bias)
+def test_a_row_with_nothing_to_attend_to_is_refused(every, score_bias, T, message):
+    x, w = layer(shape=PAPER._replace(T=T))
+    with pytest.raises(ValueError, match=f"row {message}"):
+        every(x, w, score_bias=score_bias)
 
 
-@pytest.mark.parametrize("option", ["norm", "engine"])
-def test_an_unknown_norm_or_engine_is_refused_with_the_choices(option):
-    x, w = make_layer(0, PAPER)
-    unknown: Any = {option: "nuclear"}
-    with pytest.raises(ValueError, match=rf"{option} must be one of .* got 'nuclear'"):
-        path_norms(x, w, **unknown)
+@pytest.mark.parametrize("as_mask", [np.asarray, jnp.asarray, np.ndarray.tolist])
+def test_a_mask_of_booleans_is_refused_with_the_cure(as_mask):
+    mask = as_mask(np.tri(5, dtype=bool))
+    cure = r"got booleans; .*np\.where\(mask, 0, -np\.inf\)"
+    with pytest.raises(ValueError, match=cure):
+        ScoreBias(array=mask)
+    with pytest.raises(ValueError, match=cure):
+        jax.jit(lambda mask: ScoreBias(array=mask).array)(np.asarray(mask))
 
 
-def test_profile_refuses_an_unknown_norm():
-    x, w = make_layer(0, PAPER)
-    unknown: Any = "nuclear"
-    with pytest.raises(ValueError, match="norm must be one of"):
-        profile(x, w, norm=unknown)
+def test_the_cure_is_the_mask():
+    x, w = layer()
+    mask = np.tri(5, dtype=bool)
+    cured = self_attention(x, w, ScoreBias(array=np.where(mask, 0, -INF)))
+    causal = self_attention(x, w, ScoreBias(causal=True))
+    np.testing.assert_array_equal(cured, causal)
+
+
+def test_lists_and_integers_are_arrays():
+    x, w = layer()
+    listed: Any = x.tolist()
+    np.testing.assert_array_equal(self_attention(listed, w), self_attention(x, w))
+    integers = np.arange(25).reshape(5, 5) % 3
+    expected = path_norms(x, w, score_bias=ScoreBias(array=integers.astype(float)))
+    listed = integers.tolist()
+    for array in (integers, listed, jnp.asarray(integers)):
+        score_bias = ScoreBias(array=array)
+        assert hasattr(score_bias.array, "dtype")
+        actual = path_norms(x, w, score_bias=score_bias)
+        jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+@pytest.mark.parametrize("array", [np.zeros((5, 5), complex), np.full(5, None)])
+def test_a_bias_of_no_real_numbers_is_refused(array):
+    with pytest.raises(ValueError, match="array must hold real numbers, got"):
+        ScoreBias(array=array)
+
+
+def test_ragged_weights_and_biases_are_refused_by_name():
+    _, w = layer()
+    with pytest.raises(ValueError, match="key must be an array of numbers, got a rag"):
+        dataclasses.replace(w, key=[RAGGED])
+    with pytest.raises(ValueError, match="array must be an array of numbers, got a ra"):
+        ScoreBias(array=RAGGED)
+
+
+@pytest.mark.parametrize("diagonal", [None, True, "mask", 1j, [0.0], np.zeros(3)])
+def test_a_diagonal_that_is_no_number_is_refused(diagonal):
+    with pytest.raises(ValueError, match="diagonal must be one number, got"):
+        ScoreBias(diagonal=diagonal)
+
+
+# Options, which a command names as they are typed.
+
+
+@pytest.mark.parametrize(
+    ("function", "option"),
+    [
+        *((path_norms, option) for option in ("norm", "engine")),
+        *((check_bounds, option) for option in ("norm", "engine", "level")),
+        (profile, "norm"),
+    ],
+)
+def test_an_unknown_choice_is_refused_with_the_choices(function, option):
+    rule = rf"^{option} must be one of .* got 'nuclear'"
+    with pytest.raises(ArgumentError, match=rule) as caught:
+        function(*layer(), **{option: "nuclear"})
+    assert caught.value.argument == option
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_residual_on_an_output_of_another_width_is_refused(engine):
-    x, w = make_layer(0, NARROW)
+    x, w = layer(shape=NARROW)
     for per_head in (False, True):
-        with pytest.raises(ValueError, match="residual needs .* O=2, D=1"):
+        with pytest.raises(ArgumentError, match="^residual needs .* O=2, D=1"):
             path_norms(x, w, residual=True, engine=engine, per_head=per_head)
 
 
 @pytest.mark.parametrize("budget", ["", "many", "-1GiB", "0", "1 furlong", "nan", -5])
 def test_a_budget_that_cannot_be_read_is_refused(budget):
-    x, w = make_layer(0, PAPER)
-    with pytest.raises(ValueError, match="max_memory must be a positive amount"):
-        path_norms(x, w, max_memory=budget)
+    rule = r"^max_memory must be a positive amount such as '512MiB' or '2GB', got"
+    with pytest.raises(ArgumentError, match=rule) as caught:
+        path_norms(*layer(), max_memory=budget)
+    assert caught.value.argument == "max_memory"
 
 
 @pytest.mark.parametrize("function", [profile, check_bounds, path_jacobians])
 def test_a_budget_that_is_too_little_is_refused_with_what_it_takes(function):
-    x, w = make_layer(0, FOLDED)
-    with pytest.raises(ValueError, match=r"max_memory \(1KB\) must be at least .*iB"):
+    x, w = layer(shape=FOLDED)
+    rule = r"^max_memory \(1KB\) must be at least .*iB"
+    with pytest.raises(ArgumentError, match=rule) as caught:
         function(x, w, max_memory="1KB")
+    assert caught.value.argument == "max_memory"
 
 
 @pytest.mark.parametrize(
@@ -209,57 +404,60 @@ def test_a_block_is_what_fits_and_no_more_than_is_wanted():
         blocks_within(109, wanted=100, **options)
 
 
+# Precision.
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_float64_is_computed_in_float64_though_jax_is_set_to_float32(engine):
-    x, w = make_layer(0, PAPER)
+    x, w = layer()
     expected = reference.path_norms(x, w, full_bias(PAPER, ScoreBias()), "frobenius")
     with jax.enable_x64(False):
         norms = path_norms(x, w, norm="frobenius", engine=engine)
-    for path, table in norms._asdict().items():
-        assert isinstance(table, np.ndarray)
-        assert table.dtype == np.float64
-        assert_close(table, expected[path], 1e-12, slack(x, w, "frobenius", False))
+    assert {(type(table), table.dtype.name) for table in norms} == DOUBLE
+    assert_close(norms, expected, 1e-12, slack(x, w, "frobenius", False))
 
 
 def test_every_function_is_float64_though_jax_is_set_to_float32():
-    x, w = make_layer(0, PAPER)
+    x, w = layer()
     expected = profile(x, w, norm="frobenius")
+    none = full_bias(PAPER, ScoreBias())
     with jax.enable_x64(False):
         statistics = profile(x, w, norm="frobenius")
         paths = path_jacobians(x, w)
         table = check_bounds(x, w, norm="frobenius")
-    for before, after in zip(expected, statistics, strict=True):
-        assert isinstance(after, np.ndarray)
-        assert after.dtype == before.dtype
-        assert_close(after, before, 1e-13, 1e-15)
-    assert paths.value.dtype == np.float64
+        alpha, output = attention_matrix(x, w), self_attention(x, w)
+    double = (*statistics, *paths, alpha, output)
+    assert {(type(array), array.dtype.name) for array in double} <= DOUBLE | COUNTS
+    assert_close(statistics, expected, 1e-13, 1e-15)
     assert_close(table.worst_ratio[0], 1.0, 1e-9)
+    assert_close(alpha, reference.weights(x, w, none), 1e-12, 1e-14)
+    assert_close(output, reference.attention(x, w, none), 1e-12, 1e-14)
 
 
 def test_float32_stays_float32_whatever_the_setting():
-    x, w = jax.tree.map(np.float32, make_layer(0, PAPER))
+    x, w = layer(np.float32)
     for enabled in (True, False):
         with jax.enable_x64(enabled):
             norms = path_norms(x, w, norm="frobenius")
+            assert attention_matrix(x, w).dtype == np.float32
         assert {table.dtype for table in norms} == {np.dtype("float32")}
         assert isinstance(norms.total, jax.Array)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16, np.int8])
 def test_less_than_float32_is_computed_in_float32(dtype):
-    x, w = make_layer(0, PAPER)
+    x, w = layer()
     x = np.round(x).astype(dtype)
     w = jax.tree.map(lambda a: np.round(4 * a).astype(dtype), w)
     norms = path_norms(x, w, norm="frobenius")
-    x32, w32 = jax.tree.map(np.float32, (x, w))
-    plain = path_norms(x32, w32, norm="frobenius")
+    plain = path_norms(*jax.tree.map(np.float32, (x, w)), norm="frobenius")
     for one, other in zip(norms, plain, strict=True):
         assert one.dtype == np.float32
         np.testing.assert_array_equal(one, other)
 
 
 def test_the_widest_of_inputs_and_weights_decides():
-    x, w = make_layer(0, PAPER)
+    x, w = layer()
     mixed = path_norms(np.float32(x), w, norm="frobenius")
     exact = path_norms(np.float64(np.float32(x)), w, norm="frobenius")
     for one, other in zip(mixed, exact, strict=True):
@@ -268,20 +466,33 @@ def test_the_widest_of_inputs_and_weights_decides():
 
 
 def test_the_bias_does_not_decide_the_precision():
-    x, w = jax.tree.map(np.float32, make_layer(0, PAPER))
+    x, w = layer(np.float32)
     score_bias = ScoreBias(-0.1, array=np.zeros((1, 5, 5)))
     assert path_norms(x, w, score_bias=score_bias).total.dtype == np.float32
 
 
-def test_complex_numbers_are_refused():
-    x, w = make_layer(0, PAPER)
-    with pytest.raises((ValueError, TypeError), match="complex|real"):
-        path_norms(x + 0j, w)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_float64_under_jit_is_jaxs_own_precision_without_a_warning(engine):
+    x, w = layer()
+    with jax.enable_x64(False), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        norms = jax.jit(lambda x: path_norms(x, w, norm="frobenius", engine=engine))(x)
+        output = jax.jit(lambda x: self_attention(x, w))(np.float32(x))
+    assert norms.total.dtype == output.dtype == np.float32
 
 
-def test_values_are_not_checked_under_jit_but_shapes_are():
-    x, w = make_layer(0, PAPER)
-    traced = jax.jit(lambda x: path_norms(x, w, norm="frobenius").value)
-    assert np.isnan(traced(bad(x, (0, 0), np.nan))).any()
-    with pytest.raises(ValueError, match="x must have shape"):
-        traced(x[:, :3])
+@pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16, np.float32])
+@pytest.mark.parametrize("transform", [jax.jit, lambda f: f])
+def test_attention_of_one_dtype_is_computed_in_it(transform, dtype):
+    x, w = jax.tree.map(lambda a: jnp.asarray(a, dtype), layer(shape=FOLDED))
+    factor = jnp.ones((3, 6, 6), dtype)
+    function = transform(lambda x, w: attend(x, x, x, w, weight_factor=factor))
+    assert function(x, w).dtype == dtype
+
+
+def test_attention_of_several_dtypes_is_computed_in_the_widest():
+    x, w = layer()
+    assert self_attention(np.float32(x), w).dtype == np.float64
+    w = jax.tree.map(lambda a: np.asarray(a, jnp.bfloat16), w)
+    assert self_attention(np.round(x).astype(int), w).dtype == np.float64
+    assert self_attention(np.float16(x), w).dtype == np.float32

@@ -14,7 +14,7 @@ from analysis.network.options import NetworkOptions
 from data import Batch
 from models.config import GraphConfig, TemporalConfig
 from models.layer_inputs import layer_inputs
-from models.precision import narrow, wide
+from models.layers import narrow, wide
 from tests.forecasters import build, draw_inputs, evaluate, parameters, small
 
 NODES = np.array([2, 0])

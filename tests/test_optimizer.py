@@ -1,4 +1,4 @@
-"""A step is AdamW on clipped gradients; an epoch is a shuffle without repeats."""
+"""A step is AdamW on clipped gradients, an epoch a shuffle, its rate a cosine."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -7,11 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from data import prepare
 from models.config import ForecasterConfig, GraphConfig, TemporalConfig
 from models.early_stopping import Recipe, TrainState
+from models.schedule import learning_rate
 from models.training import Held, Trainer
 from tests import train_runs
 from tests.train_runs import compiles_fast, made, walk
@@ -178,3 +180,56 @@ def test_every_epoch_and_every_seed_is_shuffled_anew():
     assert epochs.any(axis=(0, 2)).all()  # what one leaves out, another sees
     again = told(None, seeds=[1], epochs=1)
     np.testing.assert_array_equal(again[0, 0], epochs[0, 1])
+
+
+# --- the rate of an epoch -----------------------------------------------------------
+
+
+def rates(epochs: int, **settings: Any) -> list[float]:
+    """Those of every epoch of a run."""
+    return [learning_rate(epoch, epochs, **settings) for epoch in range(epochs)]
+
+
+def test_the_rate_rises_from_a_tenth_and_falls_on_a_cosine():
+    found = rates(105, peak=1.0, floor=0.2)
+    np.testing.assert_allclose(found[:6], [0.1, 0.28, 0.46, 0.64, 0.82, 1], rtol=1e-12)
+    assert found[5] == 1.0
+    at_a_quarter = 0.2 + 0.4 * (1 + np.cos(np.pi / 4))
+    np.testing.assert_allclose([found[55], found[30]], [0.6, at_a_quarter], rtol=1e-12)
+    assert learning_rate(105, 105, peak=1.0, floor=0.2) == pytest.approx(0.2)
+    assert all(
+        later < earlier for earlier, later in zip(found[5:-1], found[6:], strict=True)
+    )
+
+
+@pytest.mark.parametrize("epochs", [3, 20, 150])  # 3: the peak is never reached
+@pytest.mark.parametrize("warmup", [0, 1, 5])
+def test_rates_are_those_of_optax_to_rounding(epochs, warmup):
+    peak, left = 2e-4, max(epochs - warmup, 1)
+    theirs = optax.cosine_decay_schedule(peak, left, alpha=1e-6 / peak)
+    if warmup:
+        rise = optax.linear_schedule(0.1 * peak, peak, warmup)
+        theirs = optax.join_schedules([rise, theirs], [warmup])
+    with jax.enable_x64(True):
+        expected = [np.asarray(theirs(epoch)) for epoch in range(epochs)]
+    actual = rates(epochs, peak=peak, warmup=warmup)
+    np.testing.assert_allclose(actual, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("epochs", [150, 20])
+def test_rates_are_those_of_the_schedulers_of_the_reference(epochs):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    lr_scheduler = torch.optim.lr_scheduler
+    optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=2e-4)
+    parts = [
+        lr_scheduler.LinearLR(optimizer, 0.1, 1.0, total_iters=5),
+        lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0),
+        lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs - 5, eta_min=1e-6),
+    ]
+    scheduler = lr_scheduler.SequentialLR(optimizer, parts, milestones=[5, 5])
+    expected = []
+    for _ in range(epochs):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    np.testing.assert_allclose(rates(epochs, peak=2e-4), expected, rtol=1e-9)

@@ -10,18 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.freeway_road import Road
-from data.freeway_solver import FlowState, simulate, stable_step
+from data._freeway_network import EXIT_SHARE, build_freeway
+from data._freeway_solver import FlowState, face_flux, flux, simulate, stable_step
+from data._road import Road
 from data.payne_whitham import (
     PayneWhitham,
     equilibrium_speed,
-    face_flux,
-    flux,
     growth_rates,
     kinematic_speed,
 )
 
 PHYSICS = PayneWhitham()
+# Drivers who keep their speed: what changes it is transport alone.
+STUBBORN = PayneWhitham(relaxation=1e15, viscosity=0.0)
 MINUTE = 1 / 60
 
 
@@ -47,15 +48,16 @@ def drive(
     T,
     demand: float | np.ndarray = 0.0,
     open_share: float | np.ndarray = 1.0,
+    physics=PHYSICS,
     **options,
 ):
     """One copy of a road, without a queue at the beginning."""
     R, M = len(road.entry_cells), len(road.lanes)
     density, speed = (np.broadcast_to(v, M)[:, None] for v in (density, speed))
-    wanted = np.broadcast_to(np.reshape(demand, (-1, 1, 1)), (T, R, 1))
+    wanted = np.broadcast_to(demand, (T, R))[:, :, None]
     share = np.broadcast_to(open_share, (T, M))[:, :, None]
     start = FlowState(density, speed, np.zeros((R, 1)))
-    return simulate(PHYSICS, road, start, wanted, share, **options)
+    return simulate(physics, road, start, wanted, share, **options)
 
 
 def on_road(road, density):
@@ -222,7 +224,7 @@ def test_vehicles_are_conserved_and_neither_negative_nor_backward(
 
 def test_who_finds_no_room_waits_and_comes_in_later():
     road = straight(20, 5.0)
-    demand = np.array([9000.0] * 3 + [0.0] * 3)
+    demand = np.array([[9000.0]] * 3 + [[0.0]] * 3)
     run = drive(road, 15.0, 100.0, 6, demand)
     assert float(run.entered[0, 0]) < 9000 / 12
     assert float(run.entered[3, 0]) > 100
@@ -279,3 +281,85 @@ def test_states_that_cannot_be_are_refused(change, rule):
 def test_what_is_no_road_is_refused(change, rule):
     with pytest.raises(ValueError, match=rule):
         dataclasses.replace(straight(4, 1.0), **change)
+
+
+# --- off-ramps ----------------------------------------------------------------------
+
+
+def with_exit(road, cell, share):
+    """The road with an off-ramp at the end of a cell."""
+    exit_share = np.where(np.arange(len(road.lanes)) == cell, share, 0.0)
+    return dataclasses.replace(road, exit_share=exit_share)
+
+
+def flows(road, run):
+    """Flow in each cell at the end, in veh/h."""
+    density, speed, _ = (np.asarray(field) for field in run.final)
+    return road.lanes * density[:, 0] * speed[:, 0]
+
+
+@pytest.mark.parametrize("share", [0.15, 0.9])
+@pytest.mark.parametrize("M", [12, 24])
+def test_the_share_that_leaves_in_free_traffic_is_the_one_stated(M, share):
+    road = with_exit(straight(M, 6.0), M // 2 - 1, share)  # at km 3
+    run = drive(road, 10.0, 100.0, 24, 2000.0)  # two hours
+    flow = flows(road, run)
+    np.testing.assert_allclose(flow[: M // 2], np.full(M // 2, 2000.0), rtol=1e-9)
+    np.testing.assert_allclose(1 - flow[M // 2 :] / 2000, share, rtol=1e-9)
+
+
+@pytest.mark.parametrize("cell_km", [0.5, 0.25])
+def test_of_the_freeway_15_percent_leave_at_kilometre_9(cell_km):
+    road = build_freeway(cell_km).road
+    night = np.array([460.0, 230.0, 70.0, 120.0])
+    flow = flows(road, drive(road, 0.0, 108.0, 24, night))
+    at_9, at_10 = round(9 / cell_km), round(10 / cell_km)
+    assert EXIT_SHARE == 0.15
+    np.testing.assert_allclose(flow[at_9 - 1], 760, rtol=1e-9)
+    np.testing.assert_allclose(flow[at_9:at_10], 0.85 * 760, rtol=1e-9)
+
+
+@pytest.mark.parametrize("speed", [30.0, 80.0])  # slower and faster than the sound
+def test_vehicles_leave_at_the_speed_of_the_flow(speed):
+    road = with_exit(straight(8, 2.0, ring=True), 3, 0.4)
+    interval = 1e-4
+    options = {"physics": STUBBORN, "interval": interval, "steps": 1}
+    run = drive(road, 20.0, speed, 1, **options)
+    expected = np.full((8, 1), 20.0)
+    expected[4] -= 0.4 * 20 * speed * interval / 0.25
+    np.testing.assert_allclose(run.final.density, expected, rtol=1e-13)
+    np.testing.assert_allclose(run.final.speed, np.full((8, 1), speed), rtol=1e-13)
+    leaving = 0.4 * 2 * 20 * speed * interval
+    assert float(run.left[0, 0]) == pytest.approx(leaving, rel=1e-12)
+
+
+def test_those_who_go_on_gain_what_the_pressure_falls_by_and_no_more():
+    road = with_exit(straight(16, 4.0), 7, 0.05)
+    run = drive(road, 20.0, 80.0, 6, 2 * 20 * 80.0, physics=STUBBORN)
+    density, speed, _ = (np.asarray(field)[:, 0] for field in run.final)
+    np.testing.assert_allclose(speed[:8], np.full(8, 80.0), rtol=1e-12)
+    gain = 0.95 * 20 * 80 * (speed[8] - 80)  # of momentum, per lane
+    fall = STUBBORN.sound_speed**2 * (20 - density[8])
+    assert fall > 0
+    assert gain == pytest.approx(fall, rel=1e-9)
+    np.testing.assert_allclose(speed[8:], np.full(8, speed[8]), rtol=1e-10)
+
+
+def test_an_exit_at_an_open_end_changes_nothing_there():
+    road = straight(12, 3.0)
+    plain, left_by_ramp = (
+        drive(each, 20.0, 90.0, 6, 3000.0) for each in (road, with_exit(road, 11, 0.3))
+    )
+    for a, b in zip(plain.final, left_by_ramp.final, strict=True):
+        assert (np.asarray(a) == np.asarray(b)).all()  # to the bit
+    assert (np.asarray(plain.left) == np.asarray(left_by_ramp.left)).all()
+    assert float(plain.left.sum()) > 1000
+
+
+def test_a_standing_queue_beyond_an_exit_holds_up_those_who_want_to_leave():
+    road = with_exit(straight(8, 2.0, ring=True), 3, 0.4)
+    density = np.where(np.arange(8) == 3, 60.0, 140.0)
+    speed = np.asarray(equilibrium_speed(PHYSICS, density))
+    assert speed[3] > 20
+    run = drive(road, density, speed, 1, interval=1e-4, steps=1)
+    assert float(run.left[0, 0]) == 0  # exactly

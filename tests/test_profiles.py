@@ -11,16 +11,17 @@ from sensitivity import Profile, ScoreBias, path_norms, profile
 from sensitivity._closed_form import plan_heads
 from sensitivity.profiles import Means, layer_means, means_of
 from tests import reference
-from tests.layers import (
+from tests.helpers import (
     FOLDED,
     NORMS,
     PAPER,
+    ROUNDING,
     SHAPES,
     assert_close,
     diagonals,
     full_bias,
     kinds,
-    make_array,
+    make_case,
     make_layer,
     residual_allowed,
     rounding_scale,
@@ -30,8 +31,6 @@ from tests.layers import (
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
-ROUNDING = 16 * np.finfo(float).eps
-
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", ["paper", "folded", "narrow"])
@@ -39,8 +38,7 @@ ROUNDING = 16 * np.finfo(float).eps
 @settings(max_examples=25)
 def test_every_field_is_the_oracles(name, norm, seed, scale, diagonal, kind):
     shape = SHAPES[name]
-    x, w = make_layer(seed, shape, scale)
-    score_bias = ScoreBias(diagonal, array=make_array(seed, shape, kind))
+    x, w, score_bias = make_case(seed, shape, kind, scale, diagonal)
     bias = full_bias(shape, score_bias)
     residual = residual_allowed(w, per_head=True)
     expected = reference.profile(x, w, bias, norm, residual)
@@ -65,18 +63,15 @@ def test_every_field_is_the_oracles(name, norm, seed, scale, diagonal, kind):
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_means_of_the_layer_are_those_of_its_tables(norm):
-    x, w = make_layer(1, FOLDED)
-    score_bias = ScoreBias(array=make_array(1, FOLDED, "forbidding"))
+    x, w, score_bias = make_case(1, FOLDED, "forbidding")
     options: Any = {"score_bias": score_bias, "norm": norm}
     streamed = layer_means(x, w, **options)
     table = means_of(path_norms(x, w, residual=True, **options))
-    for field in Means._fields:
-        assert_close(getattr(streamed, field), getattr(table, field), 1e-9, 1e-13)
+    assert_close(streamed, table, 1e-9, 1e-13)
 
 
 def test_means_of_one_head_are_the_layers():
-    x, w = make_layer(1, PAPER)
-    score_bias = ScoreBias(array=make_array(1, PAPER, "normal"))
+    x, w, score_bias = make_case(1, PAPER, "normal")
     layer = layer_means(x, w, score_bias=score_bias)
     head = profile(x, w, score_bias=score_bias)
     for field in Means._fields:
@@ -85,15 +80,13 @@ def test_means_of_one_head_are_the_layers():
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_streaming_rows_under_a_budget_changes_nothing(norm):
-    x, w = make_layer(2, FOLDED)
-    score_bias = ScoreBias(array=make_array(2, FOLDED, "normal"))
+    x, w, score_bias = make_case(2, FOLDED, "normal")
     budget = next(b for b in range(1000, 10**6, 250) if rows(x, w, norm, b) == 4)
     tight, easy = (
         profile(x, w, score_bias=score_bias, norm=norm, max_memory=memory)
         for memory in (budget, "1GiB")
     )
-    for one, other in zip(tight, easy, strict=True):
-        assert_close(one, other, 1e-12, 1e-14)
+    assert_close(tight, easy, 1e-12, 1e-14)
 
 
 def rows(x, w, norm, budget):
@@ -112,22 +105,16 @@ def test_batch_axes_are_samples():
     for place in np.ndindex(2, 2):
         own = ScoreBias(array=array[place[0], 0])
         one = profile(x[place], w, score_bias=own, **options)
-        for many, single in zip(batch, one, strict=True):
-            assert_close(many[place], single, 1e-12, 1e-14)
+        own = jax.tree.map(lambda field, place=place: field[place], batch)
+        assert_close(own, one, 1e-12, 1e-14)
 
 
 def test_jit_gives_the_same_numbers():
-    x, w = make_layer(4, FOLDED)
-    score_bias = ScoreBias(array=make_array(4, FOLDED, "normal"))
+    x, w, score_bias = make_case(4, FOLDED, "normal")
 
     def statistics(x):
         return profile(x, w, score_bias=score_bias, norm="frobenius")
 
-    for one, other in zip(jax.jit(statistics)(x), statistics(x), strict=True):
-        assert_close(one, other, 1e-12, 1e-14)
-
-
-def test_every_field_has_a_number_per_head_and_row():
-    x, w = make_layer(4, FOLDED)
-    for field in profile(x, w, norm="frobenius"):
-        assert field.shape == (3, 6)
+    plain = statistics(x)
+    assert_close(jax.jit(statistics)(x), plain, 1e-12, 1e-14)
+    assert {field.shape for field in plain} == {(3, 6)}  # per head and row

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-TITLE = "## Read your own attention layer in five minutes\n"
+TITLE = "## Read your own attention layer\n"
 B, T, D = 3, 24, 16  # of the layer that its PyTorch lines save
 
 
@@ -57,8 +57,12 @@ def save_another_layer() -> None:
 
 def test_the_section_has_a_block_for_every_way_in():
     blocks = python_blocks(TITLE)
-    assert [needs_torch(block) for block in blocks] == [False] * 3 + [True, False]
-    ways = {1: "AttentionWeights(\n", 2: "capture_attention(model)", 4: ".from_torch("}
+    assert [needs_torch(block) for block in blocks] == [False, False, True, False]
+    ways = {
+        0: "AttentionWeights(query",
+        1: "capture_attention(model)",
+        3: ".from_torch(",
+    }
     for number, way in ways.items():
         assert way in blocks[number]
         said = "\n".join(promised(blocks[number]))
@@ -88,3 +92,9 @@ def test_every_line_runs_and_prints_what_it_says(with_torch, tmp_path, monkeypat
             )
         assert lines == said
     assert (tmp_path / "layer.npz").exists()
+
+
+def test_the_ten_lines_of_python_run():
+    (block,) = python_blocks("## In Python\n")
+    said = printed(block, {})
+    assert any(line.split()[1:2] == ["eq8_diagonal_corrected"] for line in said)

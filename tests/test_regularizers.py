@@ -83,11 +83,9 @@ def test_a_penalty_keeps_its_size_beside_scores_in_bfloat16():
 
 @pytest.mark.parametrize("penalty", [-0.1, -3.0, 2.0])
 def test_a_penalty_multiplies_the_odds_of_the_diagonal(penalty):
-    plain = attention_layer("none")
-    penalised = attention_layer("penalty", penalty=penalty)
+    layers = attention_layer("none"), attention_layer("penalty", penalty=penalty)
     before, after = (
-        np.asarray(run(mix, "attention", X))[..., STEPS, STEPS]
-        for mix in (plain, penalised)
+        np.asarray(run(mix, "attention", X))[..., STEPS, STEPS] for mix in layers
     )
     factor = np.exp(penalty)  # added after the scaling by 1 / sqrt(K)
     expected = before * factor / (1 - before + before * factor)

@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 
 from sensitivity import AttentionWeights, check_bounds, path_norms, profile
-from tests.layers import LEVELS, NORMS, Shape, assert_close, make_layer
-from tests.verdicts import assert_true_statements_hold
+from tests.helpers import (
+    LEVELS,
+    NORMS,
+    Shape,
+    assert_close,
+    assert_true_statements_hold,
+    make_layer,
+)
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 

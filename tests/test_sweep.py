@@ -7,13 +7,16 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.sweep._sources import draw_bias, draw_inputs
+from analysis.sweep._drawn import draw_bias, draw_inputs
 from data import load_metr_la
 from sensitivity import check_bounds
+from tests.data_files import real
 from tests.sweep_runs import (
+    ONE,
     STATEMENTS,
     SWEEP_COLUMNS,
     VERDICT_COLUMNS,
+    finished,
     options,
     sweep,
     table,
@@ -24,12 +27,10 @@ from tests.sweep_runs import (
 FILES = {"sweep.csv", "verdicts.csv", "bound-vs-T.png", "bound-vs-T.pdf", "run.json"}
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory):
+@pytest.fixture
+def done():
     """A complete sweep of random inputs: its folder. Leave it as it is."""
-    out = tmp_path_factory.mktemp("done") / "out"
-    assert sweep(out) == 0
-    return out
+    return finished()
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +39,17 @@ def traffic(tmp_path_factory):
     return write_traffic(tmp_path_factory.mktemp("traffic"))
 
 
+def own_rows(rows, verdict):
+    """The rows of ``sweep.csv`` that a verdict is about."""
+    layer = (rows["head"] == "layer") == (verdict["level"] == "layer")
+    return rows[layer & (rows["statement"] == verdict["statement"])]
+
+
 # --- what it leaves -----------------------------------------------------------------
 
 
 def test_the_files_are_there_and_their_columns_are_as_promised(done):
-    assert {file.name for file in done.iterdir()} == FILES | {"points"}
+    assert {file.name for file in done.iterdir()} == FILES | {"parts", ".lock"}
     assert table(done).columns.tolist() == SWEEP_COLUMNS
     verdicts = verdict_table(done)
     assert verdicts.columns.tolist() == VERDICT_COLUMNS
@@ -84,10 +91,8 @@ def test_a_layer_of_one_head_is_that_head(done):
 
 
 def test_verdicts_sum_up_the_rows(done):
-    rows, verdicts = table(done), verdict_table(done)
-    for verdict in verdicts.to_dict("records"):
-        layer = (rows["head"] == "layer") == (verdict["level"] == "layer")
-        own = rows[layer & (rows["statement"] == verdict["statement"])]
+    for verdict in verdict_table(done).to_dict("records"):
+        own = own_rows(table(done), verdict)
         assert verdict["rows"] == own["rows"].sum()
         assert verdict["rows_holding"] == own["rows_holding"].sum()
         share = own["rows_holding"].sum() / own["rows"].sum()
@@ -98,10 +103,8 @@ def test_verdicts_sum_up_the_rows(done):
 
 
 def test_exponents_are_least_squares_with_a_t_interval(done):
-    rows, verdicts = table(done), verdict_table(done)
-    for verdict in verdicts.to_dict("records"):
-        layer = (rows["head"] == "layer") == (verdict["level"] == "layer")
-        own = rows[layer & (rows["statement"] == verdict["statement"])]
+    for verdict in verdict_table(done).to_dict("records"):
+        own = own_rows(table(done), verdict)
         means = own.groupby(["T", "seed"])["exact"].mean().reset_index()
         u, y = np.log(means["T"].to_numpy(float)), np.log(means["exact"].to_numpy())
         design = np.stack([u, np.ones_like(u)], axis=1)
@@ -117,11 +120,14 @@ def test_exponents_are_least_squares_with_a_t_interval(done):
 def test_run_json_says_what_made_the_numbers(done):
     record = json.loads((done / "run.json").read_text())
     arguments = record["arguments"]
+    assert record["command"] == "sensitivity.sweep"
     assert (arguments["T"], arguments["source"]) == ([4, 8, 12], "gaussian")
     assert (arguments["d_model"], arguments["samples"]) == (4, 2)
     assert record["complete"] is True
+    assert set(record["files"]) == FILES - {"run.json"}
     assert record["seeds"] == [0, 1]
     assert record["seconds"] > 0
+    assert len(record["filled_share"]) == 6
     assert {"jax", "numpy", "python", "stgnn-sensitivity"} <= record["versions"].keys()
     assert record["device"].split(":")[0] in ("cpu", "gpu", "cuda", "tpu")
     assert record["precision"].startswith("float64")
@@ -195,13 +201,13 @@ def test_rows_are_what_check_bounds_says_of_the_drawn_layers(
         )
         assert (rows[column] == getattr(part, column)).all()
     T, seed = asked.T[-1], 1
-    point = draw_inputs(asked, series, T, seed)
+    layer, filled_share = draw_inputs(asked, series, T, seed)
     own = rows[(rows["T"] == T) & (rows["seed"] == seed)]
     for level in ("head", "layer"):
         expected = check_bounds(
-            point.x,
-            point.weights,
-            score_bias=point.score_bias,
+            layer.x,
+            layer.weights,
+            score_bias=layer.score_bias,
             norm=asked.measure.norm,
             level=level,
         ).set_index("statement")
@@ -214,7 +220,7 @@ def test_rows_are_what_check_bounds_says_of_the_drawn_layers(
     if name == "traffic":
         assert sorted(set(rows["head"])) == ["0", "1", "layer"]
         shares = json.loads((out / "run.json").read_text())["filled_share"]
-        assert shares["T=4-seed=1"] == point.filled_share
+        assert shares["T=4-seed=1"] == filled_share
         assert 0.25 <= max(shares.values()) <= 0.5
 
 
@@ -233,36 +239,33 @@ def test_engine_and_memory_change_how_but_not_what(choice, done, tmp_path):
         np.testing.assert_allclose(rows[column], other[column], rtol=1e-9)
 
 
+def drawn(*arguments, series=None, T=8, seed=0):
+    """A layer at its inputs, as the options draw it."""
+    return draw_inputs(options(*arguments), series, T, seed).layer
+
+
 def test_what_is_drawn_follows_the_options(traffic):
-    series = load_metr_la(traffic)
-    real_options = options("--source", "metr-la", "--data", str(traffic))
-    base = draw_inputs(options(), None, 8, 0)
+    base, again, other = drawn(), drawn(), drawn(seed=1)
     assert base.x.shape == (2, 8, 4)
-    assert draw_inputs(options("--samples", "3"), None, 8, 0).x.shape == (3, 8, 4)
-    again, other = (
-        draw_inputs(options(), None, 8, 0),
-        draw_inputs(options(), None, 8, 1),
-    )
+    assert drawn("--samples", "3").x.shape == (3, 8, 4)
     assert (again.x == base.x).all()
     assert (other.x != base.x).all()
     assert (other.weights.query != base.weights.query).all()
-    longer = draw_inputs(options(), None, 12, 0).weights
-    np.testing.assert_array_equal(longer.value, base.weights.value)
-    scaled = draw_inputs(options("--scale", "2"), None, 8, 0).weights
+    np.testing.assert_array_equal(drawn(T=12).weights.value, base.weights.value)
+    scaled = drawn("--scale", "2").weights
     np.testing.assert_allclose(scaled.key, 2 * np.asarray(base.weights.key))
-    single = draw_inputs(options("--dtype", "float32"), None, 8, 0)
+    single = drawn("--dtype", "float32")
     assert single.x.dtype == np.asarray(single.weights.query).dtype == np.float32
-    placed = draw_inputs(options("--position", "sinusoidal"), None, 8, 0)
-    shift = placed.x - base.x
+    shift = drawn("--position", "sinusoidal").x - base.x
     np.testing.assert_allclose(shift[0], shift[1], atol=1e-12)
     assert np.abs(shift).max() > 0.5
-    two = draw_inputs(options("--heads", "2"), None, 8, 0).weights
+    two = drawn("--heads", "2").weights
     assert two.out is not None
     assert (two.heads, np.shape(two.out)) == (2, (2, 2, 4))
     assert base.weights.out is None
-    windows = draw_inputs(
-        real_options, series, 8, 0
-    ).x  # one number along one direction
+    series = load_metr_la(traffic)
+    windows = drawn("--source", "metr-la", "--data", str(traffic), series=series).x
+    # one number along one direction
     assert np.linalg.matrix_rank(windows.reshape(-1, 4), tol=1e-9) == 1
 
 
@@ -276,11 +279,54 @@ def test_the_bias_drawn_is_that_of_the_regularizer():
     assert bias("--regularizer", "penalty").diagonal == -0.1
     assert bias("--regularizer", "penalty", "--penalty", "-2").diagonal == -2
     for chance, given in ((0.2, ()), (0.6, ("--dropout", "0.6"))):
-        drawn = np.asarray(bias("--regularizer", "dropout", *given).array)
-        assert drawn.shape == (2, 1, 400, 400)
-        dropped = np.isneginf(drawn)
-        assert (drawn[~dropped] == 0).all()
+        array = np.asarray(bias("--regularizer", "dropout", *given).array)
+        assert array.shape == (2, 1, 400, 400)
+        dropped = np.isneginf(array)
+        assert (array[~dropped] == 0).all()
         assert not dropped[..., ~np.eye(400, dtype=bool)].any()
         diagonals = dropped.diagonal(axis1=-2, axis2=-1)
         assert diagonals.mean() == pytest.approx(chance, abs=0.06)
         assert (diagonals[0] != diagonals[1]).any()  # fresh per sample
+
+
+# --- windows of traffic -------------------------------------------------------------
+
+
+def test_without_a_position_encoding_it_says_what_the_tokens_are(
+    tmp_path, capsys, traffic
+):
+    note = "every token is a scalar, the speed, times one vector"
+    for position, noted in (("none", True), ("tape", False)):
+        asked = (*ONE, "--source", "metr-la", "--data", traffic)
+        out = tmp_path / position
+        assert sweep(out, *asked, "--position", position) == 0
+        assert (note in " ".join(capsys.readouterr().out.split())) == noted
+        notes = json.loads((out / "run.json").read_text())["notes"]
+        assert any(note in one for one in notes) == noted
+
+
+def test_simulated_traffic_needs_no_file_and_shows_every_verdict(tmp_path, capsys):
+    asked = ("--source", "payne-whitham", "--T", "4", "8", "--position", "tape")
+    assert sweep(tmp_path / "out", *asked) == 0
+    assert "missing readings filled" in capsys.readouterr().out
+    verdicts = verdict_table(tmp_path / "out").set_index("statement")
+    assert set(verdicts.index) == set(STATEMENTS)
+    assert (verdicts.loc["eq8_off_diagonal", "holds_share"] == 1).all()
+    assert sweep(tmp_path / "out", *asked, "--T", "20000") == 2
+    assert "must not exceed the 10080 steps of payne-whitham" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_real_traffic_windows_show_every_verdict(tmp_path, capsys):
+    data = str(real("metr-la-29"))
+    asked = ("--source", "metr-la", "--data", data, "--T", "8", "16")
+    assert sweep(tmp_path / "out", *asked) == 0
+    said = capsys.readouterr().out
+    assert all(statement in said for statement in STATEMENTS)
+    assert "missing readings filled" in said
+    verdicts = verdict_table(tmp_path / "out").set_index("statement")
+    assert (verdicts.loc["eq8_off_diagonal", "holds_share"] == 1).all()
+    assert (verdicts.loc["eq8_diagonal_corrected", "holds_share"] == 1).all()
+    shares = json.loads((tmp_path / "out" / "run.json").read_text())["filled_share"]
+    assert len(shares) == 4
+    assert all(0 <= share <= 1 for share in shares.values())

@@ -1,6 +1,8 @@
 """A sweep over the attention layers of trained runs, from their folders to verdicts."""
 
+import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,13 +19,22 @@ from models.train.restore import (
     kept_epochs,
     kept_models,
     restore,
+    spread_nodes,
     spread_windows,
 )
 from sensitivity import ScoreBias, check_bounds
 from tests import train_runs
-from tests.checkpoint_runs import RUN, refusal, run, sweep
-from tests.sweep_runs import STATEMENTS, SWEEP_COLUMNS, points, table, verdict_table
-from tests.train_runs import train
+from tests.checkpoint_runs import RUN, run
+from tests.sweep_runs import (
+    STATEMENTS,
+    SWEEP_COLUMNS,
+    points,
+    refusal,
+    sweep,
+    table,
+    verdict_table,
+)
+from tests.train_runs import train, walk, write_values
 
 command_line = train_runs.command_line
 
@@ -147,7 +158,7 @@ def test_the_plan_keeps_within_the_budget_and_changes_no_number(tmp_path):
     small = TrainedLayers(tight)
     assert small.size() <= budget * 2**10
     for point in plenty.points:
-        one, other = (layers.inputs(point) for layers in (plenty, small))
+        one, other = (layers.inputs(point).layer for layers in (plenty, small))
         np.testing.assert_allclose(one.x, other.x, rtol=1e-5, atol=1e-5)
 
 
@@ -203,5 +214,97 @@ def test_a_run_that_was_trained_anew_is_not_mixed_with_the_old_one(tmp_path, cap
     assert train(folder, *RUN, *again) == 0
     status, said = refusal(capsys, out, *given)
     assert status == 2
-    assert "weights_sha256" in said
+    assert "weights-sha256" in said
     assert sweep(out, *given, "--overwrite") == 0
+
+
+@pytest.mark.slow
+def test_a_bfloat16_layer_is_rounded_as_it_runs():
+    folder = run("--precision", "bfloat16")
+    layers = TrainedLayers(SweepOptions(checkpoint=(folder,)))
+    layer, _ = layers.inputs(layers.points[0])
+    for array in (layer.x, *jax.tree.leaves(layer.weights)):
+        assert array.dtype == np.float64
+        rounded = array.astype(jax.numpy.bfloat16).astype(np.float64)
+        np.testing.assert_array_equal(array, rounded)
+
+
+# --- what cannot be looked at -------------------------------------------------------
+
+
+def test_nodes_are_spread_from_the_first_to_the_last():
+    assert spread_nodes(29, None) == list(range(29))
+    assert spread_nodes(29, 2) == [0, 28]
+    with pytest.raises(ValueError, match=r"nodes \(4\) must be at most the 3"):
+        spread_nodes(3, 4)
+
+
+@pytest.mark.slow
+def test_data_that_moved_are_named_with_data(tmp_path, capsys):
+    data = write_values(tmp_path / "there.npz", walk().values)
+    folder = tmp_path / "run"
+    assert train(folder, "--dataset", data, "--epochs", 1) == 0
+    moved = data.rename(tmp_path / "moved.npz")
+    assert sweep(tmp_path / "out", "--checkpoint", folder, "--data", moved) == 0
+    given = ("--checkpoint", folder, "--data", tmp_path)
+    status, said = refusal(capsys, tmp_path / "other", *given)
+    assert status == 2
+    assert str(data) in said
+
+
+def changed(folder: Path, **arguments: object) -> Path:
+    """The run with other words in its record; None takes one away."""
+    record = json.loads((folder / "run.json").read_text())
+    for name, value in arguments.items():
+        record["arguments"].pop(name, None)
+        if value is not None:
+            record["arguments"][name] = value
+    (folder / "run.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.mark.slow
+def test_what_cannot_be_read_back_is_said_by_name(tmp_path, capsys):
+    def refused(folder: Path, *more: object) -> str:
+        status, said = refusal(capsys, tmp_path / "out", "--checkpoint", folder, *more)
+        assert status == 2
+        assert not (tmp_path / "out").exists()
+        return said
+
+    def copy(name: str) -> Path:
+        return shutil.copytree(run("--layers", 2), tmp_path / name)
+
+    (tmp_path / "empty").mkdir()
+    assert "is no training run: it holds no run.json" in refused(tmp_path / "empty")
+    assert "is no training run" in refused(tmp_path / "nowhere")
+    newer = refused(changed(copy("newer"), magic=3))
+    assert "run of another version" in newer
+    assert "has --magic, which this version does not know" in newer
+    assert "lacks --width" in refused(changed(copy("older"), width=None))
+    assert "--stack" in refused(changed(copy("odd"), stack=None))
+    data = write_values(tmp_path / "there.npz", walk().values)
+    assert train(tmp_path / "lost", "--dataset", data, "--epochs", 1) == 0
+    data.unlink()
+    assert str(data) in refused(tmp_path / "lost")
+    write_values(data, walk(seed=1).values)
+    assert "--data-sha256" in refused(tmp_path / "lost")
+    bare = copy("bare")
+    shutil.rmtree(bare / "checkpoints")
+    assert "holds no checkpoint" in refused(bare)
+    convolution = tmp_path / "convolution"
+    given = ("--model", "convolution", "--epochs", 1)
+    sizes = [word for word in train_runs.arguments(convolution, *given)]
+    place = sizes.index("--heads")
+    from models.train import main as trainer
+
+    assert trainer(sizes[:place] + sizes[place + 2 :]) == 0
+    assert "must have attention layers" in refused(convolution)
+    folder = run("--layers", 2)
+    assert "--nodes (4) must be at most the 3" in refused(folder, "--nodes", 4)
+    assert "--samples (999) must not exceed the" in refused(folder, "--samples", 999)
+    budget = refused(folder, "--max-memory", "2KiB")
+    assert "--max-memory (2.0 KiB) must be at least" in budget
+    plain = tmp_path / "plain"
+    assert train(plain, "--epochs", 1) == 0
+    kept = refused(plain, "--weights", "kept")
+    assert "--weights kept needs runs of models.train --keep-epochs" in kept

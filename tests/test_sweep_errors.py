@@ -7,29 +7,18 @@ import pytest
 
 from sensitivity.sweep import main
 from tests.data_files import frame, write
-from tests.sweep_runs import options, points, refusal, sweep
+from tests.sweep_runs import (
+    ONE,
+    contents,
+    finished,
+    options,
+    points,
+    refusal,
+    sweep,
+)
 
-ONE = ("--T", "4", "--seeds", "1")
-
-
-@pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    """A complete sweep of one point: its folder. Leave it as it is."""
-    out = tmp_path_factory.mktemp("done") / "out"
-    assert sweep(out, *ONE) == 0
-    return out
-
-
-@pytest.fixture
-def finished(done, tmp_path):
-    """A complete sweep of one point, to be changed."""
-    return shutil.copytree(done, tmp_path / "out")
-
-
-def contents(folder) -> dict:
-    """All files of a folder, and what they hold."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+MASK, DROPOUT = ("--regularizer", "mask"), ("--regularizer", "dropout")
+TRAINED = ("--checkpoint", ".")
 
 
 # --- arguments ----------------------------------------------------------------------
@@ -42,17 +31,8 @@ def contents(folder) -> dict:
         (("--T", "0"), "--T must be at least 1, got 0"),
         (("--T", "8", "-3"), "--T must be at least 1, got -3"),
         (("--T", "8", "8"), "--T must not repeat a length, got [8, 8]"),
-        (("--T", "4.5"), "--T: Could not find valid parse for arguments: ['4.5']"),
-        (("--T", "many"), "--T: Could not find valid parse"),
         (("--seeds", "0"), "--seeds must be at least 1, got 0"),
         (("--samples", "-1"), "--samples must be at least 1, got -1"),
-        (("--source", "moon"), "invalid choice 'moon' for argument '--source'"),
-        (("--norm", "max"), "invalid choice 'max' for argument '--norm'"),
-        (("--regularizer", "l2"), "invalid choice 'l2' for argument '--regularizer'"),
-        (("--position", "rope"), "invalid choice 'rope' for argument '--position'"),
-        (("--engine", "magic"), "invalid choice 'magic' for argument '--engine'"),
-        (("--dtype", "float16"), "for argument '--dtype'"),
-        (("--colour", "red"), "--colour"),
         (("--d-model", "6", "--heads", "4"), "--d-model (6) must be a multiple of"),
         (("--d-model", "0"), "--d-model must be at least 1, got 0"),
         (("--heads", "0"), "--heads must be at least 1, got 0"),
@@ -60,31 +40,29 @@ def contents(folder) -> dict:
         (("--scale", "0"), "--scale must be positive and finite, got 0"),
         (("--scale", "nan"), "--scale must be positive and finite, got nan"),
         (("--penalty", "-0.1"), "--penalty needs --regularizer penalty, got 'none'"),
-        (
-            ("--regularizer", "mask", "--penalty", "-1"),
-            "--penalty needs --regularizer penalty, got 'mask'",
-        ),
+        ((*MASK, "--penalty", "-1"), "--penalty needs --regularizer penalty, got 'mas"),
         (
             ("--regularizer", "penalty", "--penalty", "-inf"),
             "--penalty must be finite (--regularizer mask is -inf), got -inf",
         ),
         (("--dropout", "0.2"), "--dropout needs --regularizer dropout, got 'none'"),
-        (
-            ("--regularizer", "dropout", "--dropout", "1.5"),
-            "--dropout must lie in [0, 1], got 1.5",
-        ),
-        (
-            ("--T", "4", "1", "--regularizer", "mask"),
-            "--T must be at least 2 with --regularizer mask",
-        ),
-        (
-            ("--T", "1", "--regularizer", "dropout"),
-            "--T must be at least 2 with --regularizer dropout",
-        ),
+        ((*DROPOUT, "--dropout", "1.5"), "--dropout must lie in [0, 1], got 1.5"),
+        ((*MASK, "--T", "4", "1"), "--T must be at least 2 with --regularizer mask"),
+        ((*DROPOUT, "--T", "1"), "--T must be at least 2 with --regularizer dropout"),
         (("--max-memory", "lots"), "--max-memory must be a positive amount such as"),
         (("--max-memory", "0GiB"), "--max-memory must be a positive amount such as"),
+        ((*ONE, "--max-memory", "1KiB"), "--max-memory (1KiB) must be at least"),
         (("--source", "metr-la"), "--source metr-la needs --data"),
         (("--data", "."), "--data needs --source metr-la or --checkpoint"),
+        (("--nodes", "2"), "--nodes needs --checkpoint"),
+        (("--weights", "kept"), "--weights needs --checkpoint"),
+        ((*TRAINED, "--T", "8"), "--T is for random layers"),
+        ((*TRAINED, "--seeds", "2"), "--seeds is for random layers"),
+        ((*TRAINED, "--source", "payne-whitham"), "--source is for random layers"),
+        ((*TRAINED, "--d-model", "8"), "--d-model is for random layers"),
+        ((*TRAINED, *MASK), "--regularizer is for random layers"),
+        ((*TRAINED, "--nodes", "0"), "--nodes must be at least 1, got 0"),
+        ((*TRAINED, "."), "--checkpoint must not repeat a run"),
     ],
 )
 def test_arguments_that_cannot_be_are_refused_by_name(
@@ -94,12 +72,6 @@ def test_arguments_that_cannot_be_are_refused_by_name(
     assert status == 2
     assert words in said
     assert not (tmp_path / "out").exists()
-
-
-def test_a_budget_too_small_is_refused_and_says_what_it_takes(tmp_path, capsys):
-    status, said = refusal(capsys, tmp_path / "out", *ONE, "--max-memory", "1KiB")
-    assert status == 2
-    assert "--max-memory (1KiB) must be at least" in said
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -134,12 +106,10 @@ def test_help_lists_every_option_and_only_sources_that_work(capsys):
 # --- data ---------------------------------------------------------------------------
 
 
-def test_data_that_is_not_there_is_refused(tmp_path, capsys):
-    asked = (*ONE, "--source", "metr-la", "--data", str(tmp_path / "nowhere"))
-    status, said = refusal(capsys, tmp_path / "out", *asked)
-    assert status == 2
-    assert f"--data: {tmp_path / 'nowhere'} does not exist" in said
-    assert not (tmp_path / "out").exists()
+def absent(path):
+    """Nothing there."""
+    path.unlink()
+    path.parent.rmdir()
 
 
 def truncated(path):
@@ -162,19 +132,24 @@ def series_layout(path):
     frame()["773869"].to_hdf(path, key="df", mode="w", format="fixed")
 
 
-@pytest.mark.parametrize("damage", [truncated, foreign, other_key, series_layout])
-def test_data_of_another_layout_is_refused(tmp_path, capsys, damage):
-    damage(write(tmp_path))
-    asked = (*ONE, "--source", "metr-la", "--data", str(tmp_path))
+@pytest.mark.parametrize(
+    "damage", [absent, truncated, foreign, other_key, series_layout]
+)
+def test_data_that_cannot_be_read_are_refused(tmp_path, capsys, damage):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    damage(write(folder))
+    asked = (*ONE, "--source", "metr-la", "--data", folder)
     status, said = refusal(capsys, tmp_path / "out", *asked)
     assert status == 2
-    assert f"--data: {tmp_path / 'metr-la.h5'}" in said
+    where = "data does not exist" if damage is absent else "data/metr-la.h5"
+    assert f"--data: {tmp_path}/{where}" in said
     assert not (tmp_path / "out").exists()
 
 
 def test_lengths_beyond_the_series_are_refused(tmp_path, capsys):
     write(tmp_path)
-    asked = (*ONE, "--source", "metr-la", "--data", str(tmp_path), "--T", "4", "7")
+    asked = (*ONE, "--source", "metr-la", "--data", tmp_path, "--T", "4", "7")
     status, said = refusal(capsys, tmp_path / "out", *asked)
     assert status == 2
     assert "--T (7) must not exceed the 6 steps of" in said
@@ -183,7 +158,7 @@ def test_lengths_beyond_the_series_are_refused(tmp_path, capsys):
 def test_a_data_file_that_changed_is_never_mixed_in(tmp_path, capsys):
     out = tmp_path / "out"
     write(tmp_path)
-    asked = (*ONE, "--source", "metr-la", "--data", str(tmp_path))
+    asked = (*ONE, "--source", "metr-la", "--data", tmp_path)
     assert sweep(out, *asked) == 0
     assert sweep(out, *asked) == 0
     before = contents(out)
@@ -191,76 +166,13 @@ def test_a_data_file_that_changed_is_never_mixed_in(tmp_path, capsys):
     status, said = refusal(capsys, out, *asked)
     assert status == 2
     assert "--out" in said
-    assert "data_sha256" in said
+    assert "data-sha256" in said
     assert contents(out) == before
     assert sweep(out, *asked, "--overwrite") == 0
     assert (out / "sweep.csv").read_bytes() != before["sweep.csv"]
 
 
-# --- folders ------------------------------------------------------------------------
-
-
-def test_a_sweep_with_other_arguments_is_kept_unless_overwritten(finished, capsys):
-    (finished / "notes.txt").write_text("mine")
-    (finished / "points" / "notes.txt").write_text("mine")
-    before = contents(finished)
-    status, said = refusal(capsys, finished, *ONE, "--scale", "2")
-    assert status == 2
-    assert "--out" in said
-    assert "scale: 1.0 there, 2.0 here" in said
-    assert "--overwrite" in said
-    assert contents(finished) == before
-    assert sweep(finished, *ONE, "--seeds", "2", "--scale", "2", "--overwrite") == 0
-    after = contents(finished)
-    assert after.keys() == before.keys() | {"points/T=4-seed=1.csv"}
-    changed = {name for name in before if after[name] != before[name]}
-    assert changed >= {"sweep.csv", "verdicts.csv", "run.json", "points/T=4-seed=0.csv"}
-    assert after["notes.txt"] == after["points/notes.txt"] == b"mine"
-
-
-def test_overwrite_of_a_longer_sweep_leaves_no_point_of_it(finished):
-    assert sweep(finished, *ONE, "--T", "1", "--overwrite") == 0
-    assert points(finished).keys() == {"T=1-seed=0.csv"}
-
-
-@pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("thesis.tex", "mine"),
-        ("points/T=4-seed=0.csv", "of which sweep?"),
-        ("points/notes.txt", "mine"),
-        ("run.json", '{"loss": 0.5}'),
-        ("run.json", "[1, 2]"),
-        ("run.json", "half a fi"),
-    ],
-)
-def test_folders_of_others_are_refused_and_stay(
-    tmp_path, capsys, overwrite, name, content
-):
-    out = tmp_path / "out"
-    (out / name).parent.mkdir(parents=True)
-    (out / name).write_text(content)
-    status, said = refusal(capsys, out, *ONE, *overwrite)
-    assert status == 2
-    assert f"--out ({out}) must be empty or hold a sweep" in said
-    assert name.split("/")[0] in said
-    assert contents(out) == {name: content.encode()}
-
-
-def test_a_folder_below_a_file_cannot_be_made_and_nothing_is_written(tmp_path, capsys):
-    (tmp_path / "file").write_text("mine")
-    status, said = refusal(capsys, tmp_path / "file" / "out", *ONE)
-    assert status == 1
-    assert f"--out ({tmp_path / 'file' / 'out'}) could not be made" in said
-    assert "nothing was written" in said
-    assert "stays" not in said
-    assert contents(tmp_path) == {"file": b"mine"}
-
-
-def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, capsys):
-    (tmp_path / "out").write_text("mine")
-    status, said = refusal(capsys, tmp_path / "out", *ONE, "--overwrite")
-    assert status == 2
-    assert f"--out ({tmp_path / 'out'}) must be a folder" in said
-    assert (tmp_path / "out").read_text() == "mine"
+def test_overwrite_of_a_longer_sweep_leaves_no_point_of_it(tmp_path):
+    out = shutil.copytree(finished(*ONE), tmp_path / "out")
+    assert sweep(out, *ONE, "--T", "1", "--overwrite") == 0
+    assert [name[:10] for name in points(out)] == ["T=1-seed=0"]

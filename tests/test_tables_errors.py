@@ -13,6 +13,12 @@ from models.train.record import read_run
 from tests.table_runs import markdown_rows, refusal, tables, write_run
 
 
+@pytest.fixture
+def run(tmp_path):
+    """A finished run."""
+    return write_run(tmp_path / "run", [3.0])
+
+
 def rewrite(path, change):
     """Change what a JSON file holds."""
     record = json.loads(path.read_text())
@@ -28,16 +34,12 @@ def rewrite(path, change):
     [
         ((), "RUNS must name at least one folder, got none"),
         (("RUN", "--horizons"), "--horizons must name at least one step, got none"),
-        (("RUN", "--horizons", "0"), "--horizons must be at least 1, got 0"),
         (("RUN", "--horizons", "3", "-2"), "--horizons must be at least 1, got -2"),
         (("RUN", "--horizons", "3", "24"), "--horizons (24) must not exceed the 12"),
-        (("RUN", "--horizons", "soon"), "--horizons"),
-        (("RUN", "--colour", "red"), "--colour"),
         (("RUN", "RUN"), "RUNS must name each folder once, got"),
     ],
 )
-def test_a_bad_argument_is_named(capsys, tmp_path, arguments, words):
-    run = write_run(tmp_path / "run", [3.0])
+def test_a_bad_argument_is_named(capsys, tmp_path, run, arguments, words):
     arguments = [run if one == "RUN" else one for one in arguments]
     status, said = refusal(capsys, tmp_path / "out", *arguments)
     assert status == 2
@@ -45,20 +47,28 @@ def test_a_bad_argument_is_named(capsys, tmp_path, arguments, words):
     assert not (tmp_path / "out").exists()
 
 
-def test_out_must_be_a_folder(capsys, tmp_path):
+def test_out_must_be_a_folder(capsys, tmp_path, run):
     (tmp_path / "file").write_text("mine")
-    run = write_run(tmp_path / "run", [3.0])
     status, said = refusal(capsys, tmp_path / "file", run)
     assert (status, (tmp_path / "file").read_text()) == (2, "mine")
-    assert "--out must be a folder, got the file" in said
-
-
-def test_a_folder_that_cannot_be_written_is_status_1(capsys, tmp_path):
-    (tmp_path / "file").write_text("mine")
-    run = write_run(tmp_path / "run", [3.0])
+    assert "file) must be a folder, but it is a file." in said
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    status, said = refusal(capsys, tmp_path / "link", run)
+    assert status == 2
+    assert "gone, which is not there" in said
     status, said = refusal(capsys, tmp_path / "file" / "out", run)
-    assert status == 1
+    assert status == 1  # cannot be written
     assert "Not a directory" in said
+
+
+def test_what_else_is_in_the_folder_stays(tmp_path, run):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    assert tables(tmp_path / "out", run) == tables(tmp_path / "out", run) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "notes.txt",
+        *(f"table-12-12.{ending}" for ending in ("csv", "md", "tex")),
+    ]
 
 
 def test_help_does_not_load_jax():
@@ -72,7 +82,6 @@ def test_help_does_not_load_jax():
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[1],
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "--horizons" in done.stdout
@@ -105,8 +114,7 @@ def test_a_folder_that_is_no_run_is_named(capsys, tmp_path):
         (lambda r: r["arguments"].update(horizon=3), "the steps 1 to 3 and their mean"),
     ],
 )
-def test_a_record_that_does_not_fit_is_named(capsys, tmp_path, change, words):
-    run = write_run(tmp_path / "run", [3.0])
+def test_a_record_that_does_not_fit_is_named(capsys, tmp_path, run, change, words):
     rewrite(run / "run.json", change)
     status, said = refusal(capsys, tmp_path / "out", run)
     assert status == 2
@@ -115,21 +123,18 @@ def test_a_record_that_does_not_fit_is_named(capsys, tmp_path, change, words):
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "null", '"text"'])
-def test_a_record_that_is_none_is_refused(tmp_path, content):
-    run = write_run(tmp_path / "run", [3.0])
+def test_a_record_that_is_none_is_refused(run, content):
     (run / "run.json").write_text(content)
     with pytest.raises(ValueError, match=r"cannot be read|is no training run"):
         read_run(run)
 
 
-def test_a_step_that_occurs_twice_or_not_is_named(capsys, tmp_path):
-    run = write_run(tmp_path / "run", [3.0])
+def test_a_step_that_occurs_twice_or_not_is_named(capsys, tmp_path, run):
     table = pd.read_csv(run / "test.csv")
     doubled = pd.concat([table, table[table["model"] == "ridge"].head(1)])
-    doubled.to_csv(run / "test.csv", index=False)
-    assert "once for ridge" in refusal(capsys, tmp_path / "out", run)[1]
-    table.iloc[1:].to_csv(run / "test.csv", index=False)
-    assert "once for seed 0" in refusal(capsys, tmp_path / "out", run)[1]
+    for rows, words in ((doubled, "once for ridge"), (table[1:], "once for seed 0")):
+        rows.to_csv(run / "test.csv", index=False)
+        assert words in refusal(capsys, tmp_path / "out", run)[1]
 
 
 @pytest.mark.parametrize(
@@ -141,8 +146,7 @@ def test_a_step_that_occurs_twice_or_not_is_named(capsys, tmp_path):
         ("seed,model\nzero,attention\n", "test.csv cannot be read"),
     ],
 )
-def test_a_broken_test_table_is_named(capsys, tmp_path, content, words):
-    run = write_run(tmp_path / "run", [3.0])
+def test_a_broken_test_table_is_named(capsys, tmp_path, run, content, words):
     (run / "test.csv").unlink()
     if content is not None:
         (run / "test.csv").write_text(content)
@@ -151,26 +155,21 @@ def test_a_broken_test_table_is_named(capsys, tmp_path, content, words):
     assert words in said
 
 
-def test_an_incomplete_run_is_named_and_left_out_only_on_request(capsys, tmp_path):
-    whole = write_run(tmp_path / "whole", [3.0])
+def test_an_incomplete_run_is_named_and_left_out_only_on_request(capsys, tmp_path, run):
     half = write_run(tmp_path / "half", {7: 9.0}, record={"complete": False})
     (half / "test.csv").unlink()  # a run that was killed has none
     rewrite(half / "run.json", lambda record: record.pop("device"))
-    status, said = refusal(capsys, tmp_path / "out", whole, half)
+    status, said = refusal(capsys, tmp_path / "out", run, half)
     assert status == 2
     assert "half is not complete. Train it to its end, or leave it out with" in said
-    assert not (tmp_path / "out").exists()
-    assert tables(tmp_path / "out", whole, half, "--partial") == 0
-    path = tmp_path / "out" / "table-12-12.md"
-    assert markdown_rows(path)["(b) No regularization"]["seeds"] == "1"
-    assert "Left out, not complete: half." in path.read_text()
-
-
-def test_incomplete_runs_alone_are_no_table(capsys, tmp_path):
-    half = write_run(tmp_path / "half", [9.0], record={"complete": False})
     status, said = refusal(capsys, tmp_path / "out", half, "--partial")
     assert status == 2
     assert "RUNS must hold a complete run, but none of ['half'] is" in said
+    assert not (tmp_path / "out").exists()
+    assert tables(tmp_path / "out", run, half, "--partial") == 0
+    path = tmp_path / "out" / "table-12-12.md"
+    assert markdown_rows(path)["(b) No regularization"]["seeds"] == "1"
+    assert "Left out, not complete: half." in path.read_text()
 
 
 def test_the_same_seed_twice_is_refused_with_both_folders(capsys, tmp_path):

@@ -1,39 +1,17 @@
-"""What the command refuses of data and folders: in a sentence, and nothing is lost."""
-
-import json
-import shutil
-from pathlib import Path
+"""What the command refuses of data: in a sentence that names the option."""
 
 import numpy as np
 import pytest
 
 from models.train._setup import load_series
-from models.train.record import read_run
+from tests import train_runs
 from tests.data_files import IDS, write, write_graph
 from tests.data_files import frame as readings
-from tests.train_runs import (
-    EPOCHS,
-    as_on_the_command_line,
-    contents,
-    finished,
-    options,
-    refusal,
-    train,
-    walk,
-    write_values,
-)
+from tests.train_runs import options, refusal, train, walk, write_values
 
 pytestmark = pytest.mark.slow  # seconds of compiling each
 
-
-@pytest.fixture(scope="module", autouse=True)
-def command_line():
-    """All of this module as users have it."""
-    with as_on_the_command_line():
-        yield
-
-
-# --- data ---------------------------------------------------------------------------
+command_line = train_runs.command_line
 
 
 def changed(**what):
@@ -189,25 +167,6 @@ def test_a_batch_must_fit_the_windows_and_the_devices(tmp_path, capsys, monkeypa
     assert not out.exists()
 
 
-# --- folders ------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_a_run_is_neither_continued_nor_replaced_unasked(tmp_path, capsys):
-    out = shutil.copytree(finished(), tmp_path / "out")
-    before = contents(out)
-    status, said = refusal(capsys, out, *EPOCHS)
-    assert status == 2
-    assert f"--out ({out}) holds a run; add --resume to go on with it, or" in said
-    status, said = refusal(
-        capsys, out, *EPOCHS, "--resume", "--width", 8, "--no-residual"
-    )
-    assert status == 2
-    assert "other arguments (--residual True there, False asked for, --width 4" in said
-    assert "or add --overwrite" in said
-    assert contents(out) == before
-
-
 def test_other_readings_under_the_same_name_are_noticed(tmp_path, capsys):
     file = write_values(tmp_path / "city.npz", walk().values)
     out, asked = tmp_path / "out", ("--dataset", file, "--epochs", 0, "--seeds", 2)
@@ -216,73 +175,3 @@ def test_other_readings_under_the_same_name_are_noticed(tmp_path, capsys):
     status, said = refusal(capsys, out, *asked, "--resume")
     assert status == 2
     assert "--data-sha256" in said
-
-
-def test_overwrite_replaces_the_run_and_nothing_else(tmp_path, monkeypatch):
-    out = shutil.copytree(finished(), tmp_path / "out")
-    (out / "notes.txt").write_text("mine")
-    (out / "checkpoints" / "notes.txt").write_text("mine")
-    assert train(out, "--seeds", 2, "--epochs", 0, "--overwrite") == 0
-    after = contents(out)
-    assert after["notes.txt"] == after["checkpoints/notes.txt"] == b"mine"
-    assert not any(name.startswith("checkpoints/4") for name in after)
-    assert "predictions.npz" not in after
-    assert read_run(out).arguments["epochs"] == 0
-    assert read_run(out).seconds == 0
-
-
-@pytest.mark.parametrize("stop", ["metrics.csv", "4"])
-def test_a_kill_while_a_run_is_replaced_never_mixes_the_two(
-    tmp_path, capsys, monkeypatch, stop
-):
-    out = shutil.copytree(finished(), tmp_path / "out")
-
-    whole = Path.unlink
-
-    def killed(path, *arguments, **options):
-        if path.name == stop:
-            raise KeyboardInterrupt
-        whole(path, *arguments, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("models.train.folder.Path.unlink", killed)
-        patch.setattr("models.train.folder.shutil.rmtree", killed)
-        assert train(out, "--seeds", 2, "--epochs", 0, "--overwrite") == 130
-    status, said = refusal(capsys, out, "--seeds", 3, "--epochs", 4, "--resume")
-    assert status == 2
-    assert "--seeds 2 there" in said
-    record = json.loads((out / "run.json").read_text())
-    assert record["complete"] is False
-
-
-@pytest.mark.parametrize("more", [(), ("--overwrite",), ("--resume",)])
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("thesis.tex", "mine"),
-        ("checkpoints/3/state", "of which run?"),
-        ("run.json", '{"loss": 0.5}'),
-        ("run.json", '{"arguments": {"T": [8]}}'),
-        ("run.json", "[1, 2]"),
-        ("run.json", "half a fi"),
-        ("run.json", b"\xff\xfe\x00"),
-    ],
-)
-def test_folders_of_others_are_refused_and_stay(tmp_path, capsys, more, name, content):
-    out = tmp_path / "out"
-    (out / name).parent.mkdir(parents=True)
-    content = content if isinstance(content, bytes) else content.encode()
-    (out / name).write_bytes(content)
-    status, said = refusal(capsys, out, "--epochs", 0, *more)
-    assert status == 2
-    assert f"--out ({out}) must be empty or hold a run" in said
-    assert name.split("/")[0] in said
-    assert contents(out) == {name: content}
-
-
-def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, capsys):
-    (tmp_path / "out").write_text("mine")
-    status, said = refusal(capsys, tmp_path / "out", "--epochs", 0, "--overwrite")
-    assert status == 2
-    assert f"--out ({tmp_path / 'out'}) must be a folder, but it is a file" in said
-    assert (tmp_path / "out").read_text() == "mine"

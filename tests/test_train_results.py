@@ -1,8 +1,13 @@
-"""What a run leaves behind: test errors, forecasts, progress, tables."""
+"""What a run leaves behind: test errors, forecasts, its record, tables."""
 
 import gc
-import io
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import jax
@@ -10,28 +15,31 @@ import numpy as np
 import pandas as pd
 import pytest
 from jax import monitoring
-from rich.console import Console
 
 import analysis.tables
 from models.errors import mean_over_steps, metrics_of, step_metrics
 from models.train._loop import Progress, fit
-from models.train._printing import epoch_line, epoch_report
-from models.train.folder import RunFolder
-from models.train.record import read_run
+from models.train.folder import open_folder
+from models.train.record import read_options, read_run
 from models.train.restore import best_models, restore
 from tests import train_runs
 from tests.train_runs import (
     CHANCES,
     EPOCHS,
     LENGTH,
+    ROOT,
+    arguments,
     finished,
-    in_its_own_process,
     made,
     metrics,
     options,
+    refusal,
+    remembering_as_environment,
     train,
     walk,
 )
+
+pytestmark = pytest.mark.slow  # seconds of compiling each
 
 command_line = train_runs.command_line
 
@@ -39,7 +47,6 @@ command_line = train_runs.command_line
 # --- results ------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_test_csv_and_predictions_npz_say_the_same():
     run, kept = read_run(finished()), np.load(finished() / "predictions.npz")
     steps = kept["start"][:, None] + 4 + np.arange(3)
@@ -58,7 +65,6 @@ def test_test_csv_and_predictions_npz_say_the_same():
         assert own.loc["mean", "readings"] == (targets != 0).sum()
 
 
-@pytest.mark.slow
 def test_a_run_is_read_as_the_tables_want_it():
     run = read_run(finished())
     assert (run.seeds, run.steps_per_epoch, run.parameters) == ((0, 1), 4, 285)
@@ -75,7 +81,6 @@ def test_a_run_is_read_as_the_tables_want_it():
     )
 
 
-@pytest.mark.slow
 def test_two_runs_make_a_table(tmp_path):
     out = tmp_path / "plain"
     assert train(out, *LENGTH, "--dropout", 0.2) == 0
@@ -88,7 +93,6 @@ def test_two_runs_make_a_table(tmp_path):
     assert not rows.empty
 
 
-@pytest.mark.slow
 def test_the_best_weights_are_tested_and_a_stopped_seed_has_no_more_rows(tmp_path):
     out = tmp_path / "out"
     asked = (*CHANCES, "--epochs", 40, "--seeds", 2)
@@ -113,7 +117,6 @@ def test_the_best_weights_are_tested_and_a_stopped_seed_has_no_more_rows(tmp_pat
     assert np.all(tested != last)
 
 
-@pytest.mark.slow
 def test_a_run_read_back_must_be_the_one_asked_for(tmp_path):
     with pytest.raises(ValueError, match="other arguments: --width 4 there, 8 asked"):
         restore(options(*EPOCHS, "--width", "8", out=finished()))
@@ -124,13 +127,11 @@ def test_a_run_read_back_must_be_the_one_asked_for(tmp_path):
     with pytest.raises(ValueError, match="holds no checkpoint"):
         restore(options(*asked, out=tmp_path / "out"))
     (tmp_path / "run.json").write_text("half a fi")
-    with pytest.raises(
-        ValueError, match=r"its run\.json is not that of a training run"
-    ):
+    words = r"its run\.json is not that of a training run"
+    with pytest.raises(ValueError, match=words):
         restore(options(*EPOCHS, out=tmp_path))
 
 
-@pytest.mark.slow
 def test_the_first_seed_names_the_seeds(tmp_path):
     out = tmp_path / "out"
     assert train(out, *EPOCHS, "--first-seed", 1) == 0
@@ -147,6 +148,53 @@ def test_the_first_seed_names_the_seeds(tmp_path):
         pd.testing.assert_frame_equal(one, other)
 
 
+# --- the record ---------------------------------------------------------------------
+
+
+def test_run_json_says_what_was_asked_and_on_what():
+    record = json.loads((finished() / "run.json").read_text())
+    assert record["complete"] is True
+    assert record["windows"] == {"train": 136, "validation": 19, "test": 39}
+    assert record["checkpoint_epoch"] == 4
+    assert record["environment"]["matmul_precision"]["testing"] == "highest"
+    assert len(record["arguments"]["data_sha256"]) == 64
+    assert record["arguments"]["heads"] == 2
+    assert record["versions"]["stgnn-sensitivity"] == read_run(finished()).version
+    assert read_options(finished()).identity() == options(*EPOCHS).identity()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("window", "4"), ("horizon", 3.5), ("epochs", True), ("width", None)),
+        *(("residual", "yes"), ("dropout", "0.2"), ("data", 3), ("heads", [2])),
+        *(("graph", {"kind": "full"}), ("start", 0), ("dataset", 5)),
+    ],
+)
+def test_an_edited_record_is_refused_in_a_line(tmp_path, capsys, name, value):
+    out = shutil.copytree(finished(), tmp_path / "out")
+    record = json.loads((out / "run.json").read_text())
+    record["arguments"][name] = value
+    (out / "run.json").write_text(json.dumps(record))
+    words = f"is no training run: its run.json has {value!r} for --{name}"
+    for read in (read_run, read_options):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            read(out)
+    status, said = refusal(capsys, out, *EPOCHS, "--resume")
+    assert status == 2
+    assert f"--{name} {value!r} there" in said
+
+
+def test_a_run_of_another_version_says_which(tmp_path):
+    out = shutil.copytree(finished(), tmp_path / "out")
+    record = json.loads((out / "run.json").read_text())
+    for versions, said in (({"stgnn-sensitivity": "9.0"}, "9.0"), ({}, "an unknown")):
+        record["versions"], record["arguments"]["stack"] = versions, "crosswise"
+        (out / "run.json").write_text(json.dumps(record))
+        with pytest.raises(ValueError, match=rf"\(made with {said}.*crosswise"):
+            read_options(out)
+
+
 # --- what an epoch costs ------------------------------------------------------------
 
 
@@ -156,7 +204,6 @@ def resident() -> int:
     return 4096 * int(file.read_text().split()[1]) if file.exists() else 0
 
 
-@pytest.mark.slow
 def test_nothing_is_compiled_and_no_memory_taken_after_the_first_epochs(
     tmp_path, monkeypatch
 ):
@@ -177,7 +224,8 @@ def test_nothing_is_compiled_and_no_memory_taken_after_the_first_epochs(
 
     monitoring.register_event_duration_secs_listener(listen)
     try:
-        fit(trainer, prepared, asked.fit, RunFolder(asked, series), report)
+        with open_folder(asked, series) as folder:
+            fit(trainer, prepared, asked.fit, folder, report)
     finally:
         monitoring.unregister_event_duration_listener(listen)
     assert len(seen) == 12
@@ -189,11 +237,17 @@ def test_nothing_is_compiled_and_no_memory_taken_after_the_first_epochs(
     assert memory[11] - memory[1] < 20 * 2**20
 
 
-@pytest.mark.slow
 def test_eight_devices_train_as_one(tmp_path):
     out = tmp_path / "out"
-    status, said = in_its_own_process(out, *EPOCHS, "--devices", 8)
-    assert (status, said) == (0, "")
+    words = arguments(out, *EPOCHS, "--devices", 8)
+    done = subprocess.run(
+        [sys.executable, "-m", "models.train", *words],
+        cwd=ROOT,
+        env=os.environ | remembering_as_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
     one, eight = metrics(finished()), metrics(out)
     np.testing.assert_allclose(eight["loss"], one["loss"], rtol=1e-5)
     np.testing.assert_allclose(
@@ -204,69 +258,18 @@ def test_eight_devices_train_as_one(tmp_path):
     np.testing.assert_allclose(*tested, rtol=1e-5)
 
 
-# --- progress -----------------------------------------------------------------------
+# --- without arguments, as the README has it ------------------------------------------
 
 
-def progress(epoch, seconds, stopped=(False, False)):
-    """An epoch of two seeds."""
-    return Progress(
-        epoch=epoch,
-        epochs=5,
-        loss=np.array([3.0, np.nan if stopped[1] else 4.0]),
-        mae=np.array([2.0, 3.0]),
-        stopped=np.array(stopped),
-        seconds=seconds,
-    )
-
-
-def said_by(terminal, *reports) -> str:
-    """What is printed on a terminal, or elsewhere."""
-    file = io.StringIO()
-    console = Console(file=file, force_terminal=terminal, width=160, highlight=False)
-    with epoch_report(console, 5) as report:
-        for each in reports:
-            report(each)
-    return file.getvalue()
-
-
-def test_elsewhere_than_on_a_terminal_an_epoch_is_a_line():
-    reports = [progress(1, 60.0), progress(2, 2.0), progress(3, 4.0, (False, True))]
-    lines = said_by(False, *reports).splitlines()
-    assert lines[0] == (
-        "epoch 1/5: loss 3.500, validation MAE 2.500 (2.000 to 3.000) mph, 60.0 s, "
-        "0:04:00 left"
-    )
-    assert "2.0 s, 0:00:06 left" in lines[1]  # the first one compiled
-    assert "loss 3.000" in lines[2]  # of the seed that goes on
-    assert lines[2].endswith("4.0 s, 0:00:06 left, 1 seed(s) stopped")
-    assert lines[3].startswith("trained for 0:00:0")
-    assert len(lines) == 4
-
-
-def test_on_a_terminal_a_bar_says_how_much_is_left():
-    text = said_by(True, progress(1, 60.0), progress(2, 2.0))
-    assert "2/5" in text
-    assert "0:00:06 left" in text
-    assert "epoch 2/5: loss" in text
-
-
-def test_nothing_is_left_when_all_seeds_have_stopped():
-    last = progress(2, 2.0, (True, True))
-    assert "0:00:00 left, 2 seed(s) stopped" in said_by(False, last)
-    assert said_by(False) == ""
-
-
-def test_one_seed_has_no_spread():
-    alone = Progress(1, 1, np.ones(1), np.ones(1), np.zeros(1, bool), 1.0)
-    assert "MAE 1.000 mph" in epoch_line(alone, 0.0)
-
-
-@pytest.mark.slow
-def test_run_json_says_what_was_asked_and_on_what():
-    record = json.loads((finished() / "run.json").read_text())
-    assert record["complete"] is True
-    assert record["windows"] == {"train": 136, "validation": 19, "test": 39}
-    assert record["checkpoint_epoch"] == 4
-    assert record["environment"]["matmul_precision"]["testing"] == "highest"
-    assert len(record["arguments"]["data_sha256"]) == 64
-    assert record["arguments"]["heads"] == 2
+def test_training_without_arguments_beats_the_simple_forecasters(tmp_path):
+    command = [sys.executable, "-m", "models.train", "--out", str(tmp_path / "out")]
+    start = time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    assert done.returncode == 0, done.stderr
+    assert seconds < 360  # it is promised in 180 on two idle cores
+    table = pd.read_csv(tmp_path / "out" / "test.csv", dtype={"horizon": str})
+    mae = table.pivot(index="horizon", columns="model", values="mae")
+    for baseline in ("last value", "time of week", "ridge"):
+        better = mae["attention"] < mae[baseline]
+        assert better[["3", "6", "12", "mean"]].all(), (baseline, mae)

@@ -3,14 +3,9 @@
 import atexit
 import contextlib
 import functools
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +19,10 @@ import models.train._loop
 from data import TrafficSeries
 from models.checkpoints import CheckpointFolder
 from models.early_stopping import TrainState
+from models.runs.command import parse
 from models.train import main
 from models.train._setup import Setup, set_up
-from models.train.command import parse
+from models.train.command import preset_of
 from models.train.options import TrainOptions
 from models.train.record import read_run
 
@@ -57,6 +53,11 @@ def _remembering() -> dict[str, Any]:
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
+
+
+def remembering_as_environment() -> dict[str, str]:
+    """The same for a process of its own."""
+    return {name.upper(): str(value) for name, value in _remembering().items()}
 
 
 @contextlib.contextmanager
@@ -148,17 +149,27 @@ def walk_file() -> Path:
     return write_values(Path(_programs()) / "walk.npz", walk().values)
 
 
-def arguments(out: Path, *more: object) -> list[str]:
+def small(*more: object) -> list[str]:
     """A small run; what is given wins over what is small."""
     given = [str(word) for word in more]
     if not {"--dataset", "--data"} & set(given):
         given += ["--dataset", str(walk_file())]
-    return [*SIZES, *given, "--out", str(out)]
+    return [*SIZES, *given]
+
+
+def arguments(out: Path, *more: object) -> list[str]:
+    """A small run in a folder."""
+    return [*small(*more), "--out", str(out)]
 
 
 def options(*more: object, out: Path = Path("anywhere")) -> TrainOptions:
     """What the command makes of its arguments."""
-    return parse(arguments(out, *more))
+    return parsed(*arguments(out, *more))
+
+
+def parsed(*words: object) -> TrainOptions:
+    """What the command makes of a whole command line."""
+    return parse(TrainOptions, [*map(str, words)], default=preset_of)
 
 
 def made(*more: object) -> Setup:
@@ -231,48 +242,3 @@ def contents(folder: Path) -> dict[str, bytes]:
     """All files of a folder, and what they hold."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
-def in_its_own_process(
-    out: Path,
-    *more: object,
-    before: str = "pass",
-    send: int | None = None,
-    when: Callable[[], bool] = lambda: False,
-) -> tuple[int, str]:
-    """Run the command in a process, and perhaps signal it.
-
-    Args:
-        out: The run's folder.
-        more: Arguments.
-        before: Python to run before it.
-        send: Signal to send.
-        when: Whether it is time to.
-
-    Returns:
-        The exit status, and what it said on stderr.
-    """
-    code = (  # what a shell started in the background ignores, a terminal does not
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        f"{before};from models.train import main; sys.exit(main(sys.argv[1:]))"
-    )
-    known = {name.upper(): str(value) for name, value in _remembering().items()}
-    with subprocess.Popen(
-        [sys.executable, "-c", code, *arguments(out, *more)],
-        cwd=ROOT,
-        env=os.environ | known,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        deadline = time.monotonic() + 240
-        while send is not None and process.poll() is None and not when():
-            if time.monotonic() > deadline:
-                send = signal.SIGKILL
-                break
-            time.sleep(0.01)
-        if send is not None:
-            process.send_signal(send)
-        said = process.stderr.read()
-    return process.returncode, said

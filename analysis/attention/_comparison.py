@@ -5,57 +5,22 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.attention._markdown import markdown_table
+from analysis.diagnostics.registry import DIAGNOSTICS, SHOWN
 from analysis.statistics import Difference, paired_difference
 
-COMPARED = (
-    *("diagonal_share", "uniform_share", "diagonal_excess", "entropy"),
-    *("largest_column_mean", "value_diagonal", "key_diagonal", "query_diagonal"),
-    *("total_diagonal", "total_with_residual_diagonal", "value_off_diagonal"),
-    *("key_off_diagonal", "total_off_diagonal", "parroting_median"),
-    *("parroting_with_residual_median", "parroting_mean"),
-    *("parroting_with_residual_mean", "rows_without_ratio"),
-)
-MEAN = "mean"
-SHOWN = {
-    "diagonal_share": "diagonal share",
-    "uniform_share": "1/T",
-    "parroting_median": "parroting ratio",
-    "parroting_with_residual_median": "with residual",
-    "value_diagonal": "value",
-    "key_diagonal": "key",
-    "query_diagonal": "query",
-    "total_diagonal": "total",
-    "total_off_diagonal": "total off the diagonal",
-}
-
-PRINTED = {
-    "diagonal_share": "diag. share",
-    "uniform_share": "1/T",
-    "query_diagonal": "query on diag.",
-    "total_diagonal": "total on diag.",
-    "total_off_diagonal": "total off diag.",
-    "parroting_median": "parrot. ratio",
-    "parroting_with_residual_median": "with resid.",
-}
+MEAN = "mean"  # over layers
+_COMPARED = [entry.name for entry in DIAGNOSTICS if entry.compared]
 
 
 def compare(
     table: pd.DataFrame, references: Mapping[tuple[int, str], str]
 ) -> pd.DataFrame:
-    """Mean over seeds of every variant, and its paired difference to (b).
-
-    Args:
-        table: The rows of ``diagnostics.csv``; with best weights their ``step`` is left
-            out of account, as seeds differ in it.
-        references: By T and variant the label of its (b), or nothing.
-
-    Returns:
-        A row per T, variant, step (missing for best weights), layer (``"mean"`` is over
-        layers) and quantity: ``mean``, with its 95 % t interval ``low`` to ``high``
-        over ``seeds``; and ``difference`` to ``reference`` over ``paired_seeds``, with
-        ``difference_low`` and ``difference_high``. NaN what cannot be said.
-    """
-    whole = table[(table["head"] == "layer") & table["quantity"].isin(COMPARED)]
+    """``variants.csv`` from ``diagnostics.csv`` and, by T and variant, its (b)."""
+    # A row per T, variant, step (none for best weights: seeds differ in it), layer and
+    # quantity: the mean with its 95 % t interval over seeds, and the difference to the
+    # reference with its own over paired seeds; NaN what cannot be said.
+    whole = table[(table["head"] == "layer") & table["quantity"].isin(_COMPARED)]
     keys = ["T", "variant", "step", "layer", "quantity"]
     over_layers = whole.groupby([*keys[:3], "quantity", "seed"], sort=False)["value"]
     over = over_layers.mean().reset_index().assign(layer=MEAN)
@@ -71,7 +36,7 @@ def compare(
     for (T, variant, *rest), own in by_seed.items():
         reference = references.get((T, variant), "")
         other = by_seed.get((T, reference, *rest), {})
-        mean, gap = over_seeds(own), paired_difference(own, other)
+        mean, gap = _over_seeds(own), paired_difference(own, other)
         found.append(
             {"T": T, "variant": variant}
             | dict(zip(keys[2:], rest, strict=True))
@@ -86,29 +51,13 @@ def compare(
     return result
 
 
-def over_seeds(values: Mapping[int, float]) -> Difference:
-    """Mean over seeds and its 95 % t interval.
-
-    Args:
-        values: By seed.
-
-    Returns:
-        As of a difference to 0; the interval is NaN below 3 seeds.
-    """
+def _over_seeds(values: Mapping[int, float]) -> Difference:
+    """Mean over seeds and its interval, as those of a difference to 0."""
     return paired_difference(values, dict.fromkeys(values, 0.0))
 
 
-def markdown(rows: pd.DataFrame, norm: str, note: str) -> str:
-    """Variants as a Markdown page: a table over all layers, and one for each layer.
-
-    Args:
-        rows: The result of `compare`.
-        norm: Norm of the Jacobians.
-        note: What was measured.
-
-    Returns:
-        The page; of kept weights the first and the last step.
-    """
+def comparison_page(rows: pd.DataFrame, norm: str, note: str) -> str:
+    """``variants.md``: tables over all layers and of each; first and last step."""
     lines = ["# Attention of trained layers, by variant", "", note, ""]
     for layer in dict.fromkeys(rows["layer"]):
         own = rows[rows["layer"] == layer]
@@ -118,37 +67,35 @@ def markdown(rows: pd.DataFrame, norm: str, note: str) -> str:
 
 
 def _table(rows: pd.DataFrame) -> list[str]:
-    names = [name for name in SHOWN if name in set(rows["quantity"])]
+    shown = [entry for entry in SHOWN if entry.name in set(rows["quantity"])]
     kept = rows["step"].notna().any()
     head = ["T", "variant", *(["training step"] if kept else []), "seeds"]
-    head += [SHOWN[name] for name in names]
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    lines = []
     for (T, variant), own in rows.groupby(["T", "variant"], sort=False):
         steps = sorted(set(own["step"].dropna()))
         for step in dict.fromkeys([steps[0], steps[-1]]) if kept else [None]:
             here = own if step is None else own[own["step"] == step]
             by_name = {row["quantity"]: row for row in here.to_dict("records")}
-            start = [str(T), str(variant), *([str(step)] if kept else [])]
-            seeds = [str(max(row["seeds"] for row in by_name.values()))]
-            cells = [_value(by_name.get(name), "mean", "low", "high") for name in names]
-            lines.append(f"| {' | '.join(start + seeds + cells)} |")
-            if any(row["paired_seeds"] for row in by_name.values()):
-                which = ("difference", "difference_low", "difference_high")
-                cells = [
-                    "" if name == "uniform_share" else _value(by_name.get(name), *which)
-                    for name in names
-                ]
-                start[1] = "minus (b), by seed"
-                seeds = [str(max(row["paired_seeds"] for row in by_name.values()))]
-                lines.append(f"| {' | '.join(start + seeds + cells)} |")
-    return lines
+            at = [str(step)] if kept else []
+            for title, of, seeds in (
+                (str(variant), "", "seeds"),
+                ("minus (b), by seed", "difference", "paired_seeds"),
+            ):
+                if counts := max(row[seeds] for row in by_name.values()):
+                    cells = [_value(by_name.get(e.name), of) for e in shown]
+                    lines.append([str(T), title, *at, str(counts), *cells])
+    return markdown_table([*head, *(entry.label for entry in shown)], lines)
 
 
-def _value(row: dict[Any, Any] | None, mean: str, low: str, high: str) -> str:
-    if row is None or pd.isna(row[mean]):
+def _value(row: dict[Any, Any] | None, of: str) -> str:
+    """A mean, or the ``difference`` of two, with its interval."""
+    if row is None or pd.isna(row[of or "mean"]):
         return ""
-    sign = "+" if mean == "difference" else ""
-    text = format(row[mean], f"{sign}.3g")
-    if pd.isna(row[low]) or row[low] == row[high]:
+    if of and row["quantity"] == "uniform_share":  # the same for all
+        return ""
+    sign = "+" if of else ""
+    low, high = (row["_".join(filter(None, (of, end)))] for end in ("low", "high"))
+    text = format(row[of or "mean"], f"{sign}.3g")
+    if pd.isna(low) or low == high:
         return text
-    return f"{text} [{row[low]:{sign}.3g}, {row[high]:{sign}.3g}]"
+    return f"{text} [{low:{sign}.3g}, {high:{sign}.3g}]"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from analysis.attention.options import AttentionOptions
 from analysis.variants import (
@@ -20,40 +20,27 @@ from models.train.restore import kept_epochs
 
 
 class Source(NamedTuple):
-    """A run with attention layers.
-
-    Attributes:
-        run: Its record.
-        options: Its options.
-        label: Its variant, and what else tells it from runs of its window.
-        reference: Label of the (b) it is compared with; empty where there is none.
-    """
+    """A run with attention layers."""
 
     run: Run
     options: TrainOptions
-    label: str
-    reference: str
+    label: str  # its variant, and what else tells it from runs of its window
+    reference: str  # label of the (b) it is compared with, or nothing
 
     @property
     def T(self) -> int:
         """Its window."""
         return self.run.arguments["window"]
 
+    def record(self) -> dict[str, Any]:
+        """What ``run.json`` says of it."""
+        whose = {"folder": str(self.run.folder), "variant": self.label, "T": self.T}
+        precision = self.options.model.precision
+        return whose | {"seeds": list(self.run.seeds), "precision": precision}
+
 
 def read_sources(options: AttentionOptions) -> list[Source]:
-    """Read the records of all runs.
-
-    Args:
-        options: What to do.
-
-    Returns:
-        The runs: short windows first, and variants in the order of the tables.
-
-    Raises:
-        ValueError: If a folder is no complete run, is given twice, has no attention
-            layer or kept no weights where they are asked for, if its data are not
-            where they are looked for, or if two runs hold the same seed of a variant.
-    """
+    """Read, check and name the runs: short windows first, then as tables order them."""
     runs, asked = [], {}
     for folder in options.runs:
         if folder.resolve() in asked:

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from models.runs.flags import check_at_least
+
 # As `sensitivity.norms.Norm`: importing it would load jax, and --help is quick.
 Norm = Literal["frobenius", "spectral"]
 Weights = Literal["best", "kept"]
@@ -49,24 +51,16 @@ class AttentionOptions:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be measured, before anything is read.
-
-        Raises:
-            ValueError: Naming the argument, its rule and the value.
-        """
+        """Refuse what cannot be measured, before anything is read."""
         if not self.runs:
             raise ValueError("RUNS must name at least one folder, got none.")
-        for name, least in (("windows", 1), ("nodes", 1), ("certificates", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"--{name} must be at least {least}, got {value}.")
+        check_at_least(self, 1, "windows", "nodes")
+        check_at_least(self, 0, "certificates")
         if self.weights == "kept" and self.certificates is not None:
-            raise ValueError(
+            raise ValueError(  # as it is typed: tyro shows it
                 f"--certificates ({self.certificates}) are of best weights only, but "
                 "--weights is kept."
             )
-        if self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"--out must be a folder, got the file {self.out}.")
 
     @property
     def samples(self) -> int:

@@ -10,6 +10,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,31 +25,22 @@ _SHORT, _LONG = 0.5, 5.0  # ... and seconds they should take together
 
 
 class Measurement(NamedTuple):
-    """What one cell cost.
+    """What one cell cost; NaN where it did not end."""
 
-    Attributes:
-        seconds: One call, compiled: the minimum of the repeats. NaN if it did not end.
-        compile_seconds: Tracing and compiling, which the first call pays.
-        peak_mib: Peak resident memory of the process, in MiB, at the end of its first
-            call; the device's own count where the device has memory of its own.
-        above_start_mib: The same, less the peak just before that call.
-        repeats: How many calls the minimum is over.
-        status: ``"ok"``, or why there is no number.
-    """
-
-    seconds: float = math.nan
-    compile_seconds: float = math.nan
+    seconds: float = math.nan  # one call, compiled: the minimum of the repeats
+    compile_seconds: float = math.nan  # tracing and compiling, which the first pays
+    # Resident memory at the end of the first call (the device's own count where the
+    # device has memory of its own), and the same less the peak just before that call.
     peak_mib: float = math.nan
     above_start_mib: float = math.nan
     repeats: int = 0
-    status: str = "ok"
+    status: str = "ok"  # or why there is no number
 
 
 class CompileClock:
     """Seconds that JAX spends tracing and compiling while this is listening.
 
-    Its events nest (a function traced inside another), so it is the union of their
-    intervals that counts.
+    Its events nest (a function traced inside another): the union of intervals counts.
     """
 
     def __init__(self) -> None:
@@ -61,22 +53,13 @@ class CompileClock:
         jax.monitoring.register_event_duration_secs_listener(self.record)
 
     def record(self, event: str, duration_secs: float, **_: Any) -> None:
-        """Note one event that has just ended.
-
-        Args:
-            event: Its name.
-            duration_secs: Its seconds.
-        """
+        """Note one event that has just ended."""
         if event.startswith("/jax/core/compile/"):
             now = time.perf_counter()
             self.intervals.append((now - duration_secs, now))
 
     def seconds(self) -> float:
-        """Length of the union of the intervals.
-
-        Returns:
-            Seconds.
-        """
+        """Length of the union of the intervals."""
         total, end = 0.0, -math.inf
         for start, stop in sorted(self.intervals):
             total += max(0.0, stop - max(start, end))
@@ -84,21 +67,14 @@ class CompileClock:
         return total
 
 
-def peak_bytes() -> int:
-    """Peak memory of this process so far.
-
-    On Linux from /proc: ``ru_maxrss`` would inherit the peak of the parent process.
-
-    Returns:
-        Bytes of device memory if JAX is loaded and its device counts its own, else of
-        resident memory.
-    """
+def _peak_bytes() -> int:
+    """Peak memory so far, of the device if JAX is loaded and its device counts it."""
     if "jax" in sys.modules:
         device = sys.modules["jax"].devices()[0]
         if device.platform != "cpu" and (stats := device.memory_stats()):
             return stats["peak_bytes_in_use"]
     status = Path("/proc/self/status")
-    if status.exists():
+    if status.exists():  # Linux: ru_maxrss would inherit the peak of the parent process
         for line in status.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 2**10
@@ -109,18 +85,10 @@ def peak_bytes() -> int:
 
 
 def measure(call: Callable[[], Any], compiling: Callable[[], float]) -> Measurement:
-    """Time a call and its peak memory; a slow one runs once.
-
-    Args:
-        call: Does the work and waits for it.
-        compiling: Seconds spent compiling so far.
-
-    Returns:
-        What it cost.
-    """
-    start, already = peak_bytes(), compiling()
+    """Time a call and its peak memory; a slow one runs once."""
+    start, already = _peak_bytes(), compiling()
     first = _seconds(call)
-    peak, compiled = peak_bytes(), compiling() - already
+    peak, compiled = _peak_bytes(), compiling() - already
     times = [first - compiled]
     if times[0] < _ONCE:
         times = [_seconds(call)]  # the first call warmed up what else there is
@@ -144,27 +112,25 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 
 def measure_apart(cell: Cell, time_limit: float) -> Measurement:
-    """Measure a cell in a fresh process.
-
-    Args:
-        cell: What to measure.
-        time_limit: Seconds after which the process is ended.
-
-    Returns:
-        What it cost; where there is no number, ``status`` says why.
-    """
+    """Measure a cell in a fresh process, which ends after so many seconds."""
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    # Only this process holds the other end open: the new one ends when this one does.
+    read, write = os.pipe()
     try:
         done = subprocess.run(
             [sys.executable, "-m", __name__, json.dumps(dataclasses.asdict(cell))],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            stdin=read,
             capture_output=True,
             text=True,
             timeout=time_limit,
         )
     except subprocess.TimeoutExpired:
         return Measurement(status=f"not done after {time_limit:g} s")
+    finally:
+        os.close(read)
+        os.close(write)
     if done.returncode < 0:
         why = ", for memory it seems" if done.returncode == -9 else ""
         return Measurement(status=f"killed by signal {-done.returncode}{why}")
@@ -174,12 +140,14 @@ def measure_apart(cell: Cell, time_limit: float) -> Measurement:
     return Measurement(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def main() -> int:
-    """Measure the cell of the first argument (JSON) in this process.
+def _end_with_parent() -> None:
+    os.read(0, 1)
+    os._exit(1)
 
-    Returns:
-        0.
-    """
+
+def main() -> int:
+    """Measure the cell of the first argument (JSON) in this process."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     cell = Cell(**json.loads(sys.argv[1]))
     clock = CompileClock()
     if cell.method != "torch":

@@ -31,7 +31,7 @@ MEANINGS: dict[str, str] = {
 
 # The longest window of a method at (one head, eight heads): beyond it the cost or the
 # memory is too much for a run of a few minutes (the dense ones need GiB from 256 on).
-LONGEST: dict[tuple[str, str], tuple[int, int]] = {
+_LONGEST: dict[tuple[str, str], tuple[int, int]] = {
     ("forward", "none"): (4096, 4096),
     ("path_norms", "frobenius"): (4096, 1024),
     ("path_norms", "spectral"): (512, 64),
@@ -48,46 +48,20 @@ LONGEST: dict[tuple[str, str], tuple[int, int]] = {
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One thing to measure.
-
-    Attributes:
-        method: Which way.
-        layer: Which layer, of width D = 64.
-        norm: Which norm; ``"none"`` for the forward pass.
-        T: Window length, in time steps.
-        dtype: Precision.
-    """
+    """One thing to measure."""
 
     method: str
     layer: str
-    norm: str
+    norm: str  # "none" for the forward pass
     T: int
     dtype: str = "float32"
 
 
-def longest(method: str, layer: str, norm: str) -> int:
-    """The longest window at which a method is measured.
-
-    Args:
-        method: Which way.
-        layer: Which layer.
-        norm: Which norm.
-
-    Returns:
-        Its length, in time steps.
-    """
-    return LONGEST[method, norm][HEADS[layer] > 1]
-
-
 def longest_windows() -> list[dict[str, Any]]:
-    """The longest window of every method, as rows of a table.
-
-    Returns:
-        Method, norm, and the length for each layer.
-    """
+    """The longest window of every method and norm, for each layer."""
     return [
         {"method": method, "norm": norm} | dict(zip(HEADS, lengths, strict=True))
-        for (method, norm), lengths in LONGEST.items()
+        for (method, norm), lengths in _LONGEST.items()
     ]
 
 
@@ -98,18 +72,8 @@ def cells(
     norms: tuple[str, ...],
     dtype: str,
 ) -> list[Cell]:
-    """Everything to measure, short windows first, so that ratios are close in time.
-
-    Args:
-        lengths: Window lengths T.
-        methods: Which ways; the forward pass, the unit, is always measured.
-        layers: Which layers.
-        norms: Which norms.
-        dtype: Precision.
-
-    Returns:
-        The cells, each method up to its longest window.
-    """
+    """All up to each method's longest window, with the forward pass, the unit."""
+    # Short windows first, so that ratios are close in time.
     return [
         Cell(method=method, layer=layer, norm=norm, T=T, dtype=dtype)
         for T in sorted(set(lengths))
@@ -117,45 +81,13 @@ def cells(
         for method in get_args(Method)
         if method in methods or method == "forward"
         for norm in (["none"] if method == "forward" else dict.fromkeys(norms))
-        if longest(method, layer, norm) >= T
+        if _LONGEST[method, norm][HEADS[layer] > 1] >= T
     ]
 
 
-def draw(cell: Cell) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Inputs N(0, 1) and kernels N(0, 1/D), the same for every method.
-
-    Args:
-        cell: What is measured.
-
-    Returns:
-        x, shape (T, D), and the kernels by the names of `AttentionWeights`; the layer
-        of several heads has an output projection.
-    """
-    random = np.random.default_rng(SEED)
-    H = HEADS[cell.layer]
-    K = D_MODEL // H
-    shapes: dict[str, tuple[int, int, int]] = {
-        name: (D_MODEL, H, K) for name in ("query", "key", "value")
-    }
-    if H > 1:
-        shapes["out"] = (H, K, D_MODEL)
-    kernels = {
-        name: (random.normal(size=shape) * D_MODEL**-0.5).astype(cell.dtype)
-        for name, shape in shapes.items()
-    }
-    return random.normal(size=(cell.T, D_MODEL)).astype(cell.dtype), kernels
-
-
 def prepare(cell: Cell) -> Callable[[], Any]:
-    """A call without arguments that does the work and waits for it.
-
-    Args:
-        cell: What is measured.
-
-    Returns:
-        The call; its arrays are on the device already.
-    """
-    x, kernels = draw(cell)
+    """A call that does the work and waits for it; its arrays are on the device."""
+    x, kernels = _draw(cell)
     if cell.method == "torch":
         return _torch_call(x, kernels, cell.norm)
     import jax
@@ -167,6 +99,22 @@ def prepare(cell: Cell) -> Callable[[], Any]:
     )
     function = _jax_function(cell)
     return lambda: jax.block_until_ready(function(x, weights))
+
+
+def _draw(cell: Cell) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Inputs N(0, 1) and kernels N(0, 1/D), several heads with an output projection."""
+    random = np.random.default_rng(SEED)
+    H = HEADS[cell.layer]
+    K = D_MODEL // H
+    names = ("query", "key", "value")
+    shapes: dict[str, tuple[int, int, int]] = {n: (D_MODEL, H, K) for n in names}
+    if H > 1:
+        shapes["out"] = (H, K, D_MODEL)
+    kernels = {
+        name: (random.normal(size=shape) * D_MODEL**-0.5).astype(cell.dtype)
+        for name, shape in shapes.items()
+    }
+    return random.normal(size=(cell.T, D_MODEL)).astype(cell.dtype), kernels
 
 
 def _jax_function(cell: Cell) -> Callable[[Any, Any], Any]:
@@ -188,21 +136,12 @@ def _jax_function(cell: Cell) -> Callable[[Any, Any], Any]:
                 x, weights, norm=norm, engine="autodiff"
             )
         case "jacrev":
-            return jax.jit(lambda x, weights: jacrev_norms(x, weights, norm))
+            return jax.jit(lambda x, weights: _jacrev_norms(x, weights, norm))
     raise ValueError(f"method must be one of {get_args(Method)}, got {cell.method!r}.")
 
 
-def jacrev_norms(x: Any, weights: Any, norm: str) -> Any:
-    """Path norms the plain way: one `jax.jacrev` of the whole layer, then norms.
-
-    Args:
-        x: Inputs, shape (T, D).
-        weights: The layer.
-        norm: Which norm.
-
-    Returns:
-        Norms of the query, key and value paths and of the total, shape (4, T, T).
-    """
+def _jacrev_norms(x: Any, weights: Any, norm: str) -> Any:
+    """Norms of the query, key and value paths and of the total, shape (4, T, T)."""
     import jax
     import jax.numpy as jnp
 

@@ -14,19 +14,7 @@ from models.early_stopping import Recipe
 
 
 def torch_forecaster(config: ForecasterConfig) -> Any:
-    """Build the attention-GCN stack, from z-scored speeds to z-scored speeds.
-
-    Args:
-        config: Sizes and dropout; everything else must be the reference's.
-
-    Returns:
-        A ``torch.nn.Module`` that takes speeds (B, T, N) and time of day (B, T) to the
-        speeds that follow, (B, H, N).
-
-    Raises:
-        ValueError: If the config asks for another forecaster than the reference's.
-        ModuleNotFoundError: If PyTorch is not installed.
-    """
+    """The attention-GCN stack, from speeds (B, T, N) to those that follow (B, H, N)."""
     written = ForecasterConfig(
         nodes=config.nodes,
         window=config.window,
@@ -107,18 +95,7 @@ def torch_forecaster(config: ForecasterConfig) -> Any:
 def torch_training_step(
     model: Any, recipe: Recipe, scaler: Scaler, batch: Batch, rate: float
 ) -> Callable[[], float]:
-    """One training step as one writes it: forward, masked MAE, backward, clip, AdamW.
-
-    Args:
-        model: The forecaster, in training mode.
-        recipe: Clipping and weight decay.
-        scaler: What turns forecasts into mph; one mean for all sensors.
-        batch: Windows as NumPy arrays; every step takes the same ones.
-        rate: Learning rate.
-
-    Returns:
-        A call that does one step and gives its loss, in mph.
-    """
+    """A call that does one step, always on these windows, and gives its loss in mph."""
     torch: Any = importlib.import_module("torch")
     speeds, clock, targets = (
         torch.tensor(array)

@@ -9,12 +9,9 @@ one process, and its peak is that of the whole process.
 import dataclasses
 import importlib.util
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
-
-import tyro
 
 from analysis.benchmark._methods import (
     D_MODEL,
@@ -28,6 +25,9 @@ from analysis.benchmark._methods import (
     cells,
     longest_windows,
 )
+from models.runs.command import run_command
+from models.runs.folder import check_place
+from models.runs.whole_files import figure_bytes, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,130 +81,75 @@ class BenchmarkOptions:
             raise ValueError("--quick and --long exclude each other; drop one.")
         if not self.cells():
             raise ValueError(f"--T: no method is measured at {min(self.T)} or beyond.")
-        if self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"--out must be a folder, got the file {self.out}.")
 
     def cells(self) -> list[Cell]:
-        """Everything this run measures.
-
-        Returns:
-            The cells, short windows first.
-        """
+        """Everything this run measures, short windows first."""
         if self.quick:
             return cells(
                 (8, 16), self.methods, ("one head",), ("frobenius",), self.dtype
             )
         chosen = cells(self.T, self.methods, self.layers, self.norms, self.dtype)
         if self.long:
-            chosen += cells(
-                (16384, 65536),
-                ("profile",),
-                ("eight heads",),
-                ("frobenius",),
-                "float32",
-            )
+            longer = (16384, 65536), ("profile",), ("eight heads",), ("frobenius",)
+            chosen += cells(*longer, "float32")
         return list(dict.fromkeys(chosen))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``python -m analysis.benchmark``.
-
-    Args:
-        argv: Arguments, by default the command line's.
-
-    Returns:
-        0, also where a target is missed; 1 where no file can be written, 130
-        after an interrupt: the rows measured by then stay.
-
-    Raises:
-        SystemExit: With 2, naming the argument, where one is wrong.
-    """
-    # It ends with 2 where an argument, or a check of the options, is wrong.
-    options = tyro.cli(BenchmarkOptions, args=argv, prog="python -m analysis.benchmark")
-    try:
-        return run(options)
-    except OSError as error:
-        return _fail(f"{error.strerror or error} ({error.filename or options.out}).", 1)
-    except KeyboardInterrupt:
-        return _fail(f"interrupted; what was measured stays in {options.out}.", 130)
+    """Run ``python -m analysis.benchmark``; 0 also where a target is missed."""
+    return run_command(
+        BenchmarkOptions,
+        run,
+        argv,
+        prog="python -m analysis.benchmark",
+        stays=lambda options: f"what was measured stays in {options.out}.",
+    )
 
 
 def run(options: BenchmarkOptions) -> int:
-    """Measure, judge, draw and write.
-
-    Args:
-        options: What to do.
-
-    Returns:
-        0.
-    """
-    from rich.console import Console
-
+    """Measure, judge, draw and write."""
     from analysis.benchmark._measure import MATMUL_PRECISION
-    from analysis.benchmark._printing import cost_table, target_table
-    from analysis.benchmark._targets import targets
+    from analysis.benchmark._results import cost_table, target_table, targets
     from analysis.plots.cost import cost_against_length
+    from models.runs.console import open_console
     from models.runs.environment import environment
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 120
+    check_place(options.out)
     options.out.mkdir(parents=True, exist_ok=True)
+    console = open_console()
     table = _measure_all(options, console)
     judged = targets(table)
     console.print(cost_table(table))
     console.print(target_table(judged))
-    arguments = dataclasses.asdict(options) | {"out": options.out.name}
     record = environment() | {
         "dtype": options.dtype,
         "matmul_precision": MATMUL_PRECISION,
-        "arguments": arguments,
+        "arguments": dataclasses.asdict(options) | {"out": options.out.name},
         "d_model": D_MODEL,
         "seed": SEED,
         "methods": MEANINGS,
         "longest_window": longest_windows(),
         "targets": [target._asdict() for target in judged],
     }
-    text = json.dumps(record, indent=2)
-    (options.out / "benchmark.json").write_text(text + "\n", encoding="utf-8")
+    write_whole(options.out / "benchmark.json", json.dumps(record, indent=2) + "\n")
     figure = cost_against_length(table)
     for suffix in ("png", "pdf"):
-        figure.savefig(options.out / f"cost-against-length.{suffix}", dpi=150)
+        picture = figure_bytes(figure, suffix, dpi=150)
+        write_whole(options.out / f"cost-against-length.{suffix}", picture)
     console.print(
-        f"wrote benchmark.csv, benchmark.json, cost-against-length.png and .pdf to "
-        f"{options.out}",
-        soft_wrap=True,
+        "wrote benchmark.csv, benchmark.json, cost-against-length.png and .pdf to "
+        f"{options.out}"
     )
     return 0
 
 
-def tidy(rows: list[dict[str, Any]]) -> "pd.DataFrame":
-    """One row per cell, with its cost in forward passes of the same layer and length.
-
-    Args:
-        rows: A cell and its measurement each.
-
-    Returns:
-        The rows of ``benchmark.csv``.
-    """
-    import pandas as pd
-
-    table = pd.DataFrame(rows)
-    key = ["layer", "T", "dtype"]
-    unit = table[table["method"] == "forward"].set_index(key)["seconds"]
-    passes = table["seconds"].to_numpy() / unit.reindex(
-        pd.MultiIndex.from_frame(table[key])
-    ).to_numpy(float)
-    table["forward_passes"] = passes
-    last = ["repeats", "status"]
-    return table[[*table.columns.drop(last), *last]]
-
-
 def _measure_all(options: BenchmarkOptions, console: "Console") -> "pd.DataFrame":
+    """Every cell; what is measured is written at once."""
     import pandas as pd
 
     from analysis.benchmark._measure import measure_apart
-    from analysis.benchmark._printing import cost_line
+    from analysis.benchmark._results import cost_line, tidy
+    from models.runs.console import progress
 
     chosen = options.cells()
     if importlib.util.find_spec("torch") is None and "torch" in options.methods:
@@ -214,16 +159,14 @@ def _measure_all(options: BenchmarkOptions, console: "Console") -> "pd.DataFrame
         console.print(_left_out(options), style="dim")
     rows: list[dict[str, Any]] = []
     table = pd.DataFrame()
-    for number, cell in enumerate(chosen, 1):
-        name = f"{cell.method}, {cell.layer}, {cell.norm}, T={cell.T}"
-        with console.status(f"{number} of {len(chosen)}: {name}"):
+    with progress(console, len(chosen)) as done:
+        for cell in chosen:
             measured = measure_apart(cell, options.time_limit)
-        console.print(
-            f"[{number}/{len(chosen)}] {name}: {cost_line(measured)}", markup=False
-        )
-        rows.append(dataclasses.asdict(cell) | measured._asdict())
-        table = tidy(rows)
-        table.to_csv(options.out / "benchmark.csv", index=False)
+            rows.append(dataclasses.asdict(cell) | measured._asdict())
+            table = tidy(rows)
+            write_whole(options.out / "benchmark.csv", table.to_csv(index=False))
+            name = f"{cell.method}, {cell.layer}, {cell.norm}, T={cell.T}"
+            done(f"{name}: {cost_line(measured)}")
     return table
 
 
@@ -235,8 +178,3 @@ def _left_out(options: BenchmarkOptions) -> str:
         and row["norm"] in (*options.norms, "none")
     ]
     return f"Longest T measured, one head / eight heads: {'; '.join(stops)}."
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return code

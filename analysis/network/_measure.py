@@ -32,7 +32,7 @@ from data import Batch
 from models.config import ForecasterConfig, Precision
 from models.forecaster import Forecaster
 from models.graph import Fixed, GraphConvolution, GraphLayer
-from models.precision import narrow, wide
+from models.layers import narrow, wide
 from models.temporal import TemporalAttention, TemporalLayer
 from sensitivity.arguments import ArgumentError
 from sensitivity.memory import format_memory, parse_memory

@@ -1,5 +1,6 @@
-"""Pictures of trained attention: maps by path, diagonal share, parroting."""
+"""Pictures of trained attention: maps by path, and diagnostics by variant."""
 
+import itertools
 import textwrap
 from collections.abc import Mapping
 
@@ -14,10 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from analysis.plots.bounds import BLACK, BLUE, RED
+from analysis.diagnostics.registry import Diagnostic, Panel, drawn_in
+from analysis.plots.bounds import BLACK, BLUE, GREEN, ORANGE, RED
 
 _ZERO = "#D9D9D9"
 _DECADES = 3
+_LOOKS = ((BLUE, "o"), (RED, "s"), (GREEN, "^"), (ORANGE, "D"))
 _PANELS = {
     "attention": r"attention $\alpha_{ij}$",
     "value": "value path",
@@ -89,12 +92,7 @@ def path_maps(
 
 
 def entitle(figure: Figure, *lines: str) -> None:
-    """Put a title on a figure, wrapped to its width.
-
-    Args:
-        figure: The figure.
-        lines: Of the title.
-    """
+    """Put a title on a figure, wrapped to its width."""
     width = int(11 * figure.get_figwidth())
     text = "\n".join(textwrap.fill(line, width) for line in lines)
     figure.suptitle(text, fontsize="medium")
@@ -127,60 +125,25 @@ def _map(ax: Axes, table: np.ndarray, colours: str, **scale: object):
     return image
 
 
-def diagonal_share(points: pd.DataFrame, rows: pd.DataFrame, note: str) -> Figure:
-    """Mean attention weight on the diagonal, of every variant and seed, beside 1/T.
+def dots(panel: Panel, points: pd.DataFrame, rows: pd.DataFrame, note: str) -> Figure:
+    """The diagnostics of a panel: seeds, their mean and its interval, by variant.
+
+    A row of panels per window, a column per layer; a dashed line where attention would
+    be uniform. On a logarithmic axis an interval that reaches 0 is cut at the axis.
 
     Args:
+        panel: Which diagnostics.
         points: Rows of ``diagnostics.csv``, one step of each variant and seed.
         rows: Rows of ``variants.csv`` for the same steps.
         note: What was measured.
 
     Returns:
-        The figure: a row of panels per window, a column per layer.
+        The figure.
     """
-    shown = {"diagonal_share": (BLUE, "o", "trained")}
-    figure = _dots(points, rows, shown, "mean attention weight on the diagonal")
-    entitle(figure, "Diagonal share of attention", note)
-    return figure
-
-
-def parroting(points: pd.DataFrame, rows: pd.DataFrame, note: str) -> Figure:
-    """How much more a step moves its own output than another step does.
-
-    Args:
-        points: Rows of ``diagnostics.csv``, one step of each variant and seed.
-        rows: Rows of ``variants.csv`` for the same steps.
-        note: What was measured.
-
-    Returns:
-        The figure, on a logarithmic axis: the median over rows, without and with the
-        identity of the residual. An interval that reaches 0 is cut at the axis.
-    """
-    shown = {
-        "parroting_median": (BLUE, "o", r"attention alone, $\|J_{ii}\|$"),
-        "parroting_with_residual_median": (
-            *(RED, "s"),
-            r"with the residual, $\|I + J_{ii}\|$",
-        ),
-    }
-    label = r"norm on the diagonal / mean of $\|J_{ij}\|$, $j \ne i$ (median over rows)"
-    figure = _dots(points, rows, shown, label, log=True)
-    entitle(figure, "Parroting ratio", note)
-    return figure
-
-
-def _dots(
-    points: pd.DataFrame,
-    rows: pd.DataFrame,
-    shown: Mapping[str, tuple[str, str, str]],
-    label: str,
-    *,
-    log: bool = False,
-) -> Figure:
-    """A point per seed, and the mean with its interval: panels by window and layer."""
     sns.set_theme(context="notebook", style="ticks")
+    points = points[points["head"] == "layer"]
     lengths, layers = sorted(set(points["T"])), some_layers(points)
-    variants = {T: list(dict.fromkeys(points.loc[points["T"] == T, "variant"]))
+    variants = {T: list(points.loc[points["T"] == T, "variant"].unique())
                 for T in lengths}  # fmt: skip
     heights = [0.9 + 0.5 * len(variants[T]) for T in lengths]
     figure = Figure(figsize=(4 + 4 * len(layers), 2 + sum(heights)),
@@ -188,22 +151,22 @@ def _dots(
     axes = figure.subplots(
         *(len(lengths), len(layers)),
         squeeze=False,
-        sharex="row" if len(lengths) > 1 and not log else "all",
+        sharex="row" if len(lengths) > 1 and not panel.log else "all",
         gridspec_kw={"height_ratios": heights},
     )
+    drawn = drawn_in(panel)
     for line, T in zip(axes, lengths, strict=True):
         for ax, layer in zip(line, layers, strict=True):
-            reference = 1 if log else 1 / T
-            named = "1: no more than others" if log else "1/T: uniform attention"
-            ax.axvline(reference, color=BLACK, ls="--", lw=1.2, label=named)
-            own = points[(points["T"] == T) & (points["layer"] == layer)]
-            own = own[own["head"] == "layer"]
-            if log:  # first: intervals are cut by the scale
+            if panel.log:  # first: intervals are cut by the scale
                 ax.set_xscale("log")
+            for value in uniform_values(panel, T):
+                ax.axvline(value, color=BLACK, ls="--", lw=1.2,
+                           label="uniform attention")  # fmt: skip
+            own = points[(points["T"] == T) & (points["layer"] == layer)]
             means = rows[(rows["T"] == T) & (rows["layer"] == str(layer))]
-            for number, (name, look) in enumerate(shown.items()):
-                shift = 0.3 * (number - (len(shown) - 1) / 2)
-                _draw_dots(ax, own, means, variants[T], name, look, shift)
+            for number, (entry, look) in enumerate(zip(drawn, itertools.cycle(_LOOKS))):
+                shift = 0.3 * (number - (len(drawn) - 1) / 2)
+                _draw_dots(ax, own, means, variants[T], entry, look, shift)
             ax.set_ylim(len(variants[T]) - 0.5, -0.5)
             ax.set_yticks(range(len(variants[T])))
             names = [textwrap.fill(name, 30) for name in variants[T]]
@@ -211,20 +174,21 @@ def _dots(
             ax.set_title(f"layer {layer}, T = {T}", fontsize="medium")
             ax.grid(axis="x", color="0.9", lw=0.6)
             ax.spines[["top", "right"]].set_visible(False)
-            if log:
+            if panel.log:
                 plain_log_ticks(ax.xaxis)
-        if not log:
+        if not panel.log:
             right = max(float(ax.dataLim.xmax) for ax in line)
             line[0].set_xlim(-0.03 * right, 1.06 * right)
     for ax in axes[-1]:
-        ax.set_xlabel(label, fontsize="small")
+        ax.set_xlabel(panel.axis or panel.title, fontsize="small")
     figure.legend(
         **legend_entries(axes),
         loc="outside lower center",
-        ncols=2 if log else 3,
+        ncols=min(4, 1 + 3 * len(drawn)),
         frameon=False,
         fontsize="small",
     )
+    entitle(figure, panel.title, note)
     return figure
 
 
@@ -233,46 +197,47 @@ def _draw_dots(
     points: pd.DataFrame,
     means: pd.DataFrame,
     variants: list[str],
-    name: str,
-    look: tuple[str, str, str],
+    entry: Diagnostic,
+    look: tuple[str, str],
     shift: float,
 ) -> None:
-    colour, marker, label = look
-    seeds = points[points["quantity"] == name]
+    """What is drawn has a label; a mean is of two seeds or more."""
+    colour, marker = look
+    seeds = points[points["quantity"] == entry.name]
     height = np.array([variants.index(v) for v in seeds["variant"]]) + shift
     ax.plot(seeds["value"], height, marker, color=colour, ms=5, alpha=0.45, ls="",
-            mew=0, label=f"{label}: a seed")  # fmt: skip
-    own = means[means["quantity"] == name]
+            mew=0, label=f"{entry.label}: a seed")  # fmt: skip
+    own = means[(means["quantity"] == entry.name) & (means["seeds"] > 1)]
+    if own.empty:
+        return
     height = np.array([variants.index(v) for v in own["variant"]]) + shift
     ax.plot(own["mean"], height, "|", color=colour, ms=13, mew=2, ls="",
-            label=f"{label}: mean, 95 % interval")  # fmt: skip
+            label=f"{entry.label}: mean")  # fmt: skip
+    there = own["low"].notna().to_numpy()
+    if not there.any():
+        return
     low = own["low"].to_numpy(float)
     if ax.get_xscale() == "log":
-        least = seeds["value"][seeds["value"] > 0].min()
-        low = np.where(low > 0, low, 0.5 * least)
-    ax.hlines(height, low, own["high"], color=colour, lw=2)
+        low = np.where(low > 0, low, 0.5 * seeds["value"][seeds["value"] > 0].min())
+    ax.hlines(height[there], low[there], own["high"][there], color=colour, lw=2,
+              label=f"{entry.label}: 95 % interval")  # fmt: skip
+
+
+def uniform_values(panel: Panel, T: int) -> list[float]:
+    """What uniform attention has of the diagnostics of a panel, where it says much."""
+    found = [e.uniform(T) for e in drawn_in(panel) if e.uniform is not None]
+    return [value for value in dict.fromkeys(found) if value]
 
 
 def plain_log_ticks(axis: Axis) -> None:
-    """Ticks at 1, 2 and 5 of every decade, written out.
-
-    Args:
-        axis: A logarithmic axis.
-    """
+    """Ticks of a logarithmic axis at 1, 2 and 5 of every decade, written out."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
 def legend_entries(axes: np.ndarray) -> dict[str, list]:
-    """What is drawn on some axes, each label once.
-
-    Args:
-        axes: The axes.
-
-    Returns:
-        ``handles`` and ``labels`` of a legend.
-    """
+    """``handles`` and ``labels`` of what is drawn on some axes, each label once."""
     found: dict[str, object] = {}
     for ax in axes.flat:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
@@ -280,20 +245,13 @@ def legend_entries(axes: np.ndarray) -> dict[str, list]:
     return {"handles": list(found.values()), "labels": list(found)}
 
 
+def seeds_in_words(count: int, several: str = "mean over seeds") -> str:
+    """What a line of so many seeds is."""
+    return several if count > 1 else "one seed"
+
+
 def some_layers(table: pd.DataFrame, most: int = 3) -> list[int]:
-    """Layers to show: all of a few, else evenly spaced ones from first to last.
-
-    Args:
-        table: With the column ``layer``.
-        most: How many at most.
-
-    Returns:
-        Their numbers.
-
-    Example:
-        >>> some_layers(pd.DataFrame({"layer": range(12)}))
-        [0, 6, 11]
-    """
+    """Layers to show: all of a few, else evenly spaced ones from first to last."""
     layers = sorted(int(layer) for layer in set(table["layer"]))
     count = min(most, len(layers))
     chosen = np.linspace(0, len(layers) - 1, count).round().astype(int)

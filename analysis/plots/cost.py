@@ -1,4 +1,4 @@
-"""Pictures of results: every function takes a table and returns a figure."""
+"""What every influence in a window costs, by method, layer, norm and length."""
 
 import numpy as np
 import pandas as pd
@@ -23,20 +23,10 @@ _LAYERS = {
 
 
 def cost_against_length(table: pd.DataFrame) -> Figure:
-    """Seconds of each method against T: a column per layer, a row per norm.
-
-    Cells that gave no number have no point. The dotted line shows the slope T^2.
-
-    Args:
-        table: The rows of ``benchmark.csv``.
-
-    Returns:
-        The figure, on logarithmic axes.
-    """
+    """Seconds against T, of the rows of ``benchmark.csv``: layer by norm, log axes."""
     layers = [name for name in _LAYERS if name in set(table["layer"])]
-    norms = [n for n in ("frobenius", "spectral") if n in set(table["norm"])] or [
-        "none"
-    ]
+    norms = [name for name in ("frobenius", "spectral") if name in set(table["norm"])]
+    norms = norms or ["none"]
     size = (1.5 + 4.2 * len(layers), 1.6 + 2.7 * len(norms))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(
@@ -66,18 +56,11 @@ def cost_against_length(table: pd.DataFrame) -> Figure:
         ax.set_xticks(lengths, [_short(T) for T in lengths])
     axes[0, 0].yaxis.set_major_locator(LogLocator(numticks=12))
     axes[0, 0].yaxis.set_minor_formatter(NullFormatter())
-    shown = [m for m in _METHODS if m in set(measured["method"])]
-    figure.legend(
-        [
-            ax_line
-            for method, ax_line in zip(_METHODS, axes[0, 0].lines, strict=False)
-            if method in shown
-        ],
-        [_METHODS[method][0] for method in shown],
-        loc="outside lower center",
-        ncols=3,
-        frameon=False,
-    )
+    lines = dict(zip(_METHODS, axes[0, 0].lines, strict=False))
+    shown = {m: line for m, line in lines.items() if m in set(measured["method"])}
+    names = [_METHODS[method][0] for method in shown]
+    where, columns = "outside lower center", 1 + len(layers)
+    figure.legend([*shown.values()], names, loc=where, ncols=columns, frameon=False)
     dtypes = ", ".join(dict.fromkeys(table["dtype"]))
     figure.suptitle(
         f"Cost of every influence in a window of T steps (D = 64, {dtypes})"
@@ -86,7 +69,7 @@ def cost_against_length(table: pd.DataFrame) -> Figure:
 
 
 def _slope_two(ax: Axes, measured: pd.DataFrame) -> None:
-    """A dotted reference line of slope T^2, in the free corner below the data."""
+    """A dotted reference line of slope T^2, where the data leave room, below them."""
     forward = measured[measured["method"] == "forward"]
     if forward.empty:
         return
@@ -97,10 +80,10 @@ def _slope_two(ax: Axes, measured: pd.DataFrame) -> None:
     ax.plot(T, seconds, color="0.45", ls=":", lw=1.2, zorder=1)
     ax.annotate(
         r"slope $T^2$",
-        (T[-1], seconds[-1]),
-        xytext=(4, 0),
+        (T.mean(), seconds[-1] * (T.mean() / T[-1]) ** 2),
+        xytext=(4, -4),
         textcoords="offset points",
-        va="center",
+        va="top",
         fontsize="small",
         color="0.35",
     )

@@ -2,41 +2,24 @@
 
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-from jaxtyping import Float
-
-from sensitivity.weights import AttentionWeights, ScoreBias
+from sensitivity import LayerInput
 
 RANDOM = "random"
 
 
 class Point(NamedTuple):
-    """One attention layer at one length: what is measured, and kept, in one go.
+    """One attention layer at one length: what is measured, and kept, in one go."""
 
-    Attributes:
-        name: Name of its file.
-        T: Number of time steps.
-        seed: Seed of its weights.
-        source: Where its inputs come from.
-        position: Position encoding that was added to the first layer's input.
-        regularizer: What is done to the diagonal of its scores.
-        heads: Number of heads H.
-        run: Folder of the training run; of a layer that was drawn, ``"random"``.
-        layer: Its place among the temporal layers of its model, from 0.
-        step: Training steps its weights were trained for.
-        residual: Whether it adds its input to its output.
-    """
-
-    name: str
+    name: str  # of what is kept of it
     T: int
-    seed: int
-    source: str
-    position: str
-    regularizer: str
+    seed: int  # of its weights
+    source: str  # where its inputs come from
+    position: str  # encoding added to the input of the first layer
+    regularizer: str  # of the diagonal of its scores
     heads: int
-    run: str = RANDOM
-    layer: int = 0
-    step: int = 0
+    run: str = RANDOM  # folder of the training run
+    layer: int = 0  # place among the temporal layers of its model
+    step: int = 0  # training steps of its weights
     residual: bool = True
 
     @property
@@ -48,31 +31,17 @@ class Point(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """A layer and its inputs, in the dtype of the sweep.
+    """A layer at its inputs, in the dtype of the sweep."""
 
-    Attributes:
-        x: Inputs, shape (S, T, D), or (S, N, T, D) of several nodes.
-        weights: The layer.
-        score_bias: What the regularizer adds to the scores.
-        filled_share: Share of the readings that were missing and filled.
-    """
-
-    x: Float[np.ndarray, "S *nodes T D"]
-    weights: AttentionWeights
-    score_bias: ScoreBias
-    filled_share: float
+    layer: LayerInput  # x of shape (S, T, D), or (S, N, T, D) of several nodes
+    filled_share: float  # of the readings: were missing, and filled
 
 
 class Layers(Protocol):
-    """A source of layers and their inputs.
-
-    Attributes:
-        points: What there is to measure, in order.
-        max_memory: Budget left for measuring a point.
-    """
+    """A source of layers and their inputs."""
 
     points: list[Point]
-    max_memory: str | int
+    max_memory: str | int  # left for measuring a point
 
     def identity(self) -> dict[str, Any]:
         """Fingerprints of all that is read, so that two versions are never mixed."""
@@ -87,13 +56,9 @@ class Layers(Protocol):
         ...
 
     def size(self) -> int:
-        """Bytes that the work arrays are estimated to take.
-
-        Raises:
-            ValueError: If that is more than the budget.
-        """
+        """Bytes that the work arrays take; refused if more than the budget."""
         ...
 
     def inputs(self, point: Point) -> Inputs:
-        """The layer of a point, and its inputs."""
+        """The layer of a point at its inputs."""
         ...

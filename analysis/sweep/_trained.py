@@ -1,5 +1,6 @@
 """The attention layers of trained forecasters, at what they really see."""
 
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Iterator
@@ -10,12 +11,10 @@ import jax
 import numpy as np
 
 from analysis.sweep._points import Inputs, Point
-from analysis.sweep._sources import work_bytes
 from analysis.sweep.options import SweepOptions
-from models.precision import narrow
-from models.temporal import TemporalAttention, TemporalLayer
-from models.train.folder import read_record
-from models.train.record import read_options
+from models.layer_inputs import layer_inputs
+from models.runs.command import words_of
+from models.train.record import read_options, run_record
 from models.train.restore import (
     Restored,
     Snapshot,
@@ -28,52 +27,36 @@ from models.train.restore import (
     spread_windows,
     weights_sha256,
 )
-from sensitivity.bounds import identity_note
+from sensitivity import AttentionWeights, LayerInput
+from sensitivity.arguments import ArgumentError
+from sensitivity.bounds import identity_note, plan_memory
 from sensitivity.memory import format_memory, parse_memory
 
 
 class _Moment(NamedTuple):
-    """Whose weights a point has: run, kept epoch (None: the best), row of the seed."""
+    """Whose weights a point has."""
 
     run: int
-    epoch: int | None
-    row: int
+    epoch: int | None  # after which they were kept; None: the best
+    row: int  # of the seed
 
 
 class TrainedLayers:
-    """All attention layers of all seeds of some runs, on windows of their test split.
-
-    Attributes:
-        points: A layer per run, training step, seed and place.
-        max_memory: Bytes left for measuring a point.
-    """
+    """All attention layers of all seeds of some runs, on windows of their tests."""
 
     def __init__(self, options: SweepOptions):
-        """Read the runs.
-
-        Args:
-            options: The sweep.
-
-        Raises:
-            ValueError: If a folder is no run or one of another version, its data or
-                weights cannot be read, it has no attention, fewer windows or nodes than
-                asked for, no weights were kept where they are asked for, or what its
-                layers see does not fit into the budget.
-        """
         self.options, self.points = options, []
         self._runs = [_open(folder, options) for folder in options.checkpoint]
         self._moments: dict[str, _Moment] = {}
         self._weights: dict[_Moment, str] = {}
         for number, run in enumerate(self._runs):
-            epochs: list[int | None] = [None]
-            if options.weights == "kept":
-                epochs = [*kept_epochs(run.options.out)]
-            for epoch in epochs:
+            kept = options.weights == "kept"
+            for epoch in kept_epochs(run.options.out) if kept else [None]:
                 for row, snapshot in enumerate(_models(run, epoch)):
                     self._add(_Moment(number, epoch, row), snapshot)
-        self._seen = functools.lru_cache(maxsize=1)(self._inputs_of_model)
         self._held = max(self._held_bytes(run) for run in self._runs)
-        self.max_memory: str | int = self._left()
+        self.max_memory: str | int = self._budget - self._held
+        self._last = functools.lru_cache(maxsize=1)(self._layers_of)
 
     def _add(self, moment: _Moment, snapshot: Snapshot) -> None:
         """Add the layers of one model; a seed that has stopped early comes once."""
@@ -104,15 +87,13 @@ class TrainedLayers:
 
     def identity(self) -> dict[str, Any]:
         """SHA-256 of the weights and of the data of every run."""
-        found: dict[str, Any] = {"weights_sha256": [], "runs_data_sha256": []}
+        weights, data = [], []
         for number, run in enumerate(self._runs):
             own = [sha for moment, sha in self._weights.items() if moment.run == number]
-            found["weights_sha256"].append(
-                hashlib.sha256(repr(own).encode()).hexdigest()
-            )
-            values = run.prepared.series.values.tobytes()
-            found["runs_data_sha256"].append(hashlib.sha256(values).hexdigest())
-        return found
+            weights.append(hashlib.sha256(repr(own).encode()).hexdigest())
+            readings = run.prepared.series.values.tobytes()
+            data.append(hashlib.sha256(readings).hexdigest())
+        return {"weights_sha256": weights, "runs_data_sha256": data}
 
     def headline(self) -> str:
         """What is looked at, in words."""
@@ -130,61 +111,48 @@ class TrainedLayers:
         """What whoever reads the numbers should know."""
         notes = set()
         for run in self._runs:
-            folder, layer = run.options.out, self._first_layer(run)
-            weights = _attention(layer).weights()
+            folder, temporal = run.options.out, run.trainer.config.temporal
             notes |= {
-                identity_note(weights, level, layer.residual)
+                identity_note(_first_weights(run), level, temporal.residual)
                 for level in self.options.measure.levels
             }
-            if run.trainer.config.temporal.regularizer == "dropout":
+            if temporal.regularizer == "dropout":
                 notes.add("dropout of the diagonal is of training: here nothing drops")
             if self.options.nodes is not None:
                 nodes = ", ".join(map(str, self._nodes(run)))
                 notes.add(f"nodes looked at, counted from 0: {nodes}")
-            if not (read_record(folder) or {}).get("complete"):
+            if not run_record(folder).get("complete"):
                 notes.add(f"{folder} is not complete: its weights so far")
         return sorted(notes)
 
     def size(self) -> int:
-        """Bytes that the work arrays are estimated to take.
-
-        Returns:
-            The bytes: of what all layers see, and of measuring one of them.
-
-        Raises:
-            ValueError: If that is more than the budget.
-        """
-        sizes = []
+        """Bytes of what all layers see, and of measuring one of them."""
+        measure, sizes = self.options.measure, []
         for run in self._runs:
-            config = run.trainer.config
-            shape = (self.options.samples, len(self._nodes(run)))
-            shape = (*shape, config.window, config.width)
-            weights = _attention(self._first_layer(run)).weights()
-            measure = self.options.measure
-            sizes.append(work_bytes(shape, weights, measure, self.max_memory))
+            config, nodes = run.trainer.config, len(self._nodes(run))
+            size = plan_memory(
+                (self.options.samples, nodes, config.window, config.width),
+                np.dtype(measure.dtype),
+                _first_weights(run),
+                norm=measure.norm,
+                levels=measure.levels,
+                engine=measure.engine,
+                max_memory=self.max_memory,
+            )
+            sizes.append(size)
         return self._held + max(sizes)
 
     def inputs(self, point: Point) -> Inputs:
-        """The layer of a point, and its inputs."""
+        """The layer of a point at its inputs."""
         moment = self._moments[point.name]
-        run, dtype = self._runs[moment.run], self.options.measure.dtype
-        model, seen, filled_share = self._seen(moment)
-        mix = _attention(model.temporal[point.layer])
-        x = np.moveaxis(seen[point.layer][self._nodes(run)], 0, 1)
-        # As the layer rounds them before it computes.
-        own = narrow((x, mix.weights()), run.trainer.config.precision)
-        x, weights = jax.tree.map(lambda a: np.asarray(a, dtype), own)
-        return Inputs(x, weights, mix.score_bias(), filled_share)
+        run = self._runs[moment.run]
+        starts = spread_starts(run.prepared, self.options.samples)
+        steps = starts[:, None] + np.arange(run.prepared.window)
+        missing = run.prepared.series.missing[steps][..., self._nodes(run)]
+        return Inputs(self._last(moment)[point.layer], float(missing.mean()))
 
-    def _inputs_of_model(self, moment: _Moment) -> tuple:
-        """Send the windows through a model.
-
-        Returns:
-            The model, what its layers see (N, S, T, D), and the share that was filled.
-
-        Raises:
-            ValueError: If the run has been changed since it was opened.
-        """
+    def _layers_of(self, moment: _Moment) -> list[LayerInput]:
+        """Send the windows through a model, as many at once as the budget allows."""
         run, windows = self._runs[moment.run], self.options.samples
         model = list(_models(run, moment.epoch))[moment.row].model
         if weights_sha256(model) != self._weights[moment]:
@@ -193,92 +161,67 @@ class TrainedLayers:
                 f"{moment.epoch}); start again when its training has ended."
             )
         batch, parts = spread_windows(run.prepared, windows), []
-        at_once = max(1, self._left() // _forward_bytes(run))
+        dtype = np.dtype(self.options.measure.dtype)
+        at_once = max(1, (self._budget - self._held) // _forward_bytes(run))
         for first in range(0, windows, at_once):
             here = slice(first, first + at_once)
             part = jax.tree.map(lambda a, here=here: a[here], batch)
-            with jax.default_matmul_precision("highest"):
-                seen = model.temporal_inputs(
-                    part.speeds, part.time_of_day, part.average
-                )
-            parts.append([np.asarray(x) for x in seen])
-        layers = [np.concatenate(of_layer, 1) for of_layer in zip(*parts, strict=True)]
-        starts = spread_starts(run.prepared, windows)
-        steps = starts[:, None] + np.arange(run.prepared.window)
-        missing = run.prepared.series.missing[steps][..., self._nodes(run)]
-        return model, layers, float(missing.mean())
+            parts.append(layer_inputs(model, part, self._nodes(run), dtype))
+        return [
+            dataclasses.replace(same[0], x=np.concatenate([one.x for one in same]))
+            for same in zip(*parts, strict=True)
+        ]
 
     def _held_bytes(self, run: Restored) -> int:
-        """What is held while a layer is measured: inputs, and the results of a layer.
-
-        Returns:
-            Bytes.
-
-        Raises:
-            ValueError: If that is more than the budget.
-        """
+        """What is held while a layer is measured; refused if it leaves no room."""
         config, windows = run.trainer.config, self.options.samples
-        budget = parse_memory(self.options.measure.max_memory)
         size = np.dtype(self.options.measure.dtype).itemsize
-        steps, H = config.window, config.temporal.heads
-        # A copy of what one layer sees, and some eighty numbers per row and head.
-        one = len(self._nodes(run)) * steps * (config.width + 80 * H) * size
-        one += 4 * config.layers * config.nodes * steps * config.width
+        # What every layer sees, twice while windows are joined; and of the layer that
+        # is measured some eighty numbers per row and head.
+        each = 2 * config.layers * config.width + 80 * config.temporal.heads
+        one = len(self._nodes(run)) * config.window * each * size
         least = _forward_bytes(run)
-        if one * windows + least > budget:
-            fit = max(0, budget - least) // one
-            raise ValueError(
-                f"max_memory ({format_memory(budget)}) must be at least "
+        if one * windows + least > self._budget:
+            fit = max(0, self._budget - least) // one
+            raise ArgumentError(
+                "max_memory",
+                f"({format_memory(self._budget)}) must be at least "
                 f"{format_memory(one * windows + least)} for {windows} windows of "
-                f"{run.options.out}; {fit} window(s) (--samples) would fit."
+                f"{run.options.out}; {fit} window(s) (--samples) would fit.",
             )
         return one * windows
 
-    def _left(self) -> int:
-        """Bytes of the budget that are left for measuring a point."""
-        return parse_memory(self.options.measure.max_memory) - self._held
-
-    def _first_layer(self, run: Restored) -> TemporalLayer:
-        return next(iter(best_models(run))).model.temporal[0]
+    @property
+    def _budget(self) -> int:
+        return parse_memory(self.options.measure.max_memory)
 
     def _nodes(self, run: Restored) -> list[int]:
-        """The nodes of a run that are looked at."""
         return spread_nodes(run.trainer.config.nodes, self.options.nodes)
 
 
 def _open(folder: Path, options: SweepOptions) -> Restored:
-    """Read a run back, and check that what is asked for is there.
-
-    Returns:
-        The run.
-
-    Raises:
-        ValueError: If it is not.
-    """
+    """Read a run back, and check that what is asked for is there."""
     try:
         run = restore(read_options(folder, options.data))
     except ValueError as error:
-        raise ValueError(f"--checkpoint: {error}") from error
-    config = run.trainer.config
+        raise ValueError(f"--checkpoint: {words_of(error)}") from error
+    config, windows = run.trainer.config, len(run.prepared.split.test)
     if config.temporal.kind != "attention":
-        raise ValueError(
-            f"--checkpoint {folder} must have attention layers, but its temporal "
-            f"layers are {config.temporal.kind}s."
+        raise ArgumentError(
+            "checkpoint",
+            f"{folder} must have attention layers, but its temporal layers are "
+            f"{config.temporal.kind}s.",
         )
-    try:
-        spread_nodes(config.nodes, options.nodes)
-    except ValueError as error:
-        raise ValueError(f"--{error}") from None
-    windows = len(run.prepared.split.test)
+    if options.nodes is not None and options.nodes > config.nodes:
+        rule = f"({options.nodes}) must be at most the {config.nodes} of {folder}."
+        raise ArgumentError("nodes", rule)
     if options.samples > windows:
-        raise ValueError(
-            f"--samples ({options.samples}) must not exceed the {windows} test windows "
-            f"of {folder}."
-        )
+        rule = f"({options.samples}) must not exceed the {windows} test windows of "
+        raise ArgumentError("samples", f"{rule}{folder}.")
     if options.weights == "kept" and not kept_epochs(folder):
-        raise ValueError(
-            f"--weights kept needs runs of models.train --keep-epochs, but {folder} "
-            "kept none."
+        raise ArgumentError(
+            "weights",
+            f"kept needs runs of models.train --keep-epochs, but {folder} kept none.",
         )
     return run._replace(state=run.state._replace(optimizer=None))
 
@@ -287,13 +230,13 @@ def _forward_bytes(run: Restored) -> int:
     """About what one window takes on its way through the network."""
     config = run.trainer.config
     T, D, H = config.window, config.width, config.temporal.heads
-    return 4 * config.nodes * T * (3 * H * T + 12 * D)
+    return 4 * config.nodes * T * (3 * H * T + (12 + config.layers) * D)
 
 
 def _models(run: Restored, epoch: int | None) -> Iterator[Snapshot]:
     return best_models(run) if epoch is None else kept_models(run, epoch)
 
 
-def _attention(layer: Any) -> TemporalAttention:
-    assert isinstance(layer.mix, TemporalAttention)
-    return layer.mix
+def _first_weights(run: Restored) -> AttentionWeights:
+    mix: Any = next(iter(best_models(run))).model.temporal[0].mix  # attention: checked
+    return mix.weights()

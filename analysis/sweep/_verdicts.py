@@ -12,10 +12,6 @@ from analysis.sweep.options import SweepOptions
 from sensitivity.bounds import Level, Measured, judge
 from sensitivity.equations import STATEMENTS
 
-WORDS = (
-    *("source", "position", "regularizer", "norm", "dtype", "head", "statement"),
-    "run",
-)
 COLUMNS = (
     *("T", "source", "position", "regularizer", "norm", "dtype", "seed", "sample"),
     *("head", "statement", "exact", "bound", "ratio", "median_ratio", "rows"),
@@ -27,35 +23,10 @@ OF_POINT = (
 )
 
 
-def rows_of_point(options: SweepOptions, point: Point) -> int:
-    """How many rows the table of a point has.
-
-    Args:
-        options: The sweep.
-        point: The point.
-
-    Returns:
-        A row per sample, head or layer, and statement.
-    """
-    levels = options.measure.levels
-    each = point.heads * ("head" in levels) + ("layer" in levels)
-    return options.samples * each * len(STATEMENTS)
-
-
 def point_table(
     options: SweepOptions, point: Point, measured: Measured
 ) -> pd.DataFrame:
-    """One row per (sample, head, statement) of one point, its nodes pooled.
-
-    Args:
-        options: The sweep.
-        point: The point.
-        measured: What was measured there.
-
-    Returns:
-        The columns of ``sweep.csv``; ``exact`` and ``bound`` are means over the rows i,
-        ``ratio`` the worst row's; empty where a statement speaks of no row.
-    """
+    """One row per (sample, head, statement) of one point, its nodes pooled."""
     samples, tables = options.samples, []
     fixed = {name: getattr(point, name) for name in OF_POINT}
     fixed |= {"norm": options.measure.norm, "dtype": options.measure.dtype}
@@ -83,7 +54,7 @@ def _summary(
     holds: np.ndarray,
     counted: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """What is kept of the rows (last axis) that a statement speaks of."""
+    """What is kept of the rows (last axis) that a statement speaks of, if of any."""
     rows = counted.sum(-1)
     own = np.where(counted, ratio, np.nan)
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
@@ -99,36 +70,20 @@ def _summary(
 
 
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    """Judge each statement over a whole sweep.
-
-    Args:
-        table: The rows of ``sweep.csv``.
-
-    Returns:
-        One row per statement and level: in how many rows it holds, the worst ratio, the
-        median of the ``median_ratio``, and the exponent of ``exact`` in T with its 95 %
-        interval.
-    """
+    """Judge each statement over a whole sweep, at each level."""
     rows = []
+    levels = np.where(table["head"].astype(str) == "layer", "layer", "head")
     for level in ("head", "layer"):
-        at_level = table[_level(table) == level]
+        at_level = table[levels == level]
         for statement in STATEMENTS if len(at_level) else ():
             own = at_level[at_level["statement"] == statement]
             named = {"statement": statement, "level": level}
-            rows.append(named | _verdict(own) | exponent(own))
+            rows.append(named | _verdict(own) | _exponent(own))
     return pd.DataFrame(rows)
 
 
 def verdicts_by(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Judge each statement in parts of a sweep.
-
-    Args:
-        table: The rows of ``sweep.csv``.
-        names: Columns whose values part it, such as run, layer and head.
-
-    Returns:
-        One row per part and statement, as `verdicts` without the exponent.
-    """
+    """Judge each statement, apart for all values of these columns."""
     keys = [*names, "statement"]
     parts = table.groupby(keys, sort=False)
     return pd.DataFrame(
@@ -136,12 +91,7 @@ def verdicts_by(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     )
 
 
-def _level(table: pd.DataFrame) -> np.ndarray:
-    return np.where(table["head"].astype(str) == "layer", "layer", "head")
-
-
 def _verdict(table: pd.DataFrame) -> dict[str, float]:
-    """In how many rows a statement holds, and how tightly."""
     total, holding = int(table["rows"].sum()), int(table["rows_holding"].sum())
     return {
         "rows": total,
@@ -153,29 +103,13 @@ def _verdict(table: pd.DataFrame) -> dict[str, float]:
 
 
 def last_steps(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the last training step of every run and seed.
-
-    Args:
-        table: The rows of ``sweep.csv``.
-
-    Returns:
-        Those rows; all of layers that are not trained.
-    """
+    """The rows of the last training step of every run and seed."""
     last = table.groupby(["run", "seed"])["step"].transform("max")
     return table[table["step"] == last]
 
 
-def exponent(table: pd.DataFrame) -> dict[str, float]:
-    """Exponent of ``exact`` in T, one point per (T, seed), at the last training step.
-
-    Args:
-        table: Rows of one statement.
-
-    Returns:
-        ``exponent`` and its 95 % t interval; NaN below three lengths, and where layers
-        of different lengths differ in their source, position, regularizer or residual
-        too, so that T is not all that moves.
-    """
+def _exponent(table: pd.DataFrame) -> dict[str, float]:
+    """Exponent of ``exact`` in T, a point per (T, seed), at the last training step."""
     settings = ["source", "position", "regularizer", "residual"]
     table = last_steps(table)
     alike = {
@@ -183,7 +117,7 @@ def exponent(table: pd.DataFrame) -> dict[str, float]:
         for _, own in table.groupby("T")
     }
     points = table.groupby(["T", "seed"])["exact"].mean().dropna()
-    if len(alike) > 1:
+    if len(alike) > 1:  # T is not all that moves
         points = points.iloc[:0]
     lengths = points.index.get_level_values("T").to_numpy(float)
     eps = float(np.finfo(str(table["dtype"].iloc[0])).eps)

@@ -1,24 +1,20 @@
-"""Run a sweep: measure every point, judge it, write tables and the picture."""
+"""Run a sweep: measure every point, keep what is finished, write what comes of it."""
 
-import io
-import os
-import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import tyro
-
-from analysis.sweep._console import announce, progress, show_verdicts
 from analysis.sweep.options import SweepOptions
+from models.runs.command import run_command
+from models.runs.console import open_console, progress
+from models.runs.folder import RunFolder, differing, digest, read_record
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
     from rich.console import Console
 
-    from analysis.sweep._points import Layers
-    from analysis.sweep._store import SweepFolder
+    from analysis.sweep._points import Layers, Point
+
+_COMMAND = "sensitivity.sweep"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,161 +28,144 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments or data, 130 after an interrupt; what was finished stays, and the same
         command goes on.
     """
-    try:
-        options = tyro.cli(
-            SweepOptions,
-            args=argv,
-            prog="python -m sensitivity.sweep",
-            config=(tyro.conf.OmitArgPrefixes,),
+    return run_command(
+        SweepOptions, run, argv, prog=f"python -m {_COMMAND}", stays=_stays
+    )
+
+
+def _stays(options: SweepOptions) -> str:
+    if options.out.is_dir():
+        return (
+            f"what was finished stays in {options.out}, and the same command goes on."
         )
-    except ValueError as error:  # raised by the options' own checks
-        return _fail(str(error), 2)
-    try:
-        from analysis.sweep._store import SweepFolder
-
-        layers = open_layers(options)
-        size = layers.size()
-        folder = SweepFolder(options, layers.identity())
-        return run_sweep(options, layers, folder, size)
-    except ValueError as error:
-        return _fail(str(error).replace("max_memory", "--max-memory"), 2)
-    except OSError as error:
-        kept = "what was finished stays, and the same command goes on"
-        if not os.path.isdir(options.out):
-            kept = f"--out ({options.out}) could not be made, and nothing was written"
-        why = f"{error.strerror or error} ({error.filename or options.out})"
-        return _fail(f"{why}; {kept}.", 1)
-    except KeyboardInterrupt:
-        return _fail(
-            f"interrupted; the points finished in {options.out} stay, and the same "
-            "command goes on.",
-            130,
-        )
+    return f"nothing was written to --out ({options.out})."
 
 
-def _fail(message: str, status: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return status
+def run(options: SweepOptions) -> int:
+    """Do a sweep."""
+    from analysis.sweep._results import write_results
+
+    console = open_console()
+    layers = _open_layers(options)
+    size = layers.size()  # refused before anything is written
+    identity = options.identity() | layers.identity()
+    with _open_folder(options, identity) as folder:
+        _announce(console, options, layers, folder, size)
+        texts = []
+        with progress(console, len(layers.points)) as done:
+            for point in layers.points:
+                text, words = _finished(options, layers, folder, point, identity)
+                texts.append(text)
+                done(f"{point.words}: {words}")
+        write_results(console, options, layers, folder, texts)
+    return 0
 
 
-def open_layers(options: SweepOptions) -> "Layers":
-    """The layers a sweep looks at.
-
-    Args:
-        options: The sweep.
-
-    Returns:
-        Drawn ones, or those of trained models.
-
-    Raises:
-        ValueError: If what they need cannot be read.
-    """
+def _open_layers(options: SweepOptions) -> "Layers":
     if options.checkpoint:
         from analysis.sweep._trained import TrainedLayers
 
         return TrainedLayers(options)
-    from analysis.sweep._sources import RandomLayers
+    from analysis.sweep._drawn import RandomLayers
 
     return RandomLayers(options)
 
 
-def run_sweep(
-    options: SweepOptions, layers: "Layers", folder: "SweepFolder", size: int
-) -> int:
-    """Measure what is not finished, then write and show the results.
+def _open_folder(options: SweepOptions, identity: dict[str, Any]) -> RunFolder:
+    """The folder; of the same sweep ``--overwrite`` replaces nothing."""
+    from analysis.sweep._earlier import earlier_files
 
-    Args:
-        options: The sweep.
-        layers: What is measured.
-        folder: Where finished points are kept.
-        size: Bytes that the work arrays are estimated to take.
+    old = read_record(options.out, _COMMAND)
+    other = old is not None and differing(old["arguments"], identity) != []
+    return RunFolder(
+        options.out,
+        _COMMAND,
+        identity,
+        overwrite=options.overwrite and other,
+        results=earlier_files(options.out),
+    )
 
-    Returns:
-        0.
-    """
-    from rich.console import Console
 
+def _announce(
+    console: "Console",
+    options: SweepOptions,
+    layers: "Layers",
+    folder: RunFolder,
+    size: int,
+) -> None:
+    """Say what will be done, on what, and with how much memory; record it."""
+    import platform
+    from importlib.metadata import version
+
+    import jax
+
+    from sensitivity.memory import format_memory
+
+    measure, notes = options.measure, layers.notes()
+    console.print(f"{layers.headline()}; {measure.norm} norm, {measure.dtype}")
+    console.print(f"work arrays: at most about {format_memory(size)}")
+    for note in notes:
+        console.print(note)
+    packages = ("stgnn-sensitivity", "jax", "jaxlib", "numpy", "pandas", "scipy")
+    versions = {name: version(name) for name in packages}
+    folder.record.setdefault("filled_share", {})
+    folder.record |= {
+        "notes": notes,
+        "versions": versions | {"python": platform.python_version()},
+        "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind}",
+        "precision": f"{measure.dtype}, matrix products at full precision",
+        "seeds": sorted({point.seed for point in layers.points}),
+    }
+
+
+def _finished(
+    options: SweepOptions,
+    layers: "Layers",
+    folder: RunFolder,
+    point: "Point",
+    identity: dict[str, Any],
+) -> tuple[bytes, str]:
+    """The table of a point, measured unless it is finished; and how that went."""
+    from analysis.sweep._earlier import drop_earlier_point, earlier_point
+
+    key = digest(identity, point)
+    found = folder.part(point.name, key)
+    if found.state == "missing":
+        found = earlier_point(folder.path, options, point)
+        if found.state == "finished":
+            folder.keep(point.name, key, found.content, ".csv")
+    content, words = found.content, "finished before"
+    if found.state != "finished" or point.name not in folder.record["filled_share"]:
+        start = time.perf_counter()
+        content, filled_share = _measured(options, layers, point)
+        seconds = time.perf_counter() - start
+        folder.record["seconds"] += seconds
+        folder.record["filled_share"][point.name] = filled_share
+        folder.save()  # first: a point that is there is in the record
+        folder.keep(point.name, key, content, ".csv")
+        again = ", computed again: its file was damaged"
+        words = f"{seconds:.1f} s" + again * (found.state == "damaged")
+    drop_earlier_point(folder.path, point)
+    return content, words
+
+
+def _measured(
+    options: SweepOptions, layers: "Layers", point: "Point"
+) -> tuple[bytes, float]:
+    """The table of a point, and the share of its readings that was filled."""
     from analysis.sweep._verdicts import point_table
-    from sensitivity.bounds import measure
+    from sensitivity import bounds
 
-    console = Console(width=None if sys.stdout.isatty() else 130)
-    announce(console, options, layers, folder, size)
-    with progress(console, len(layers.points)) as done:
-        for point in layers.points:
-            if (state := folder.state(point)) != "finished":
-                start = time.perf_counter()
-                x, weights, score_bias, filled_share = layers.inputs(point)
-                measured = measure(
-                    x,
-                    weights,
-                    score_bias=score_bias,
-                    norm=options.measure.norm,
-                    residual=point.residual,
-                    levels=options.measure.levels,
-                    engine=options.measure.engine,
-                    max_memory=layers.max_memory,
-                )
-                table = point_table(options, point, measured)
-                seconds = time.perf_counter() - start
-                folder.record["seconds"] += seconds
-                folder.record["filled_share"][point.name] = filled_share
-                folder.save_record()  # first: a point that is there is in the record
-                folder.add(point, table)
-                again = ", computed again: its file was damaged"
-                done(f"{point.words}: {seconds:.1f} s" + again * (state == "damaged"))
-            else:
-                done(f"{point.words}: finished before")
-    return _finish(console, options, layers, folder)
-
-
-def _finish(
-    console: "Console", options: SweepOptions, layers: "Layers", folder: "SweepFolder"
-) -> int:
-    """Write the tables and the pictures, print the verdicts."""
-    from analysis.sweep._verdicts import verdicts, verdicts_by
-    from models.runs.whole_files import write_whole
-
-    table = folder.collect(layers.points)
-    written, verdict = ["sweep.csv", "verdicts.csv"], verdicts(table)
-    write_whole(folder.path / "verdicts.csv", verdict.to_csv(index=False))
-    trained = bool(options.checkpoint)
-    if trained:
-        parts = verdicts_by(table, ("run", "T", "seed", "step", "layer", "head"))
-        written.append("verdicts-by-layer.csv")
-        write_whole(folder.path / written[-1], parts.to_csv(index=False))
-    for name, figure in _pictures(options, table).items():
-        for suffix in ("png", "pdf"):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, dpi=200)
-            written.append(f"{name}.{suffix}")
-            write_whole(folder.path / written[-1], buffer.getvalue())
-    folder.record["complete"] = True
-    folder.save_record()
-    show_verdicts(console, verdict, max(point.heads for point in layers.points))
-    shares = folder.record["filled_share"].values()
-    if layers.points[0].source != "gaussian":
-        console.print(f"missing readings filled: {100 * max(shares):.1f} % at most")
-    names = ", ".join((*written, "run.json"))
-    console.print(f"wrote {names} in {folder.path}", soft_wrap=True, markup=False)
-    return 0
-
-
-def _pictures(options: SweepOptions, table: "pd.DataFrame") -> "dict[str, Figure]":
-    """The pictures of a sweep, by the name of their file."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from analysis.plots.bounds import bound_against_length
-    from analysis.sweep._verdicts import last_steps
-
-    if not options.checkpoint:
-        return {"bound-vs-T": bound_against_length(table)}
-    from analysis.plots.verdicts import verdict_share, verdicts_by_step
-
-    last = last_steps(table)
-    pictures = {"verdict-share": verdict_share(last)}
-    if table["T"].nunique() > 1:
-        pictures["bound-vs-T"] = bound_against_length(last)
-    if options.weights == "kept":
-        pictures["verdicts-by-step"] = verdicts_by_step(table)
-    return pictures
+    layer, filled_share = layers.inputs(point)
+    measured = bounds.measure(
+        layer.x,
+        layer.weights,
+        score_bias=layer.score_bias,
+        norm=options.measure.norm,
+        residual=layer.residual,
+        levels=options.measure.levels,
+        engine=options.measure.engine,
+        max_memory=layers.max_memory,
+    )
+    table = point_table(options, point, measured)
+    return table.to_csv(index=False).encode(), filled_share

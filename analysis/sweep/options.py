@@ -3,15 +3,16 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from models.positions import PositionKind
-from sensitivity._path_norms import Engine
+from models.runs.flags import check_at_least
+from sensitivity.arguments import ArgumentError
 from sensitivity.bounds import Level
 from sensitivity.memory import parse_memory
-from sensitivity.norms import Norm
+from sensitivity.norms import Engine, Norm
 
 Count = Annotated[int | None, tyro.conf.arg(metavar="INT")]
 Source = Literal["gaussian", "payne-whitham", "metr-la"]
@@ -50,33 +51,27 @@ class LayerOptions:
         """Refuse layers that cannot be, and options that would do nothing.
 
         Raises:
-            ValueError: Naming the option, its rule and the value.
+            ArgumentError: Naming the option, its rule and the value.
         """
-        for name in ("d_model", "heads"):
-            if (size := getattr(self, name)) < 1:
-                raise ValueError(f"{_flag(name)} must be at least 1, got {size}.")
+        check_at_least(self, 1, "d_model", "heads")
         if self.d_model % self.heads:
-            raise ValueError(
-                f"--d-model ({self.d_model}) must be a multiple of --heads "
-                f"({self.heads})."
-            )
+            rule = f"({self.d_model}) must be a multiple of --heads ({self.heads})."
+            raise ArgumentError("d_model", rule)
         if not 0 < self.scale < float("inf"):
-            raise ValueError(f"--scale must be positive and finite, got {self.scale}.")
-        for name in ("penalty", "dropout"):
-            if getattr(self, name) is not None and self.regularizer != name:
-                raise ValueError(
-                    f"--{name} needs --regularizer {name}, got {self.regularizer!r}."
-                )
-        default = {"penalty": -0.1, "dropout": 0.2}.get(self.regularizer)
-        if default is not None and getattr(self, self.regularizer) is None:
-            object.__setattr__(self, self.regularizer, default)
-        if self.penalty is not None and not abs(self.penalty) < float("inf"):
-            raise ValueError(
-                f"--penalty must be finite (--regularizer mask is -inf), got "
-                f"{self.penalty}."
+            raise ArgumentError(
+                "scale", f"must be positive and finite, got {self.scale}."
             )
+        for name, default in (("penalty", -0.1), ("dropout", 0.2)):
+            if self.regularizer == name and getattr(self, name) is None:
+                object.__setattr__(self, name, default)
+            elif self.regularizer != name and getattr(self, name) is not None:
+                rule = f"needs --regularizer {name}, got {self.regularizer!r}."
+                raise ArgumentError(name, rule)
+        if self.penalty is not None and not abs(self.penalty) < float("inf"):
+            rule = f"must be finite (--regularizer mask is -inf), got {self.penalty}."
+            raise ArgumentError("penalty", rule)
         if self.dropout is not None and not 0 <= self.dropout <= 1:
-            raise ValueError(f"--dropout must lie in [0, 1], got {self.dropout}.")
+            raise ArgumentError("dropout", f"must lie in [0, 1], got {self.dropout}.")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,24 +94,15 @@ class MeasureOptions:
     max_memory: str = "1GiB"
 
     def __post_init__(self) -> None:
-        """Refuse a budget that cannot be read.
-
-        Raises:
-            ValueError: Naming the option, its rule and the value.
-        """
-        try:
-            parse_memory(self.max_memory)
-        except ValueError as error:
-            raise ValueError(str(error).replace("max_memory", "--max-memory")) from None
+        """Refuse a budget that cannot be read."""
+        parse_memory(self.max_memory)
 
     @property
     def levels(self) -> tuple[Level, ...]:
         """The levels at which statements are judged."""
-        match self.level:
-            case "head" | "layer":
-                return (self.level,)
-            case _:
-                return ("head", "layer")
+        if self.level is None or self.level == "both":
+            return ("head", "layer")
+        return (self.level,)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,67 +147,54 @@ class SweepOptions:
         """Refuse a sweep that cannot be done, before anything is computed.
 
         Raises:
-            ValueError: Naming the option, its rule and the value.
+            ArgumentError: Naming the option, its rule and the value.
         """
         self._check_checkpoint()
         if not self.T:
-            raise ValueError("--T must name at least one length, got none.")
-        for T in self.T:
-            if T < 1:
-                raise ValueError(f"--T must be at least 1, got {T}.")
+            raise ArgumentError("T", "must name at least one length, got none.")
+        if min(self.T) < 1:
+            raise ArgumentError("T", f"must be at least 1, got {min(self.T)}.")
         if len(set(self.T)) < len(self.T):
-            raise ValueError(f"--T must not repeat a length, got {list(self.T)}.")
-        for name in ("seeds", "samples", "nodes"):
-            if (count := getattr(self, name)) is not None and count < 1:
-                raise ValueError(f"--{name} must be at least 1, got {count}.")
+            raise ArgumentError("T", f"must not repeat a length, got {list(self.T)}.")
+        check_at_least(self, 1, "seeds", "samples", "nodes")
         if 1 in self.T and self.layer.regularizer in ("mask", "dropout"):
-            raise ValueError(
-                f"--T must be at least 2 with --regularizer {self.layer.regularizer}: "
-                "a single step whose diagonal is masked has nothing to attend to."
+            raise ArgumentError(
+                "T",
+                f"must be at least 2 with --regularizer {self.layer.regularizer}: a "
+                "single step whose diagonal is masked has nothing to attend to.",
             )
-        if self.source == "metr-la" and self.data is None:
-            raise ValueError("--source metr-la needs --data, the METR-LA folder.")
-        if self.source != "metr-la" and self.data is not None and not self.checkpoint:
-            raise ValueError(
-                f"--data needs --source metr-la or --checkpoint, got {self.source!r}."
-            )
+        real = self.source == "metr-la"
+        if real and self.data is None:
+            raise ArgumentError("source", "metr-la needs --data, the METR-LA folder.")
+        if self.data is not None and not real and not self.checkpoint:
+            rule = f"needs --source metr-la or --checkpoint, got {self.source!r}."
+            raise ArgumentError("data", rule)
 
     def _check_checkpoint(self) -> None:
-        """Refuse what random layers have and trained ones have not, or vice versa.
-
-        Raises:
-            ValueError: Naming the option.
-        """
+        """Refuse what random layers have and trained ones have not, or vice versa."""
         if not self.checkpoint:
-            for name, default in (("weights", "best"), ("nodes", None)):
-                if (value := getattr(self, name)) != default:
-                    raise ValueError(f"--{name} needs --checkpoint, got {value!r}.")
+            for name in _changed(self, ("weights", "nodes")):
+                rule = f"needs --checkpoint, got {getattr(self, name)!r}."
+                raise ArgumentError(name, rule)
             return
-        object.__setattr__(
-            self, "checkpoint", tuple(run.resolve() for run in self.checkpoint)
-        )
-        if len(set(self.checkpoint)) < len(self.checkpoint):
-            runs = ", ".join(map(str, self.checkpoint))
-            raise ValueError(f"--checkpoint must not repeat a run, got {runs}.")
-        given = _changed(self, ("T", "source", "seeds"))
-        given += _changed(
-            self.layer, [f.name for f in dataclasses.fields(LayerOptions)]
-        )
-        if given:
-            raise ValueError(
-                f"{_flag(given[0])} is for random layers; those of --checkpoint have "
-                "their own: leave it out."
+        runs = tuple(run.resolve() for run in self.checkpoint)
+        object.__setattr__(self, "checkpoint", runs)
+        if len(set(runs)) < len(runs):
+            rule = f"must not repeat a run, got {', '.join(map(str, runs))}."
+            raise ArgumentError("checkpoint", rule)
+        given = _changed(self, ("T", "source", "seeds")) + _changed(self.layer)
+        for name in given:
+            raise ArgumentError(
+                name,
+                "is for random layers; those of --checkpoint have their own: leave it "
+                "out.",
             )
         if self.measure.level is None:
             chosen = dataclasses.replace(self.measure, level="head")
             object.__setattr__(self, "measure", chosen)
 
     def identity(self) -> dict:
-        """What makes two sweeps the same: everything that results depend on.
-
-        Returns:
-            Arguments by name, as JSON holds them.
-        """
+        """What results depend on, as JSON holds it: it makes two sweeps the same."""
         arguments = dataclasses.asdict(self)
         layer, measure = arguments.pop("layer"), arguments.pop("measure")
         for name in ("out", "overwrite"):
@@ -238,11 +211,11 @@ class SweepOptions:
         return arguments | layer | measure
 
 
-def _changed(options: object, names: Sequence[str]) -> list[str]:
-    """Which of these fields do not have their default values."""
-    plain = type(options)()
-    return [name for name in names if getattr(options, name) != getattr(plain, name)]
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+def _changed(options: Any, names: Sequence[str] | None = None) -> list[str]:
+    """Which of these fields (by default: of all) do not have their default values."""
+    return [
+        field.name
+        for field in dataclasses.fields(options)
+        if names is None or field.name in names
+        if getattr(options, field.name) != field.default
+    ]

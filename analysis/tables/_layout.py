@@ -1,156 +1,105 @@
-"""How results read as a table: its columns, its lines, and what is said below it."""
+"""How results read as a table: its columns, its lines, and every cell in words."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
-
-import numpy as np
+from math import isnan, nan
+from typing import Any, NamedTuple
 
 from analysis.tables._results import Results
 from analysis.variants import PAPER_ROWS
 from models.errors import MEAN, Metrics
 
-DECIMALS = 3
+_DECIMALS = 3
 
 
 class Column(NamedTuple):
-    """One column of numbers.
+    """One column of numbers."""
 
-    Attributes:
-        metric: ``"mae"``, ``"rmse"`` or ``"mape"``.
-        horizon: The step, or ``"mean"`` over all steps.
-    """
-
-    metric: str
-    horizon: str
+    metric: str  # "MAE"
+    step: str  # "3", or "mean 1-12"
 
 
 class Cell(NamedTuple):
-    """What a row says in a column; what it cannot say is NaN.
+    """What a row says in a column; empty where it says nothing."""
 
-    Attributes:
-        mean: Over seeds.
-        std: Sample standard deviation over seeds.
-        best: Whether no trained variant of the column is better as shown.
-        difference: Paired difference to the reference; shown from two seeds up.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
-    """
-
-    mean: float
-    std: float
-    best: bool
-    difference: float
-    low: float
-    high: float
+    value: str  # "2.966 ± 0.022"
+    best: bool  # no trained variant of the column is better as shown
+    difference: str  # paired, to (b): "-0.010"
+    interval: str  # its 95 %: "[-0.031, +0.011]"
 
 
 class Row(NamedTuple):
-    """One row.
-
-    Attributes:
-        label: Its name.
-        seeds: Number of seeds; 0 for a baseline.
-        reference: Letter or label of what it is compared with; empty if nothing.
-        paired_seeds: Number of seeds that both have.
-        cells: One per column.
-    """
+    """A trained variant or a baseline."""
 
     label: str
-    seeds: int
-    reference: str
-    paired_seeds: int
-    cells: tuple[Cell, ...]
+    seeds: str  # their number; empty for a baseline
+    minus: str  # "minus (b)"; empty where no difference is shown
+    paired_seeds: str
+    cells: tuple[Cell, ...]  # one per column
 
 
 class ResultTable(NamedTuple):
-    """A table, ready to be written in any format.
-
-    Attributes:
-        title: One line.
-        H: Number of steps that are forecast.
-        columns: The columns of numbers, metric by metric.
-        variants: Trained variants.
-        baselines: Rows under the line.
-        notes: Sentences to stand below.
-    """
+    """A table, ready to be written in any format."""
 
     title: str
-    H: int
-    columns: tuple[Column, ...]
+    columns: tuple[Column, ...]  # metric by metric
     variants: tuple[Row, ...]
     baselines: tuple[Row, ...]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # sentences to stand below
 
 
 def default_horizons(H: int) -> tuple[int, ...]:
-    """The steps that the paper shows of 12 and 36, else a quarter, half and all.
-
-    Args:
-        H: Number of steps of the horizon.
-
-    Returns:
-        Steps, counted from 1.
-
-    Example:
-        >>> default_horizons(12), default_horizons(36), default_horizons(2)
-        ((3, 6, 12), (24, 36), (1, 2))
-    """
-    if H == 36:
-        return (24, 36)
-    return tuple(sorted({max(1, H // 4), max(1, H // 2), H}))
+    """The steps that the paper shows of 12 and 36, else a quarter, half and all."""
+    return (24, 36) if H == 36 else tuple(sorted({max(1, H // 4), max(1, H // 2), H}))
 
 
 def lay_out(
     results: Results, title: str, horizons: Sequence[str], notes: Sequence[str]
 ) -> ResultTable:
-    """Choose columns, order rows, mark the best.
+    """Choose columns, order rows, mark the best; horizons are steps, and ``"mean"``."""
+    H = results.runs[0].arguments["horizon"]
+    said = [f"mean 1-{H}" if horizon == MEAN else horizon for horizon in horizons]
+    keys = [(metric, horizon) for metric in Metrics._fields for horizon in horizons]
+    columns = [Column(m.upper(), step) for m in Metrics._fields for step in said]
+    found: dict[str, dict[tuple[str, str], dict[Any, Any]]] = {}
+    for entry in results.rows.to_dict("records"):
+        key = (str(entry["metric"]), str(entry["horizon"]))
+        found.setdefault(str(entry["variant"]), {})[key] = dict(entry)
+    trained = [*results.seeds] if len(results.seeds) > 1 else []
 
-    Args:
-        results: What the table shows.
-        title: Its title.
-        horizons: Steps, and ``"mean"`` where the mean over steps is wanted.
-        notes: Sentences to stand below.
+    def lowest(key: tuple[str, str]) -> float:
+        means = [round(found[label][key]["mean"], _DECIMALS) for label in trained]
+        return min((mean for mean in means if not isnan(mean)), default=nan)
 
-    Returns:
-        The table.
-    """
-    columns = tuple(Column(m, h) for m in Metrics._fields for h in horizons)
-    found = {
-        (str(row["variant"]), str(row["metric"]), str(row["horizon"])): row
-        for row in results.rows.to_dict("records")
-    }
-    trained = [label for label in results.seeds if len(results.seeds) > 1]
-
-    def cell(label: str, column: Column) -> Cell:
-        here = found[label, *column]
-        means = [round(found[name, *column]["mean"], DECIMALS) for name in trained]
-        best = min((mean for mean in means if not np.isnan(mean)), default=np.nan)
+    def cell(label: str, key: tuple[str, str]) -> Cell:
+        here = found[label][key]
+        mean, std, difference, low, high = (
+            here[name] for name in ("mean", "std", "difference", "low", "high")
+        )
         return Cell(
-            mean=here["mean"],
-            std=here["std"],
-            best=label in trained and round(here["mean"], DECIMALS) == best,
-            difference=here["difference"],
-            low=here["low"],
-            high=here["high"],
+            value=_number(mean) + ("" if isnan(std) else f" ± {_number(std)}"),
+            best=label in trained and round(mean, _DECIMALS) == lowest(key),
+            difference=_number(difference, "+"),
+            interval=""
+            if isnan(low)
+            else f"[{_number(low, '+')}, {_number(high, '+')}]",
         )
 
     def row(label: str) -> Row:
-        first = found[label, *columns[0]]
+        first = found[label][keys[0]]
+        minus, paired = f"minus {_short(first['reference'])}", first["paired_seeds"]
         return Row(
             label=label,
-            seeds=first["seeds"],
-            reference=_short(first["reference"]),
-            paired_seeds=first["paired_seeds"],
-            cells=tuple(cell(label, column) for column in columns),
+            seeds=str(first["seeds"] or ""),
+            minus=minus if paired > 1 else "",  # one seed has nothing but its mean
+            paired_seeds=str(paired),
+            cells=tuple(cell(label, key) for key in keys),
         )
 
-    names = dict.fromkeys(label for label, *_ in found)
     return ResultTable(
         title=title,
-        H=results.runs[0].arguments["horizon"],
-        columns=columns,
-        variants=tuple(row(name) for name in names if name in results.seeds),
-        baselines=tuple(row(name) for name in names if name not in results.seeds),
+        columns=tuple(columns),
+        variants=tuple(row(label) for label in results.seeds),
+        baselines=tuple(row(label) for label in found if label not in results.seeds),
         notes=tuple(notes),
     )
 
@@ -160,43 +109,6 @@ def _short(label: str) -> str:
     return label[:3] if label == PAPER_ROWS[True, "none"] else label
 
 
-def shows_difference(row: Row) -> bool:
-    """Whether a row's difference is shown: one seed has nothing but the mean."""
-    return row.paired_seeds > 1
-
-
-def horizon_label(horizon: str, H: int) -> str:
-    """A step by its number, a mean by its steps.
-
-    Args:
-        horizon: The step, or ``"mean"``.
-        H: Number of steps.
-
-    Returns:
-        The label.
-
-    Example:
-        >>> horizon_label("3", 12), horizon_label("mean", 12)
-        ('3', 'mean 1-12')
-    """
-    return f"mean 1-{H}" if horizon == MEAN else horizon
-
-
-def number(x: float, sign: bool = False) -> str:
-    """A number as tables show it, ``n/a`` where there is none.
-
-    Args:
-        x: The number.
-        sign: Whether a plus is shown.
-
-    Returns:
-        The text.
-
-    Example:
-        >>> number(2.9664), number(0.02, sign=True), number(float("nan"))
-        ('2.966', '+0.020', 'n/a')
-    """
-    if np.isnan(x):
-        return "n/a"
-    rounded = round(x, DECIMALS) + 0.0  # no minus before zeros
-    return f"{rounded:{'+' if sign else ''}.{DECIMALS}f}"
+def _number(x: float, sign: str = "") -> str:
+    """As tables show it: 2.966, +0.020, never -0.000, n/a where there is none."""
+    return "n/a" if isnan(x) else f"{round(x, _DECIMALS) + 0.0:{sign}.{_DECIMALS}f}"

@@ -19,67 +19,48 @@ _IN_TITLE = ("dataset", "data", "window", "horizon", "split")
 
 
 def title_of(run: Run, telling: Sequence[str] = ()) -> str:
-    """The title of a table.
-
-    Args:
-        run: Any of its runs.
-        telling: Settings that tell it from tables of the same window and horizon.
-
-    Returns:
-        One line.
-    """
+    """The title of a table of such runs, with what tells it from tables of its size."""
     settings = shared_settings(run)
+    data = f" ({settings['data']})" if settings.get("data") else ""
     parts = [
-        f"{settings['window']} steps in, {settings['horizon']} out",
-        settings["dataset"]
-        + (f" ({settings['data']})" if settings.get("data") else ""),
-        *([f"split {settings['split']}"] if "split" in settings else []),
+        f"Test errors, {settings['window']} steps in",
+        f"{settings['horizon']} out",
+        f"{settings['dataset']}{data}",
     ]
-    extra = {k: settings.get(k) for k in telling if k not in _IN_TITLE}
-    if extra:
+    if "split" in settings:
+        parts.append(f"split {settings['split']}")
+    if extra := {k: settings.get(k) for k in telling if k not in _IN_TITLE}:
         parts.append(settings_in_words(extra))
-    return "Test errors, " + ", ".join(parts)
+    return ", ".join(parts)
 
 
 def notes_of(
     results: Results, horizons: Sequence[str], left_out: Sequence[str] = ()
 ) -> list[str]:
-    """All that is said below a table.
-
-    Args:
-        results: What it shows.
-        horizons: The steps shown, and ``"mean"`` where the mean over steps is.
-        left_out: Names of runs that are not in it because they are not complete.
-
-    Returns:
-        Sentences.
-    """
-    H = results.runs[0].arguments["horizon"]
+    """All that is said below a table, as sentences."""
+    H, rows = results.runs[0].arguments["horizon"], results.rows
+    mean = f"; mean 1-{H} is the mean of the errors at steps 1 to {H}"
     notes = [
         "MAE and RMSE in mph, MAPE in percent, missing readings left out, on the test "
-        "split, each at the single step named"
-        + (
-            f"; mean 1-{H} is the mean of the errors at steps 1 to {H}"
-            * (MEAN in horizons)
-        )
-        + "."
+        f"split, each at the single step named{mean * (MEAN in horizons)}.",
+        *_seed_notes(results),
+        *_difference_notes(results, len(horizons)),
     ]
-    notes += _seed_notes(results)
-    notes += _difference_notes(results, len(horizons))
-    if "ridge" in set(results.rows["variant"]):
+    if "ridge" in set(rows["variant"]):
         notes.append(
             "The ridge reads the average by time of week besides the window, whether "
             "or not the trained rows do."
         )
-    notes += [f"Epochs: {_epochs(results.runs)}. {_sizes(results)}"]
     devices = dict.fromkeys(run.device for run in results.runs)
-    notes += [f"Device: {', '.join(devices)}.", *_settings(results)]
-    if results.rows["mean"].isna().any():
-        gaps = results.rows[results.rows["mean"].isna()]
-        where = ", ".join(dict.fromkeys(gaps["horizon"]))
+    notes += [
+        f"Epochs: {_epochs(results.runs)}. Parameters: {_sizes(results)}.",
+        f"Device: {', '.join(devices)}.",
+        *_settings(results),
+    ]
+    if gaps := dict.fromkeys(rows.loc[rows["mean"].isna(), "horizon"]):
         notes.append(
             "n/a: no mean can be given, for no reading of the test split counts at "
-            f"that step, or a seed forecast no number (steps: {where})."
+            f"that step, or a seed forecast no number (steps: {', '.join(gaps)})."
         )
     if left_out:
         notes.append(f"Left out, not complete: {', '.join(left_out)}.")
@@ -106,8 +87,8 @@ def _seed_notes(results: Results) -> list[str]:
 
 def _difference_notes(results: Results, horizons: int) -> list[str]:
     """What the differences are, and why a row has none."""
-    rows = results.rows.drop_duplicates("variant")
-    trained = rows[rows["variant"].isin([*results.seeds])]
+    rows = results.rows.drop_duplicates("variant").set_index("variant")
+    trained = rows.loc[[*results.seeds]]
     notes = []
     if (trained["paired_seeds"] > 1).any():
         notes.append(
@@ -122,28 +103,19 @@ def _difference_notes(results: Results, horizons: int) -> list[str]:
             f"number: where nothing differs, about {0.05 * intervals:.1f} miss 0 by "
             "chance."
         )
-    alone = [
-        label
-        for label, variant in results.variants.items()
-        if not variant.is_b and not _reference(results, label)
+    paired = trained["reference"] != ""
+    alone = [v for v in trained.index[~paired] if not results.variants[v].is_b]
+    apart = trained.index[paired & (trained["paired_seeds"] == 0)]
+    reasons = {
+        "there is no (b) of the same settings to pair with": alone,
+        "no seed in common with (b)": apart,
+    }
+    notes += [
+        f"No difference for {'; '.join(names)}: {reason}."
+        for reason, names in reasons.items()
+        if len(names)
     ]
-    if alone:
-        notes.append(
-            f"No difference for {'; '.join(alone)}: there is no (b) of the same "
-            "settings to pair with."
-        )
-    apart = trained[(trained["reference"] != "") & (trained["paired_seeds"] == 0)]
-    if len(apart):
-        notes.append(
-            f"No difference for {'; '.join(apart['variant'])}: no seed in common with "
-            "(b)."
-        )
     return notes
-
-
-def _reference(results: Results, label: str) -> str:
-    rows = results.rows
-    return str(rows.loc[rows["variant"] == label, "reference"].iloc[0])
 
 
 def _epochs(runs: Sequence[Run]) -> str:
@@ -166,23 +138,17 @@ def _sizes(results: Results) -> str:
         label: {r.parameters for r in results.runs if variant_of(r) == variant}
         for label, variant in results.variants.items()
     }
-    said = _by_row(results, lambda label: _listed(sorted(sizes[label]), ","))
-    return f"Parameters: {said}."
+    return _by_row(results, lambda label: _listed(sorted(sizes[label]), ","))
 
 
 def _settings(results: Results) -> list[str]:
     """Every setting: what all rows share, and what most do."""
     shared = shared_settings(results.runs[0])
     rest = {k: v for k, v in shared.items() if k not in _IN_TITLE and v is not None}
-    main = dict(main_architecture([*results.variants.values()]))
-    strengths = dict(v.strength for v in results.variants.values() if v.strength)
-    notes = []
-    if rest:
-        notes.append(f"All trained rows: {settings_in_words(rest)}.")
-    if main or strengths:
-        said = settings_in_words(main | strengths)
-        notes.append(f"Unless a row says otherwise: {said}.")
-    return notes
+    usual = dict(main_architecture([*results.variants.values()]))
+    usual |= dict(v.strength for v in results.variants.values() if v.strength)
+    said = {"All trained rows": rest, "Unless a row says otherwise": usual}
+    return [f"{whose}: {settings_in_words(s)}." for whose, s in said.items() if s]
 
 
 def _by_row(results: Results, say: Callable[[str], str]) -> str:

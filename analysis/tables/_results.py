@@ -1,13 +1,19 @@
 """Test errors of one table: every row, step and metric, with its paired difference."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from analysis.statistics import paired_difference, spread
-from analysis.variants import Variant, labels, partner, variant_of
+from analysis.variants import (
+    Variant,
+    check_each_seed_once,
+    labels,
+    partner,
+    variant_of,
+)
 from models.errors import Metrics
 from models.train.record import Run
 
@@ -16,19 +22,11 @@ _TOLERANCE = 1e-3
 
 
 class Results(NamedTuple):
-    """What a table shows.
+    """What a table shows; trained variants by label, in the order of the table."""
 
-    Attributes:
-        rows: Tidy: one row per ``variant`` (its label), ``horizon`` (``"1"`` to
-            ``"H"`` and ``"mean"``) and ``metric``, with ``mean`` and ``std`` over
-            ``seeds``, and of the paired ``difference`` to the row ``reference`` over
-            ``paired_seeds`` the 95 % interval from ``low`` to ``high``. Baselines have
-            0 seeds. What cannot be said is NaN.
-        seeds: The seeds of each trained variant, by label.
-        variants: Each trained variant by its label, in the order of the table.
-        runs: All runs behind it.
-    """
-
+    # Per variant, horizon ("1" to "H" and "mean") and metric: mean and std over seeds,
+    # and of the paired difference to the reference low and high of its 95 % interval.
+    # A baseline has 0 seeds. What cannot be said is NaN.
     rows: pd.DataFrame
     seeds: dict[str, tuple[int, ...]]
     variants: dict[str, Variant]
@@ -36,75 +34,43 @@ class Results(NamedTuple):
 
 
 def collect(runs: Sequence[Run]) -> Results:
-    """Put the test errors of comparable runs side by side.
-
-    Args:
-        runs: Runs of one group, see `analysis.variants.group_runs`.
-
-    Returns:
-        The results; trained variants in the order of the paper, then baselines.
-
-    Raises:
-        ValueError: If a test table is broken, two runs hold the same seed of a variant,
-            or their baselines differ, so that they saw different data.
-    """
+    """Comparable runs side by side, or an error: double seeds, different data."""
     tests = [run.test() for run in runs]
-    sources: dict[Variant, dict[int, Run]] = {}
-    errors: dict[Variant, list[pd.DataFrame]] = {}
-    for run, test in zip(runs, tests, strict=True):
-        variant = variant_of(run)
-        _claim(sources.setdefault(variant, {}), variant, run)
-        errors.setdefault(variant, []).append(test[test["seed"].notna()])
-    named = labels(list(errors))
-    by_label = {label: pd.concat(errors[variant]) for variant, label in named.items()}
+    of_run = [variant_of(run) for run in runs]
+    check_each_seed_once(
+        (variant, variant.base_label, run.seeds, run.folder)
+        for variant, run in zip(of_run, runs, strict=True)
+    )
+    named = labels(list(dict.fromkeys(of_run)))
+    errors, seeds = {}, {}
+    for variant, label in named.items():
+        own = [k for k, other in enumerate(of_run) if other == variant]
+        errors[label] = pd.concat([tests[k].dropna(subset="seed") for k in own])
+        seeds[label] = tuple(sorted(seed for k in own for seed in runs[k].seeds))
     rows = []
     for variant, label in named.items():
         other = partner(variant, list(named))
         reference = "" if other is None else named[other]
-        rows += _variant_rows(label, by_label[label], reference, by_label)
+        of_other = errors.get(reference, errors[label].iloc[:0])
+        rows += _rows(label, errors[label], len(seeds[label]), reference, of_other)
     for name, table in _baselines(runs, tests).items():
-        rows += _baseline_rows(name, table)
-    return Results(
-        rows=pd.DataFrame(rows),
-        seeds={label: tuple(sorted(sources[v])) for v, label in named.items()},
-        variants={label: variant for variant, label in named.items()},
-        runs=list(runs),
-    )
-
-
-def _claim(seen: dict[int, Run], variant: Variant, run: Run) -> None:
-    """Note which run holds which seed of a variant.
-
-    Raises:
-        ValueError: If another run holds it already.
-    """
-    for seed in run.seeds:
-        if seed in seen:
-            raise ValueError(
-                f"each seed of a variant may come once, but seed {seed} of "
-                f"{variant.base_label} is in {seen[seed].folder} and in {run.folder}."
-            )
-        seen[seed] = run
+        rows += _rows(name, table, 0, "", table.iloc[:0])
+    variants = {label: variant for variant, label in named.items()}
+    return Results(pd.DataFrame(rows), seeds, variants, list(runs))
 
 
 def _baselines(
     runs: Sequence[Run], tests: Sequence[pd.DataFrame]
 ) -> dict[str, pd.DataFrame]:
-    """The errors of each baseline by step, from the first run that has it.
-
-    Returns:
-        Tables by the baseline's name.
-
-    Raises:
-        ValueError: If another run has other ones.
-    """
+    """The errors of each baseline, from the first run that has it."""
     found: dict[str, tuple[pd.DataFrame, Run]] = {}
+    metrics = [*Metrics._fields]
     for run, test in zip(runs, tests, strict=True):
         for name, rows in test[test["seed"].isna()].groupby("model", sort=False):
-            table = rows.set_index("horizon")[[*Metrics._fields]]
-            first, where = found.setdefault(str(name), (table, run))
+            first, where = found.setdefault(str(name), (rows, run))
+            one, two = (t.set_index("horizon")[metrics] for t in (first, rows))
             same = np.isclose(
-                table.loc[first.index], first, rtol=_TOLERANCE, atol=0, equal_nan=True
+                two.loc[one.index], one, rtol=_TOLERANCE, atol=0, equal_nan=True
             )
             if not same.all():
                 raise ValueError(
@@ -115,44 +81,23 @@ def _baselines(
     return {name: table for name, (table, _) in found.items()}
 
 
-def _variant_rows(
-    label: str,
-    errors: pd.DataFrame,
-    reference: str,
-    by_label: Mapping[str, pd.DataFrame],
+def _rows(
+    label: str, errors: pd.DataFrame, seeds: int, reference: str, others: pd.DataFrame
 ) -> list[dict[str, Any]]:
     rows = []
-    for horizon in dict.fromkeys(errors["horizon"]):
-        own = errors[errors["horizon"] == horizon].set_index("seed")
-        other = by_label.get(reference, errors.iloc[:0])
-        other = other[other["horizon"] == horizon].set_index("seed")
+    for horizon, own in errors.groupby("horizon", sort=False):
+        other = others[others["horizon"] == horizon]
         for metric in Metrics._fields:
-            mean, std = spread(own[metric].to_numpy())
-            difference = paired_difference(dict(own[metric]), dict(other[metric]))
+            by_seed, of_other = (
+                dict(zip(table["seed"], table[metric], strict=True))
+                for table in (own, other)
+            )
+            gap = paired_difference(by_seed, of_other)
             rows.append(
-                {
-                    "variant": label,
-                    "horizon": horizon,
-                    "metric": metric,
-                    "mean": mean,
-                    "std": std,
-                    "seeds": len(own),
-                    "reference": reference,
-                    "difference": difference.mean,
-                    "low": difference.low,
-                    "high": difference.high,
-                    "paired_seeds": difference.seeds,
-                }
+                {"variant": label, "horizon": horizon, "metric": metric}
+                | spread([*by_seed.values()])._asdict()
+                | {"seeds": seeds, "reference": reference}
+                | {"difference": gap.mean, "low": gap.low, "high": gap.high}
+                | {"paired_seeds": gap.seeds}
             )
     return rows
-
-
-def _baseline_rows(name: str, table: pd.DataFrame) -> list[dict[str, Any]]:
-    nothing = dict.fromkeys(("std", "difference", "low", "high"), np.nan)
-    return [
-        {"variant": name, "horizon": horizon, "metric": metric, "mean": mean}
-        | {"seeds": 0, "reference": "", "paired_seeds": 0}
-        | nothing
-        for horizon, errors in table.to_dict("index").items()
-        for metric, mean in errors.items()
-    ]

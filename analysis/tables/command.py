@@ -6,12 +6,17 @@ paired difference to (b), so that no gain is claimed that the seeds do not show.
 """
 
 import dataclasses
-import sys
-from collections.abc import Sequence
+import re
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
+
+from models.runs.command import run_command
+from models.runs.folder import check_place
+from models.runs.whole_files import write_whole
+from sensitivity.arguments import ArgumentError
 
 if TYPE_CHECKING:
     from models.train.record import Run
@@ -55,97 +60,46 @@ class TableOptions:
                 raise ValueError(
                     f"--horizons must be at least 1, got {min(self.horizons)}."
                 )
-        if self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"--out must be a folder, got the file {self.out}.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``python -m analysis.tables``.
-
-    Args:
-        argv: Arguments, by default the command line's.
-
-    Returns:
-        0; 1 where no file can be written, 2 where a run cannot be used.
-
-    Raises:
-        SystemExit: With 2, naming the argument, where one is wrong.
-    """
-    # It ends with 2 where an argument, or a check of the options, is wrong.
-    options = tyro.cli(TableOptions, args=argv, prog="python -m analysis.tables")
-    try:
-        return run(options)
-    except ValueError as error:
-        return _fail(str(error), 2)
-    except OSError as error:
-        return _fail(f"{error.strerror or error} ({error.filename or options.out}).", 1)
+    """Run ``python -m analysis.tables``; see `models.runs.command.run_command`."""
+    return run_command(TableOptions, run, argv, prog="python -m analysis.tables")
 
 
 def run(options: TableOptions) -> int:
-    """Read the runs, build the tables, print and write them.
-
-    Args:
-        options: What to do.
-
-    Returns:
-        0.
-
-    Raises:
-        ValueError: If a run cannot be used, or a step is beyond its horizon.
-    """
-    from rich.console import Console
-
-    from analysis.tables._formats import latex, markdown
+    """Build the tables, print and write them; what else is in the folder stays."""
     from analysis.tables._layout import lay_out
     from analysis.tables._notes import notes_of, title_of
-    from analysis.tables._printing import show
     from analysis.tables._results import collect
+    from analysis.tables._writers import latex, markdown, show
     from analysis.variants import group_runs, telling_settings
-    from models.runs.whole_files import write_whole
+    from models.runs.console import open_console
 
+    check_place(options.out)
     runs, left_out = _read(options)
     groups = group_runs(runs)
     telling = telling_settings(groups)
-    chosen = [_horizons(options, group[0]) for group in groups]
-    built = []
-    for group, names, horizons in zip(groups, telling, chosen, strict=True):
+    shown = [_horizons(options, group[0]) for group in groups]
+    built = {}
+    for group, names, horizons in zip(groups, telling, shown, strict=True):
         results = collect(group)
         notes = notes_of(results, horizons, left_out)
-        title = title_of(group[0], names)
-        table = lay_out(results, title, horizons, notes)
-        stem = _stem(group[0], names, [stem for stem, *_ in built])
-        built.append((stem, table, results.rows))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 120
+        table = lay_out(results, title_of(group[0], names), horizons, notes)
+        built[_stem(group[0], names, built)] = table, results.rows
+    console = open_console()
     options.out.mkdir(parents=True, exist_ok=True)
-    for stem, table, rows in built:
+    for stem, (table, rows) in built.items():
         show(console, table)
-        texts = {
-            "md": markdown(table),
-            "tex": latex(table),
-            "csv": rows.to_csv(index=False),
-        }
-        for ending, text in texts.items():
-            write_whole(options.out / f"{stem}.{ending}", text)
-        console.print(
-            f"wrote {stem}.md, .tex and .csv to {options.out}",
-            soft_wrap=True,
-            markup=False,
-        )
+        write_whole(options.out / f"{stem}.md", markdown(table))
+        write_whole(options.out / f"{stem}.tex", latex(table))
+        write_whole(options.out / f"{stem}.csv", rows.to_csv(index=False))
+        console.print(f"wrote {stem}.md, .tex and .csv to {options.out}")
     return 0
 
 
 def _read(options: TableOptions) -> "tuple[list[Run], list[str]]":
-    """Read every run.
-
-    Returns:
-        The complete runs, and the names of those left out.
-
-    Raises:
-        ValueError: If a folder is no run, is given twice, or is not complete without
-            ``--partial``, or if none is complete.
-    """
+    """The complete runs, and the names of those left out."""
     from models.train.record import IncompleteRunError, read_run
 
     runs, left_out, seen = [], [], set()
@@ -167,31 +121,22 @@ def _read(options: TableOptions) -> "tuple[list[Run], list[str]]":
 
 
 def _horizons(options: TableOptions, run: "Run") -> list[str]:
-    """The steps to show of a run, as its tables name them.
-
-    Returns:
-        Labels, in rising order.
-
-    Raises:
-        ValueError: If the run does not reach so far.
-    """
+    """The steps to show of such runs, in rising order, and perhaps their mean."""
     from analysis.tables._layout import default_horizons
     from models.errors import MEAN
 
     H = run.arguments["horizon"]
     steps = sorted(set(options.horizons or default_horizons(H)))
     if steps[-1] > H:
-        raise ValueError(
-            f"--horizons ({steps[-1]}) must not exceed the {H} steps that {run.folder} "
-            "forecasts."
+        raise ArgumentError(
+            "horizons",
+            f"({steps[-1]}) must not exceed the {H} steps that {run.folder} forecasts.",
         )
     return [*map(str, steps), *([MEAN] if options.mean else [])]
 
 
-def _stem(run: "Run", names: Sequence[str], taken: Sequence[str]) -> str:
+def _stem(run: "Run", names: Sequence[str], taken: Container[str]) -> str:
     """Name of a table's files, such as ``table-12-12`` or ``table-12-12-width-64``."""
-    import re
-
     from analysis.variants import settings_in_words, shared_settings
 
     settings = shared_settings(run)
@@ -201,8 +146,3 @@ def _stem(run: "Run", names: Sequence[str], taken: Sequence[str]) -> str:
     while stem in taken:  # settings that differ only in what a file name leaves out
         stem += "-other"
     return stem
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return code

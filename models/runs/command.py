@@ -1,8 +1,10 @@
 """The skeleton of every command: options from the command line, faults as one line."""
 
+import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import tyro
 
@@ -46,16 +48,64 @@ def run_command(
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        options = tyro.cli(
-            kind,
-            args=argv,
-            prog=prog,
-            default=tyro.MISSING_NONPROP if default is None else default(argv),
-            config=(tyro.conf.OmitArgPrefixes,),
-        )
+        options = parse(kind, argv, prog=prog, default=default)
     except ValueError as error:  # raised by the options' own checks
         return fail(words_of(error), 2)
     on_interrupt(lambda: stays(options))
+    return one_line(run, options, stays)
+
+
+def parse(
+    kind: type[Options],
+    argv: Sequence[str],
+    *,
+    prog: str | None = None,
+    default: Callable[[Sequence[str]], Options] | None = None,
+) -> Options:
+    """Read the options; see `run_command`.
+
+    Args:
+        kind: Their dataclass.
+        argv: The arguments.
+        prog: What is typed.
+        default: Default options for a command line.
+
+    Returns:
+        The options.
+
+    Raises:
+        ValueError: By the options' own checks.
+        SystemExit: With 2 for arguments that cannot be read, with 0 after ``--help``.
+    """
+    return tyro.cli(
+        _call(kind, None if default is None else default(argv)),
+        args=argv,
+        prog=prog,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+
+
+def _call(kind: type[Options], default: Any) -> Callable[..., Options]:
+    """What makes the options: of a class itself tyro prints the errors in a box."""
+    fields = () if default is None else dataclasses.fields(default)
+    return functools.partial(kind, **{f.name: getattr(default, f.name) for f in fields})
+
+
+def one_line(
+    run: Callable[[Options], int],
+    options: Options,
+    stays: Callable[[Options], str] = lambda _: STAYS,
+) -> int:
+    """Do the work of a command, also of one inside another, and report its faults.
+
+    Args:
+        run: What it does; returns its status.
+        options: Its options.
+        stays: What is kept when it stops half-way, in words.
+
+    Returns:
+        The status, as of `run_command`.
+    """
     try:
         return run(options)
     except ArithmeticError as error:

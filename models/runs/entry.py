@@ -4,8 +4,11 @@ An interrupt that is raised as an exception can be swallowed (in a callback of t
 garbage collector), must wait until compiled code returns, and leaves an interpreter
 that takes down JAX's threads in any order. So a thread waits for it, says its line
 and ends the process. Whatever is written is written whole, so nothing can be torn.
+
+This module is imported before any other of a command: what it imports is quick.
 """
 
+import contextlib
 import importlib
 import os
 import signal
@@ -18,15 +21,13 @@ INTERRUPTED = 130
 _SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
 
 
-class _Last:
-    """What the line says; the command at work replaces it."""
-
-    words: Callable[[], str] = staticmethod(lambda: "nothing was done yet.")
+# What the line says: that of the command at work, which comes last.
+_words: list[Callable[[], str]] = [lambda: "nothing was done yet."]
 
 
 def on_interrupt(words: Callable[[], str]) -> None:
     """Say this after "interrupted;", such as what is kept and how to go on."""
-    _Last.words = staticmethod(words)
+    _words.append(words)
 
 
 def start(module: str) -> NoReturn:
@@ -41,10 +42,15 @@ def start(module: str) -> NoReturn:
 
 
 def _wait(pipe: int) -> None:
+    """End the process at the first interrupt, whatever else fails."""
     while signal.SIGINT not in os.read(pipe, 64):
         pass
-    if sys.stdout.isatty():
-        print(_SHOW_CURSOR, end="")
-    sys.stdout.flush()
-    print(f"error: interrupted; {_Last.words()}", file=sys.stderr, flush=True)
-    os._exit(INTERRUPTED)
+    try:
+        said = "interrupted."
+        with contextlib.suppress(Exception):  # words may read files
+            said = f"interrupted; {_words[-1]()}"
+        with contextlib.suppress(OSError, ValueError):  # a reader that is gone
+            print(_SHOW_CURSOR * sys.stdout.isatty(), end="", flush=True)
+        print(f"error: {' '.join(said.split())}", file=sys.stderr, flush=True)
+    finally:
+        os._exit(INTERRUPTED)

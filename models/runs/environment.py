@@ -17,9 +17,9 @@ def environment() -> dict[str, Any]:
     import jax
 
     affinity = getattr(os, "sched_getaffinity", None)  # fewer than all, in a container
-    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "torch")
+    names = ("jax", "jaxlib", "flax", "optax", "tensorstore", "numpy", "torch")
     return {
-        "versions": {name: _version(name) for name in names},
+        "versions": {name: version(name) for name in ("stgnn-sensitivity", *names)},
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": _cpu_model(),
@@ -28,7 +28,8 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _version(name: str) -> str | None:
+def version(name: str) -> str | None:
+    """The version of an installed distribution; None where it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

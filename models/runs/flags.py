@@ -1,23 +1,9 @@
 """Options as they are typed, in messages."""
 
-import re
-
 
 def flag(name: str) -> str:
     """An option as it is typed."""
     return "--" + name.replace("_", "-")
-
-
-def in_flags(message: str) -> str:
-    """A message of the toolkit that begins with an argument, as the user typed it.
-
-    Args:
-        message: As ``"batch_size (3) must be ..."``.
-
-    Returns:
-        As ``"--batch-size (3) must be ..."``.
-    """
-    return re.sub(r"^\w+(?= must | \()", lambda match: flag(match[0]), message)
 
 
 def check_at_least(options: object, least: int, *names: str) -> None:

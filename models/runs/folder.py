@@ -5,6 +5,7 @@ part has two digests, of all that it depends on and of what it holds, so that no
 ever taken for another's, and an edited or torn one is seen.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -42,6 +43,7 @@ class RunFolder:
     Attributes:
         path: The folder.
         record: What ``run.json`` holds; `save` writes it.
+        was_complete: Whether the same work was at its end when it was opened.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class RunFolder:
             arguments = json.loads(json.dumps(dict(identity), default=str))
             self.record: dict[str, Any] = {"command": command, "arguments": arguments}
             self.record |= {"complete": False, "seconds": 0.0, "files": []}
+            self.was_complete = False
             if old is None:
                 pass
             elif overwrite:
@@ -107,8 +110,10 @@ class RunFolder:
                     )
                 self.clear(old)
             else:
-                self.record |= old | {"arguments": old["arguments"], "complete": False}
-            self._delete_torn()
+                self.was_complete = old.get("complete") is True
+                self.record |= old | {"complete": False}
+            for torn in self._torn(*(old or self.record)["files"]):
+                torn.unlink(missing_ok=True)
             self._parts = self._find_parts()
             self.save()
         except BaseException:
@@ -185,7 +190,8 @@ class RunFolder:
             The results, in the order in which they were written.
         """
         for name in {*self.record["files"], *self._results} - {*self._written}:
-            self._inside(name).unlink(missing_ok=True)
+            if (file := self._inside(name)).is_file():
+                file.unlink()
         self.record |= {"files": list(self._written), "complete": True}
         self.save()
         return self._written
@@ -207,7 +213,7 @@ class RunFolder:
         if self._parts_folder.is_dir():
             yield from self._find_parts().values()
         for name in {*old.get("files", ()), *self._results}:
-            if (file := self._inside(name)).exists():
+            if (file := self._inside(name)).is_file():
                 yield file
         for pattern in self._keeps:
             yield from self.path.glob(pattern)
@@ -230,7 +236,11 @@ class RunFolder:
                 f"--out ({self.path}) is in use: {who} works there; wait for it or "
                 "choose another folder."
             ) from None
-        write_whole(self.path / _OWNER, str(os.getpid()))
+        try:
+            write_whole(self.path / _OWNER, str(os.getpid()))
+        except BaseException:
+            lock.release()
+            raise
         return lock
 
     def _read_old(self) -> dict[str, Any] | None:
@@ -242,13 +252,12 @@ class RunFolder:
 
     def _check_empty(self) -> None:
         """Refuse a folder that somebody else uses: it has no ``run.json``."""
-        ours = {_LOCK, _OWNER, "run.json"}
-        others = {file.name for file in self.path.iterdir()} - ours
-        others = {name for name in others if not name.endswith(PART)}
-        allowed = [Path(pattern).parts[0] for pattern in self._keeps]
-        allowed += self._allows
-        if not any(self._parts_folder.glob("*")):
-            allowed.append("parts")
+        allowed = [_LOCK, _OWNER, *self._allows]
+        for pattern in ("parts/*", *self._keeps):
+            if not any(self.path.glob(pattern)):  # of nothing that was finished
+                allowed.append(Path(pattern).parts[0])
+        torn = {file.name for file in self._torn()}
+        others = {file.name for file in self.path.iterdir()} - torn
         others = {n for n in others if not any(fnmatch(n, a) for a in allowed)}
         if others:
             raise ValueError(
@@ -256,11 +265,15 @@ class RunFolder:
                 f"{self._command}, but it holds {min(others)!r} and no run.json."
             )
 
-    def _delete_torn(self) -> None:
-        """Delete what a kill left half-written."""
+    def _torn(self, *names: str) -> Iterable[Path]:
+        """What a kill left half-written of these files, and of those of each run."""
+        known = {_OWNER, "run.json", *names, *self._results}
         for folder in (self.path, self._parts_folder):
             for file in folder.glob(f"*{PART}"):
-                file.unlink(missing_ok=True)
+                stem = file.name.removesuffix(PART)  # 0.1.0; now with random letters
+                stems = {stem, stem.rpartition(".")[0]}
+                if stems & known or any(map(_PART.fullmatch, stems)):
+                    yield file
 
     def _find_parts(self) -> dict[str, Path]:
         found = {}
@@ -310,10 +323,9 @@ def read_record(path: Path, command: str) -> dict[str, Any] | None:
     file = path / "run.json"
     if not file.exists():
         return None
-    try:
+    record: Any = None
+    with contextlib.suppress(ValueError):  # no JSON, or no text
         record = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        record = None
     match record:
         case {"command": str(whose), "settings": dict(settings)}:  # 0.1.0: attention
             record["arguments"] = settings
@@ -331,7 +343,14 @@ def read_record(path: Path, command: str) -> dict[str, Any] | None:
             f"run.json is {f'of {whose}' if whose else 'of something else'}; choose "
             "another folder."
         )
-    return {"files": [], "seconds": 0.0} | record
+    match record.get("files"):
+        case [*files] if all(isinstance(name, str) for name in files):
+            pass
+        case _:  # 0.1.0, or edited
+            record["files"] = []
+    if not isinstance(record.get("seconds"), int | float):
+        record["seconds"] = 0.0
+    return record
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -30,9 +30,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
         ...     path.read_text()
         '{}'
     """
-    handle, name = tempfile.mkstemp(PART, path.name + ".", path.parent)
-    part = Path(name)
+    part = None
     try:
+        handle, name = tempfile.mkstemp(PART, path.name + ".", path.parent)
+        part = Path(name)
         with os.fdopen(handle, "wb") as file:
             file.write(content if isinstance(content, bytes) else content.encode())
             file.flush()
@@ -40,7 +41,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
         part.chmod(0o666 & ~_umask())  # mkstemp's are for the owner only
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        if part is not None:
+            part.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from error
     if hasattr(os, "O_DIRECTORY"):  # not on Windows
         _sync_folder(path.parent)

@@ -5,14 +5,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 
 from data import Prepared
 from models.checkpoints import Checkpoint, CheckpointFolder, KeptWeights
 from models.early_stopping import TrainState
+from models.runs.folder import RunFolder
 from models.schedule import learning_rate
-from models.train.folder import RunFolder
+from models.train.folder import CHECKPOINTS, KEPT
 from models.train.options import FitOptions
+from models.train.record import EPOCH_COLUMNS
 from models.training import Trainer
 
 _CHECKPOINT_SECONDS = 5.0  # a checkpoint costs a tenth of a second or so
@@ -23,23 +26,14 @@ class DivergedError(ArithmeticError):
 
 
 class Progress(NamedTuple):
-    """What a user wants to know after an epoch.
+    """What a user wants to know after an epoch."""
 
-    Attributes:
-        epoch: Epochs done.
-        epochs: Epochs in all.
-        loss: Mean training loss of every seed, in mph; NaN where it has stopped.
-        mae: Validation MAE of every seed, in mph.
-        stopped: Which seeds have stopped early.
-        seconds: What the epoch took.
-    """
-
-    epoch: int
-    epochs: int
-    loss: Float[np.ndarray, " S"]
-    mae: Float[np.ndarray, " S"]
-    stopped: np.ndarray
-    seconds: float
+    epoch: int  # done
+    epochs: int  # in all
+    loss: Float[np.ndarray, " S"]  # mean of training, in mph; NaN where it has stopped
+    mae: Float[np.ndarray, " S"]  # of validation, in mph
+    stopped: np.ndarray  # which seeds have stopped early
+    seconds: float  # that the epoch took
 
 
 def fit(
@@ -50,90 +44,58 @@ def fit(
     report: Callable[[Progress], None],
     keep: Sequence[int] = (),
 ) -> TrainState:
-    """Train until every seed has stopped or the epochs are over.
-
-    Args:
-        trainer: The model and its data.
-        prepared: The windows.
-        options: How long and how fast.
-        folder: Where the run is kept; it goes on from the checkpoint there.
-        report: Called after every epoch.
-        keep: Epochs after which the weights are kept; 0 is before training.
-
-    Returns:
-        The last state; its best weights are those to test.
-
-    Raises:
-        DivergedError: If a loss is not finite: names epoch, step and seed. The last
-            checkpoint stays.
-        ValueError: If a checkpoint is damaged, or one that was written is gone, or an
-            epoch to keep is over and was not kept.
-        OSError: If the folder cannot be written.
-    """
-    checkpoints = CheckpointFolder(folder.checkpoints)
-    weights = KeptWeights(folder.kept) if keep else None
-    try:
-        seeds = options.seed_list()
-        state = trainer.init(seeds)
-        history: list[dict[str, Any]] = []
-        kept = checkpoints.load(state)
-        if kept is not None:
-            state, history = trainer.put(kept.state), kept.history
-        elif known := folder.record.get("checkpoint_epoch"):
-            raise ValueError(
-                f"--out ({folder.path}) holds a run of {known} epochs whose checkpoint "
-                "is gone; --overwrite begins it anew."
-            )
-        folder.save_history(history)
-        if weights is not None:
-            _keep_first(weights, keep, state)
-        last_save = -float("inf")  # the first epoch is kept
-        for epoch in range(int(np.asarray(state.epoch).max()), options.epochs):
-            if np.asarray(state.stopped).all():
-                break
-            start = time.perf_counter()
-            rate = learning_rate(
-                epoch, options.epochs, peak=options.learning_rate, warmup=options.warmup
-            )
-            active = ~np.asarray(state.stopped)
-            state, losses = trainer.epoch(state, prepared.split.train, rate)
-            losses = np.array(losses)
+    """Train, from the last checkpoint on, until seeds have stopped or it is over."""
+    checkpoints = CheckpointFolder(folder.path / CHECKPOINTS)
+    seeds = options.seed_list()
+    state, history = trainer.init(seeds), []
+    if (kept := checkpoints.load(state)) is not None:
+        state, history = trainer.put(kept.state), kept.history
+    elif known := folder.record.get("checkpoint_epoch"):
+        raise ValueError(
+            f"--out ({folder.path}) holds a run of {known} epochs whose checkpoint "
+            "is gone; --overwrite begins it anew."
+        )
+    _write_history(folder, history)
+    weights = None
+    if keep:
+        weights = KeptWeights(folder.path / KEPT)
+        _keep_first(weights, keep, state)
+    last_save = -float("inf")  # the first epoch is kept
+    for epoch in range(int(np.asarray(state.epoch).max()), options.epochs):
+        if np.asarray(state.stopped).all():
+            break
+        start = time.perf_counter()
+        rate = learning_rate(
+            epoch, options.epochs, peak=options.learning_rate, warmup=options.warmup
+        )
+        active = ~np.asarray(state.stopped)
+        state, losses = trainer.epoch(state, prepared.split.train, rate)
+        losses = np.array(losses)
+        _check_losses(losses, active, seeds, epoch, checkpoints.latest())
+        mae = validation_mae(trainer, state.params, prepared.split.validation)
+        if not np.isfinite(mae[active]).all():  # by the last step: no loss saw it
+            losses[active & ~np.isfinite(mae), -1] = np.nan
             _check_losses(losses, active, seeds, epoch, checkpoints.latest())
-            mae = validation_mae(trainer, state.params, prepared.split.validation)
-            if not np.isfinite(mae[active]).all():  # by the last step: no loss saw it
-                losses[active & ~np.isfinite(mae), -1] = np.nan
-                _check_losses(losses, active, seeds, epoch, checkpoints.latest())
-            state = trainer.judge(state, mae)
-            stopped = np.asarray(state.stopped)
-            seconds = time.perf_counter() - start
-            loss = losses.mean(1)
-            history += [
-                {
-                    "epoch": epoch + 1,
-                    "seed": seeds[row],
-                    "loss": float(loss[row]),
-                    "validation_mae": float(mae[row]),
-                    "learning_rate": rate,
-                    "seconds": seconds,
-                }
-                for row in np.flatnonzero(active).tolist()
-            ]
-            if weights is not None and epoch + 1 in keep:
-                weights.save(epoch + 1, state.params)
-            over = epoch + 1 == options.epochs or bool(stopped.all())
-            folder.record["seconds"] = sum_of_seconds(history)
-            if over or time.perf_counter() - last_save > _CHECKPOINT_SECONDS:
-                checkpoints.save(epoch + 1, Checkpoint(state, history))
-                folder.record["checkpoint_epoch"] = epoch + 1
-                folder.save()
-                last_save = time.perf_counter()
-            folder.save_history(history)
-            report(Progress(epoch + 1, options.epochs, loss, mae, stopped, seconds))
-        return state
-    finally:
-        checkpoints.close()
-        if weights is not None:
-            weights.close()
+        state = trainer.judge(state, mae)
+        stopped = np.asarray(state.stopped)
+        seconds = time.perf_counter() - start
+        loss = losses.mean(1)
+        for row in np.flatnonzero(active).tolist():
+            values = (float(loss[row]), float(mae[row]), rate, seconds)
+            told = (epoch + 1, seeds[row], *values)
+            history.append(dict(zip(EPOCH_COLUMNS, told, strict=True)))
+        if weights is not None and epoch + 1 in keep:
+            weights.save(epoch + 1, state.params)
+        over = epoch + 1 == options.epochs or bool(stopped.all())
+        folder.record["seconds"] = _sum_of_seconds(history)
+        if over or time.perf_counter() - last_save > _CHECKPOINT_SECONDS:
+            checkpoints.save(epoch + 1, Checkpoint(state, history))
+            folder.record["checkpoint_epoch"] = epoch + 1
+            folder.save()
+            last_save = time.perf_counter()
+        _write_history(folder, history)
+        report(Progress(epoch + 1, options.epochs, loss, mae, stopped, seconds))
+    return state
 
 
 def _keep_first(weights: KeptWeights, keep: Sequence[int], state: TrainState) -> None:
@@ -152,21 +114,17 @@ def _keep_first(weights: KeptWeights, keep: Sequence[int], state: TrainState) ->
 def validation_mae(
     trainer: Trainer, params: Any, starts: Int[np.ndarray, " W"]
 ) -> Float[np.ndarray, " S"]:
-    """Masked MAE over all windows, steps and nodes together, of every seed.
-
-    Args:
-        trainer: The model and its data.
-        params: Weights, seeds in front.
-        starts: Starts of the windows.
-
-    Returns:
-        In mph, shape (S,).
-    """
+    """Masked MAE over all windows, steps and nodes together, of every seed, in mph."""
     sums = trainer.evaluate(params, starts)
     return np.asarray(sums.absolute).sum(-1) / np.asarray(sums.count).sum(-1)
 
 
-def sum_of_seconds(history: list[dict[str, Any]]) -> float:
+def _write_history(folder: RunFolder, history: list[dict[str, Any]]) -> None:
+    table = pd.DataFrame(history, columns=list(EPOCH_COLUMNS))
+    folder.write("metrics.csv", table.to_csv(index=False))
+
+
+def _sum_of_seconds(history: list[dict[str, Any]]) -> float:
     """Seconds of all epochs, those before a resume too."""
     return sum({row["epoch"]: row["seconds"] for row in history}.values())
 

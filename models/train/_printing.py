@@ -11,9 +11,9 @@ import pandas as pd
 
 from data import Prepared
 from models.baselines import Ridge, baselines, ridge_bytes
+from models.runs.folder import RunFolder
 from models.schedule import learning_rate
 from models.train._loop import Progress
-from models.train.folder import RunFolder
 from models.train.options import TrainOptions
 from models.training import Trainer
 
@@ -28,15 +28,7 @@ def announce(
     trainer: Trainer,
     prepared: Prepared,
 ) -> None:
-    """Say what will be trained, on what; keep it in ``run.json``.
-
-    Args:
-        console: Where to print.
-        options: The run.
-        folder: Its folder.
-        trainer: The model.
-        prepared: The data.
-    """
+    """Say what will be trained, on what; keep it in ``run.json``."""
     import jax
 
     from models.runs.environment import environment
@@ -44,33 +36,26 @@ def announce(
     model, fitting, series = options.model, options.fit, prepared.series
     parameters = trainer.parameters()
     steps = trainer.steps_in(len(prepared.split.train))
-    console.print(f"{parameters:,} parameters")
+    parts = [len(part) for part in prepared.split]
     regularizer = "" if model.model == "convolution" else f", {model.regularizer}"
-    console.print(
+    lines = [
+        f"{parameters:,} parameters",
         f"{model.model}{regularizer}, {model.layers} layers of width {model.width}, "
         f"{model.stack}, graph {model.graph}"
-        f"{'' if model.residual else ', without residual'}"
-    )
-    parts = [len(part) for part in prepared.split]
-    console.print(
+        f"{'' if model.residual else ', without residual'}",
         f"{series.name}: {len(series.values):,} steps of {len(series.sensor_ids)} "
         f"nodes, {100 * series.missing.mean():.1f} % missing; windows "
         f"{parts[0]:,} / {parts[1]:,} / {parts[2]:,} of {prepared.window} -> "
-        f"{prepared.horizon} steps"
-    )
-    console.print(
+        f"{prepared.horizon} steps",
         f"{fitting.epochs} epoch(s) of {steps} steps of {fitting.batch_size} windows, "
-        f"{fitting.seeds} seed(s)"
-    )
-    for note in remarks(options, prepared):
-        console.print(f"note: {note}", soft_wrap=True)
-    found = environment() | {
-        "matmul_precision": {
-            "training": getattr(jax.config, "jax_default_matmul_precision", None)
-            or "default",
-            "testing": "highest",
-        }
-    }
+        f"{fitting.seeds} seed(s)",
+    ]
+    notes = [f"note: {note}" for note in remarks(options, prepared)]
+    for line in [*lines, *notes]:
+        console.print(line)
+    precision = getattr(jax.config, "jax_default_matmul_precision", None)
+    precisions = {"training": precision or "default", "testing": "highest"}
+    found = environment() | {"matmul_precision": precisions}
     folder.record |= {
         "parameters": parameters,
         "seeds": fitting.seed_list(),
@@ -82,24 +67,15 @@ def announce(
         "environment": found,
         "preset": options.preset,
         "devices": fitting.devices,
-        "seeds_at_once": fitting.seeds_at_once,  # None: see over_seeds
+        "seeds_at_once": fitting.seeds_at_once,  # None: see models.training
         "gaps": time_gaps(prepared)[0],
     }
     folder.save()
 
 
 def remarks(options: TrainOptions, prepared: Prepared) -> list[str]:
-    """What may surprise whoever reads the numbers of a run.
-
-    Args:
-        options: The run.
-        prepared: The data.
-
-    Returns:
-        Sentences.
-    """
+    """What may surprise whoever reads the numbers of a run, in sentences."""
     fitting, said = options.fit, []
-    windows = len(prepared.split.train)
     count, longest = time_gaps(prepared)
     if count:
         said.append(
@@ -114,7 +90,7 @@ def remarks(options: TrainOptions, prepared: Prepared) -> list[str]:
             f"--warmup {fitting.warmup} is not over after --epochs {fitting.epochs}: "
             f"the rate ends at {peak:.2g} of --learning-rate."
         )
-    every = windows // fitting.batch_size
+    every = len(prepared.split.train) // fitting.batch_size
     if fitting.steps_per_epoch is not None and fitting.steps_per_epoch > every:
         said.append(
             f"--steps-per-epoch {fitting.steps_per_epoch} is more than the {every} "
@@ -129,15 +105,7 @@ def remarks(options: TrainOptions, prepared: Prepared) -> list[str]:
 
 
 def time_gaps(prepared: Prepared) -> tuple[int, pd.Timedelta]:
-    """How many gaps the time axis has, and how long the longest is.
-
-    Args:
-        prepared: The data.
-
-    Returns:
-        The number of neighbouring steps that are further apart than the commonest
-        distance, and the largest distance.
-    """
+    """How many steps are further apart than is commonest, and the furthest distance."""
     apart = pd.Series(prepared.series.time).diff().iloc[1:]
     return int((apart > apart.mode()[0]).sum()), apart.max()
 
@@ -146,15 +114,7 @@ def time_gaps(prepared: Prepared) -> tuple[int, pd.Timedelta]:
 def epoch_report(
     console: "Console", epochs: int
 ) -> Iterator[Callable[[Progress], None]]:
-    """A line per epoch, and on a terminal a bar below them.
-
-    Args:
-        console: Where to print.
-        epochs: Epochs in all.
-
-    Yields:
-        A function to call after every epoch.
-    """
+    """A line per epoch, and on a terminal a bar below them."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
 
@@ -180,19 +140,8 @@ def epoch_report(
 
 
 def expected_seconds(seconds: list[float]) -> float:
-    """What the next epoch is expected to take.
-
-    Args:
-        seconds: What those of this process have taken, the first one at the front.
-
-    Returns:
-        The median of the last five; the first counts only where it is all there is, as
-        it compiles.
-
-    Example:
-        >>> expected_seconds([60.0]), expected_seconds([60.0, 2.0, 4.0])
-        (60.0, 3.0)
-    """
+    """What the next epoch will take: the median of the last five, but for the first."""
+    # The first one counts only where it is all there is, as it compiles.
     return float(np.median((seconds[1:] or seconds)[-5:]))
 
 
@@ -201,15 +150,7 @@ def _duration(seconds: float) -> datetime.timedelta:
 
 
 def epoch_line(progress: Progress, left: float) -> str:
-    """One epoch in words.
-
-    Args:
-        progress: The epoch.
-        left: Seconds that the rest is expected to take.
-
-    Returns:
-        The line.
-    """
+    """One epoch in words, and the seconds that the rest is expected to take."""
     active = np.isfinite(progress.loss)
     loss, mae = progress.loss[active].mean(), progress.mae.mean()
     spread = f" ({progress.mae.min():.3f} to {progress.mae.max():.3f})"
@@ -223,13 +164,7 @@ def epoch_line(progress: Progress, left: float) -> str:
 
 
 def test_table(console: "Console", table: pd.DataFrame, horizon: int) -> None:
-    """Print the test errors at a few steps of the horizon.
-
-    Args:
-        console: Where to print.
-        table: The rows of ``test.csv``.
-        horizon: Number of steps of the horizon.
-    """
+    """Print the rows of ``test.csv`` at a few steps of the horizon."""
     from rich.table import Table
 
     steps = sorted({max(1, horizon // 4), max(1, horizon // 2), horizon})

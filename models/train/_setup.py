@@ -4,38 +4,22 @@ import dataclasses
 from typing import NamedTuple
 
 from data import Prepared, TrafficSeries, prepare, read_adjacency
-from models.runs.flags import in_flags
 from models.train.options import TrainOptions
 from models.training import Recipe, Trainer
+from sensitivity.arguments import ArgumentError
 
 
 class Setup(NamedTuple):
-    """What a run is about.
+    """What a run is about."""
 
-    Attributes:
-        series: Its series, with the adjacency it is to use.
-        prepared: The windows.
-        trainer: The model.
-    """
-
-    series: TrafficSeries
+    series: TrafficSeries  # with the adjacency it is to use
     prepared: Prepared
     trainer: Trainer
 
 
 def set_up(options: TrainOptions) -> Setup:
-    """Load or simulate the series, cut windows, build the model.
-
-    Args:
-        options: The run.
-
-    Returns:
-        What it is about.
-
-    Raises:
-        ValueError: If the data cannot be read or do not fit, naming the option.
-    """
-    series, given = load_series(options), options.series
+    """Load or simulate the series, cut windows, build the model."""
+    series, given, fitting = load_series(options), options.series, options.fit
     try:
         prepared = prepare(
             series,
@@ -49,36 +33,7 @@ def set_up(options: TrainOptions) -> Setup:
     except ValueError as error:
         raise ValueError(f"--dataset {given.dataset}: {error}") from error
     _check_parts(options, prepared)
-    try:
-        return Setup(series, prepared, _trainer(options, series, prepared))
-    except ValueError as error:  # its arguments have the options' names
-        raise ValueError(in_flags(str(error))) from error
-
-
-def _check_parts(options: TrainOptions, prepared: Prepared) -> None:
-    """Refuse parts that cannot be trained on, or in which nothing can be judged."""
-    windows, size = len(prepared.split.train), options.fit.batch_size
-    if options.fit.epochs > 0 and windows < size:
-        raise ValueError(
-            f"--batch-size ({size}) must not exceed the {windows} training windows."
-        )
-    for name in ("validation", "test"):
-        starts = getattr(prepared.split, name)
-        first = int(starts[0]) + prepared.window
-        forecast = slice(first, int(starts[-1]) + prepared.window + prepared.horizon)
-        if prepared.series.missing[forecast].all():
-            raise ValueError(
-                f"--dataset {options.series.dataset}: the {name} part needs an "
-                f"observed reading, but all are missing from step {first} to "
-                f"{forecast.stop - 1}."
-            )
-
-
-def _trainer(
-    options: TrainOptions, series: TrafficSeries, prepared: Prepared
-) -> Trainer:
-    given, fitting = options.series, options.fit
-    return Trainer(
+    trainer = Trainer(
         options.model.config(
             nodes=len(series.sensor_ids),
             window=given.window,
@@ -97,37 +52,34 @@ def _trainer(
         devices=fitting.devices,
         at_once=fitting.seeds_at_once,
     )
+    return Setup(series, prepared, trainer)
+
+
+def _check_parts(options: TrainOptions, prepared: Prepared) -> None:
+    """Refuse parts that cannot be trained on, or in which nothing can be judged."""
+    windows, size = len(prepared.split.train), options.fit.batch_size
+    if options.fit.epochs > 0 and windows < size:
+        raise ArgumentError(
+            "batch_size", f"({size}) must not exceed the {windows} training windows."
+        )
+    for name in ("validation", "test"):
+        starts = getattr(prepared.split, name)
+        first = int(starts[0]) + prepared.window
+        forecast = slice(first, int(starts[-1]) + prepared.window + prepared.horizon)
+        if prepared.series.missing[forecast].all():
+            raise ValueError(
+                f"--dataset {options.series.dataset}: the {name} part needs an "
+                f"observed reading, but all are missing from step {first} to "
+                f"{forecast.stop - 1}."
+            )
 
 
 def load_series(options: TrainOptions) -> TrafficSeries:
-    """Load or simulate the series of a run.
-
-    Args:
-        options: The run.
-
-    Returns:
-        The series, with the adjacency it is to use.
-
-    Raises:
-        ValueError: If the data cannot be read or do not fit, naming the option.
-    """
-    given = options.series
-    if given.dataset == "payne-whitham":
-        from data.freeway import FreewayOptions, simulate_traffic
-
-        days = FreewayOptions().days if given.days is None else given.days
-        series = simulate_traffic(FreewayOptions(days=days))
-        if given.adjacency is not None:
-            series = _with_road_graph(series, options)
-    else:
-        from data.files import load_dataset
-
-        try:
-            series = load_dataset(
-                given.dataset, given.data, given.adjacency, given.start
-            )
-        except (ValueError, OSError) as error:
-            raise ValueError(_named(options, error)) from error
+    """Load or simulate the series of a run, with the adjacency it is to use."""
+    try:
+        series = _read_series(options)
+    except (ValueError, OSError) as error:
+        raise ValueError(_named(options, error)) from error
     if options.model.graph == "road" and series.adjacency is None:
         raise ValueError(
             f"--graph road needs a road graph, and {series.name} brings none; name one "
@@ -136,12 +88,19 @@ def load_series(options: TrainOptions) -> TrafficSeries:
     return series
 
 
-def _with_road_graph(series: TrafficSeries, options: TrainOptions) -> TrafficSeries:
-    """The series with the road graph of ``--adjacency``."""
-    try:
-        weights = read_adjacency(str(options.series.adjacency), series.sensor_ids)
-    except (ValueError, OSError) as error:
-        raise ValueError(_named(options, error)) from error
+def _read_series(options: TrainOptions) -> TrafficSeries:
+    given = options.series
+    if given.dataset != "payne-whitham":
+        from data.files import load_dataset
+
+        return load_dataset(given.dataset, given.data, given.adjacency, given.start)
+    from data.freeway import FreewayOptions, simulate_traffic
+
+    days = FreewayOptions().days if given.days is None else given.days
+    series = simulate_traffic(FreewayOptions(days=days))
+    if given.adjacency is None:
+        return series
+    weights = read_adjacency(str(given.adjacency), series.sensor_ids)
     return dataclasses.replace(series, adjacency=weights)
 
 

@@ -10,8 +10,8 @@ from data import Prepared
 from models.baselines import baselines
 from models.early_stopping import TrainState
 from models.errors import ErrorSums, array_sums, metric_rows
-from models.runs.whole_files import write_whole
-from models.train.folder import RunFolder
+from models.runs.folder import RunFolder
+from models.train.options import TrainOptions
 from models.training import Trainer
 
 
@@ -20,49 +20,34 @@ def test_all(
     prepared: Prepared,
     state: TrainState,
     folder: RunFolder,
-    seeds: list[int],
-    *,
-    keep: bool,
+    options: TrainOptions,
 ) -> pd.DataFrame:
-    """Test the best weights of every seed, and the baselines, on the test split.
-
-    Args:
-        trainer: The model and its data.
-        prepared: The windows.
-        state: After training.
-        folder: Where forecasts are kept.
-        seeds: The seeds, in order.
-        keep: Whether to keep them.
-
-    Returns:
-        The rows of ``test.csv``: seed (none for a baseline), model, horizon (the step,
-        or their mean), mae and rmse in mph, mape in percent, readings.
-    """
+    """The rows of ``test.csv``: the best weights of every seed, then the baselines."""
     starts, tables = prepared.split.test, []
     sums = trainer.evaluate(state.best, starts)
-    for row, seed in enumerate(seeds):
+    for row, seed in enumerate(options.fit.seed_list()):
         own: ErrorSums = jax.tree.map(lambda part, r=row: part[r], sums)
-        rows = metric_rows(own)
-        rows.insert(0, "model", trainer.config.temporal.kind)
-        rows.insert(0, "seed", seed)
-        tables.append(rows)
+        tables.append(_rows(seed, trainer.config.temporal.kind, own))
     steps = starts[:, None] + prepared.window + np.arange(prepared.horizon)
     targets = prepared.series.values[steps]  # 0 where missing
     for baseline in baselines(prepared):
-        rows = metric_rows(array_sums(baseline.predict(starts), targets))
-        rows.insert(0, "model", baseline.name)
-        rows.insert(0, "seed", np.nan)
-        tables.append(rows)
-    if keep:
-        _keep_predictions(trainer, prepared, state, folder)
+        own = array_sums(baseline.predict(starts), targets)
+        tables.append(_rows(np.nan, baseline.name, own))
     table = pd.concat(tables, ignore_index=True)
+    if options.predictions:
+        folder.write("predictions.npz", _predictions(trainer, prepared, state))
     return table.astype({"seed": "Int64", "horizon": str})
 
 
-def _keep_predictions(
-    trainer: Trainer, prepared: Prepared, state: TrainState, folder: RunFolder
-) -> None:
-    """Write ``predictions.npz``: start (W,) and speeds (S, W, H, N), in mph."""
+def _rows(seed: float, model: str, sums: ErrorSums) -> pd.DataFrame:
+    rows = metric_rows(sums)
+    rows.insert(0, "model", model)
+    rows.insert(0, "seed", seed)
+    return rows
+
+
+def _predictions(trainer: Trainer, prepared: Prepared, state: TrainState) -> bytes:
+    """``predictions.npz``: start (W,) and speeds (S, W, H, N), in mph."""
     forecasts = [
         trainer.predict(
             jax.tree.map(lambda p, s=seed: p[s], state.best), prepared.split.test
@@ -76,4 +61,4 @@ def _keep_predictions(
         speeds=np.stack(forecasts),
         sensor_ids=np.array(prepared.series.sensor_ids),
     )
-    write_whole(folder.path / "predictions.npz", buffer.getvalue())
+    return buffer.getvalue()

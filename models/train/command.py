@@ -3,18 +3,16 @@
 import dataclasses
 import itertools
 import os
-import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import tyro
-
+from models.runs.command import one_line, run_command
+from models.runs.console import open_console
 from models.train.options import PRESETS, TrainOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from models.train.folder import RunFolder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,59 +26,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         could not be written; 2 for bad arguments or data; 130 after an interrupt: the
         same command with ``--resume`` goes on from the last checkpoint.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    try:
-        options = parse(argv)
-    except ValueError as error:  # raised by the options' own checks
-        return _fail(str(error), 2)
-    _share_cores(options.fit.devices)
-    return train(options)
-
-
-def _share_cores(devices: int) -> None:
-    """Make so many devices of a CPU's cores; jax reads this when it starts."""
-    name, flags = "--xla_force_host_platform_device_count", os.environ.get("XLA_FLAGS")
-    if devices > 1 and name not in (flags or ""):
-        os.environ["XLA_FLAGS"] = " ".join(
-            [*filter(None, [flags]), f"{name}={devices}"]
-        )
-
-
-def parse(argv: list[str]) -> TrainOptions:
-    """Read the command line, with the defaults of the preset it names.
-
-    Args:
-        argv: The arguments.
-
-    Returns:
-        The options.
-
-    Raises:
-        ValueError: If an option's own check fails.
-        SystemExit: With 2, if the command line cannot be read.
-    """
-    default = PRESETS.get(_given(argv, "--preset"), PRESETS["small"])
-    if _given(argv, "--model") == "convolution":  # the preset's heads are no option
-        model = dataclasses.replace(default.model, model="convolution", heads=None)
-        default = dataclasses.replace(default, model=model)
-    return tyro.cli(
+    return run_command(
         TrainOptions,
-        args=argv,
-        default=default,
+        _train_on_cores,
+        argv,
         prog="python -m models.train",
-        config=(tyro.conf.OmitArgPrefixes,),
+        default=preset_of,
+        stays=_what_stays,
     )
-
-
-def _given(argv: list[str], option: str) -> str:
-    """What an option is given, the last time it is; nothing where it is not."""
-    value = ""
-    for word, following in itertools.pairwise([*argv, ""]):
-        if word == option:
-            value = following
-        elif word.startswith(f"{option}="):
-            value = word.partition("=")[2]
-    return value
 
 
 def train(options: TrainOptions, console: "Console | None" = None) -> int:
@@ -91,26 +44,29 @@ def train(options: TrainOptions, console: "Console | None" = None) -> int:
         console: Where to print; by default standard output.
 
     Returns:
-        The exit status, see `main`.
+        The exit status, see `main`; an error has been printed as one line.
     """
-    from rich.console import Console
+    return one_line(lambda asked: _train(asked, console), options, _what_stays)
 
-    from models.train._loop import DivergedError
 
-    console = console or Console(
-        width=None if sys.stdout.isatty() else 120, highlight=False, markup=False
-    )
-    try:
-        return _train(options, console)
-    except DivergedError as error:
-        return _fail(str(error), 1)
-    except ValueError as error:
-        return _fail(str(error), 2)
-    except OSError as error:
-        what, where = error.strerror or error, error.filename or options.out
-        return _fail(f"{what} ({where}); {_what_stays(options)}", 1)
-    except KeyboardInterrupt:
-        return _fail(f"interrupted; {_what_stays(options)}", 130)
+def preset_of(argv: Sequence[str]) -> TrainOptions:
+    """The defaults for a command line: those of the preset that it names."""
+    default = PRESETS.get(_given(argv, "--preset"), PRESETS["small"])
+    if _given(argv, "--model") == "convolution":  # the preset's heads are no option
+        model = dataclasses.replace(default.model, model="convolution", heads=None)
+        default = dataclasses.replace(default, model=model)
+    return default
+
+
+def _given(argv: Sequence[str], option: str) -> str:
+    """What an option is given, the last time it is; nothing where it is not."""
+    value = ""
+    for word, following in itertools.pairwise([*argv, ""]):
+        if word == option:
+            value = following
+        elif word.startswith(f"{option}="):
+            value = word.partition("=")[2]
+    return value
 
 
 def _what_stays(options: TrainOptions) -> str:
@@ -125,51 +81,51 @@ def _what_stays(options: TrainOptions) -> str:
     return f"there is no checkpoint in {options.out} to go on from."
 
 
-def _fail(message: str, status: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return status
+def _train_on_cores(options: TrainOptions) -> int:
+    """Make ``--devices`` of a CPU's cores, which JAX reads when it starts; train."""
+    name, flags = "--xla_force_host_platform_device_count", os.environ.get("XLA_FLAGS")
+    if options.fit.devices > 1 and name not in (flags or ""):
+        words = [*filter(None, [flags]), f"{name}={options.fit.devices}"]
+        os.environ["XLA_FLAGS"] = " ".join(words)
+    return _train(options)
 
 
-def _train(options: TrainOptions, console: "Console") -> int:
+def _train(options: TrainOptions, console: "Console | None" = None) -> int:
     import numpy as np
 
     from models.train._loop import fit
     from models.train._printing import announce, epoch_report, test_table
     from models.train._setup import set_up
     from models.train._testing import test_all
-    from models.train.folder import RunFolder
+    from models.train.folder import keep_on, open_folder
 
+    console = console or open_console()
     series, prepared, trainer = set_up(options)
-    folder = RunFolder(options, series)
-    keep = options.keep_epochs or tuple(folder.record.get("keep_epochs", ()))
-    folder.record["keep_epochs"] = list(keep)  # a resume keeps on keeping
-    announce(console, options, folder, trainer, prepared)
-    with epoch_report(console, options.fit.epochs) as report:
-        state = fit(trainer, prepared, options.fit, folder, report, keep)
-    done = int(np.asarray(state.epoch).max())
-    if late := [epoch for epoch in keep if epoch > done]:
-        console.print(
-            f"note: training ended with epoch {done}, before --keep-epochs {late}: "
-            "nothing was kept there."
-        )
-    table = test_all(
-        trainer,
-        prepared,
-        state,
-        folder,
-        options.fit.seed_list(),
-        keep=options.predictions,
-    )
-    folder.save_test(table)
-    folder.record["complete"] = folder.is_to_end
-    folder.save()
-    test_table(console, table, options.series.horizon)
-    console.print(f"wrote {_written(folder)} in {folder.path}", soft_wrap=True)
+    with open_folder(options, series) as folder:
+        keep = keep_on(folder, options)
+        announce(console, options, folder, trainer, prepared)
+        with epoch_report(console, options.fit.epochs) as report:
+            state = fit(trainer, prepared, options.fit, folder, report, keep)
+        done = int(np.asarray(state.epoch).max())
+        if late := [epoch for epoch in keep if epoch > done]:
+            console.print(
+                f"note: training ended with epoch {done}, before --keep-epochs {late}: "
+                "nothing was kept there."
+            )
+        table = test_all(trainer, prepared, state, folder, options)
+        folder.write("test.csv", table.to_csv(index=False))
+        to_end = options.fit.epochs == folder.record["arguments"]["epochs"]
+        folder.record["complete"] = to_end or folder.was_complete
+        folder.save()
+        test_table(console, table, options.series.horizon)
+        names = ("run.json", "metrics.csv", "test.csv", "predictions.npz")
+        names = [name for name in names if (folder.path / name).exists()]
+        kept = [
+            at for at in ("checkpoints", "kept") if any(folder.path.glob(f"{at}/*"))
+        ]
+        console.print(f"wrote {', '.join(names + kept)} in {folder.path}")
     return 0
 
 
-def _written(folder: "RunFolder") -> str:
-    names = ("run.json", "metrics.csv", "test.csv", "predictions.npz")
-    there = [name for name in names if (folder.path / name).exists()]
-    places = [folder.checkpoints, folder.kept]
-    return ", ".join(there + [at.name for at in places if any(at.glob("*"))])
+def _has_content(path: Path) -> bool:
+    return any(path.iterdir()) if path.is_dir() else path.exists()

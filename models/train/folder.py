@@ -1,175 +1,65 @@
-"""A run's folder: what was asked for, how training went, what came of it."""
+"""A run's folder: when it is the same run, and what it keeps there."""
 
 import hashlib
-import json
-import shutil
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-
 from data import TrafficSeries
-from models.runs.flags import flag
-from models.runs.whole_files import write_whole
+from models.runs.folder import RunFolder, differing, in_words, read_record
 from models.train.options import PLACES, TrainOptions
 
-KEPT = "kept"
-_RESULTS = ("test.csv", "predictions.npz")
-_COLUMNS = ("epoch", "seed", "loss", "validation_mae", "learning_rate", "seconds")
+COMMAND = "models.train"
+CHECKPOINTS, KEPT = "checkpoints", "kept"
+_TESTED = ("test.csv", "predictions.npz")  # of the weights a run has reached
 
 
-class RunFolder:
-    """The folder of one training run.
+def open_folder(options: TrainOptions, series: TrafficSeries) -> RunFolder:
+    """The folder of a run, without test errors of weights that it will outgrow."""
 
-    Attributes:
-        path: The folder.
-        record: What ``run.json`` holds.
-    """
+    def same(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+        tested_only = {"epochs"} if options.fit.epochs == 0 else set()
+        return [name for name in _differing(old, new) if name not in tested_only]
 
-    def __init__(self, options: TrainOptions, series: TrafficSeries):
-        """Make the folder, or go on with the same run in it.
-
-        Args:
-            options: The run.
-            series: Its data, of which ``run.json`` keeps a fingerprint.
-
-        Raises:
-            ValueError: If it holds another run, something else, or the same run and
-                neither ``--resume`` nor ``--overwrite`` is given.
-        """
-        self.path, self._epochs = options.out, options.fit.epochs
-        arguments = options.identity() | fingerprints(options, series)
-        self.record: dict[str, Any] = {"arguments": arguments, "complete": False}
-        self.record["seconds"] = 0.0
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"--out ({self.path}) must be a folder, but it is a file.")
-        self.path.mkdir(parents=True, exist_ok=True)
-        old = read_record(self.path)
-        if old is None:
-            others = {file.name for file in self.path.iterdir()} - {"run.json.part"}
-            if others:
-                raise ValueError(
-                    f"--out ({self.path}) must be empty or hold a run, but it holds "
-                    f"{min(others)!r} and no run.json."
-                )
-        elif options.overwrite:
-            self._clear(old)
-        elif not options.resume:
-            raise ValueError(
-                f"--out ({self.path}) holds a run; add --resume to go on with it, or "
-                "--overwrite to replace it."
-            )
-        else:
-            if options.fit.epochs == 0:  # test what there is, train nothing
-                arguments["epochs"] = old["arguments"].get("epochs", 0)
-            if different := differences(old["arguments"], arguments):
-                raise ValueError(
-                    f"--out ({self.path}) holds a run with other arguments "
-                    f"({different}); choose another folder or add --overwrite."
-                )
-            self.record |= old
-            if not self.record["complete"]:  # of weights it has outgrown, if any
-                self._delete_results()
-        self.save()
-
-    @property
-    def is_to_end(self) -> bool:
-        """Whether the run is at its end when this command has tested it."""
-        whole = self._epochs == self.record["arguments"]["epochs"]
-        return whole or self.record["complete"]
-
-    @property
-    def checkpoints(self) -> Path:
-        """Where the checkpoints are."""
-        return self.path / "checkpoints"
-
-    @property
-    def kept(self) -> Path:
-        """Where the weights of chosen epochs are."""
-        return self.path / KEPT
-
-    def _clear(self, old: dict[str, Any]) -> None:
-        """Delete an earlier run's files, and nothing else.
-
-        Its ``run.json`` goes last, replaced by the new one: a kill in between leaves a
-        run without results, and never the new run's name on the old run's weights.
-        """
-        self._write({"arguments": old["arguments"], "complete": False})
-        self._delete_results()
-        (self.path / "metrics.csv").unlink(missing_ok=True)
-        for folder in (self.checkpoints, self.kept):
-            for kept in folder.glob("[0-9]*"):
-                shutil.rmtree(kept)
-
-    def _delete_results(self) -> None:
-        for name in _RESULTS:
-            (self.path / name).unlink(missing_ok=True)
-
-    def save(self) -> None:
-        """Write ``run.json``."""
-        self._write(self.record)
-
-    def _write(self, record: dict[str, Any]) -> None:
-        write_whole(self.path / "run.json", json.dumps(record, indent=2) + "\n")
-
-    def save_history(self, history: list[dict[str, Any]]) -> None:
-        """Write ``metrics.csv``, a row per epoch and seed."""
-        table = pd.DataFrame(history, columns=list(_COLUMNS))
-        write_whole(self.path / "metrics.csv", table.to_csv(index=False))
-
-    def save_test(self, table: pd.DataFrame) -> None:
-        """Write ``test.csv``, a row per seed or baseline and step of the horizon."""
-        write_whole(self.path / "test.csv", table.to_csv(index=False))
-
-
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """Read the ``run.json`` of a training run.
-
-    Args:
-        folder: Its folder.
-
-    Returns:
-        What it holds; None if there is none.
-
-    Raises:
-        ValueError: If it is not that of a training run, but somebody else's.
-    """
-    file = folder / "run.json"
-    if not file.exists():
-        return None
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        record = None
-    match record:
-        case {"arguments": {"dataset": str()}}:
-            return record
-    raise ValueError(
-        f"--out ({folder}) must be empty or hold a run, but its run.json is not that "
-        "of a training run; choose another folder."
+    folder = RunFolder(
+        options.out,
+        COMMAND,
+        options.identity() | fingerprints(options, series),
+        overwrite=options.overwrite,
+        resume=options.resume,
+        same=same,
+        results=("metrics.csv", *_TESTED),
+        keeps=(f"{CHECKPOINTS}/[0-9]*", f"{KEPT}/[0-9]*"),
     )
+    folder.record["complete"] = folder.was_complete
+    if not folder.was_complete:
+        for name in _TESTED:
+            (folder.path / name).unlink(missing_ok=True)
+    return folder
+
+
+def keep_on(folder: RunFolder, options: TrainOptions) -> tuple[int, ...]:
+    """Epochs whose weights are kept: a run that goes on keeps those it was to keep."""
+    keep = options.keep_epochs
+    match folder.record.get("keep_epochs"):
+        case [*epochs] if not keep and all(isinstance(one, int) for one in epochs):
+            keep = tuple(epochs)
+    folder.record["keep_epochs"] = list(keep)
+    return keep
 
 
 def holds_checkpoint(options: TrainOptions) -> bool:
-    """Whether a run's folder holds a checkpoint of that run, and not of another.
-
-    Args:
-        options: The run.
-
-    Returns:
-        Whether it does, as far as the options tell.
-    """
+    """Whether its folder holds a checkpoint of a run, as far as the options tell."""
     try:
-        record = read_record(options.out)
-    except ValueError:
+        record = read_record(options.out, COMMAND)
+    except (ValueError, OSError):
         return False
     if record is None or differs(record["arguments"], options):
         return False
-    kept = (options.out / "checkpoints").glob("*")
+    kept = (options.out / CHECKPOINTS).glob("*")
     return any(folder.name.isdecimal() for folder in kept)
 
 
-def differs(arguments: dict[str, Any], options: TrainOptions) -> str:
+def differs(arguments: Mapping[str, Any], options: TrainOptions) -> str:
     """Name the options in which a run differs from one on record.
 
     Args:
@@ -177,10 +67,21 @@ def differs(arguments: dict[str, Any], options: TrainOptions) -> str:
         options: The run.
 
     Returns:
-        As `differences`, but whether the files hold the same is not looked at.
+        Each with both values, or nothing if there is none. Neither where files are nor
+        whether they hold the same is looked at.
     """
-    known = {name: arguments.get(name) for name in options.identity()}
-    return differences(known, options.identity())
+    asked = options.identity()
+    known = {name: arguments.get(name) for name in asked}
+    return differences(known, asked)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The arguments in which two runs differ, but for where files are, in words."""
+    return in_words(_differing(old, new), old, new)
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    return [name for name in differing(old, new) if name not in PLACES]
 
 
 def fingerprints(options: TrainOptions, series: TrafficSeries) -> dict[str, str]:
@@ -203,21 +104,3 @@ def fingerprints(options: TrainOptions, series: TrafficSeries) -> dict[str, str]
         road = hashlib.sha256(series.adjacency.tobytes())
         found["adjacency_sha256"] = road.hexdigest()
     return found
-
-
-def differences(old: dict, new: dict) -> str:
-    """Name the arguments in which two runs differ.
-
-    Args:
-        old: Arguments of the run that is there.
-        new: Arguments of the run that is asked for.
-
-    Returns:
-        Each with both values, or nothing if there is none. Where files are does not
-        count: ``data_sha256`` tells whether they hold the same.
-    """
-    return ", ".join(
-        f"{flag(name)} {old.get(name)!r} there, {new.get(name)!r} asked for"
-        for name in old | new
-        if old.get(name) != new.get(name) and name not in PLACES
-    )

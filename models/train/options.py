@@ -17,14 +17,15 @@ from models.config import (
     TemporalKind,
 )
 from models.positions import PositionKind
-from models.runs.flags import check_at_least, flag, in_flags
+from models.runs.flags import check_at_least
+from sensitivity.arguments import ArgumentError
 
 # As `data.Convention` and so on: importing them would load jax, and --help is quick.
 Convention = Literal["windows", "time"]
 Scale = Literal["global", "sensor"]
 Fill = Literal["mean", "forward", "zero"]
 
-Steps = Annotated[int | None, tyro.conf.arg(metavar="INT")]
+Whole = Annotated[int | None, tyro.conf.arg(metavar="INT")]
 _BENCHMARKS = ("metr-la", "pems-bay")
 _FILES = (".h5", ".hdf5", ".npz", ".csv")
 
@@ -66,36 +67,30 @@ class DataOptions:
     time_of_week: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse options that cannot be, or would do nothing.
-
-        Raises:
-            ValueError: Naming the option, its rule and the value.
-        """
+        """Refuse options that cannot be, or would do nothing."""
         simulated, benchmark = self.dataset == "payne-whitham", None
         if self.dataset in _BENCHMARKS:
             benchmark = self.dataset
         elif not simulated and Path(self.dataset).suffix.lower() not in _FILES:
-            raise ValueError(
-                "--dataset must be payne-whitham, metr-la, pems-bay or a file ending "
-                f"in one of {_FILES}, got {self.dataset!r}."
+            raise ArgumentError(
+                "dataset",
+                "must be payne-whitham, metr-la, pems-bay or a file ending in one of "
+                f"{_FILES}, got {self.dataset!r}.",
             )
         if benchmark and self.data is None:
-            raise ValueError(
-                f"--data must name the folder of the files of --dataset {benchmark}, "
-                "got None."
+            raise ArgumentError(
+                "data",
+                f"must name the folder of the files of --dataset {benchmark}, got "
+                "None.",
             )
-        if not benchmark and self.data is not None:
-            raise ValueError(
-                f"--data needs --dataset metr-la or pems-bay, got {self.dataset!r}."
-            )
-        if self.days is not None and not simulated:
-            raise ValueError(
-                f"--days needs --dataset payne-whitham, got {self.dataset!r}."
-            )
-        if self.start is not None and (simulated or benchmark):
-            raise ValueError(
-                f"--start needs a --dataset that is a file, got {self.dataset!r}."
-            )
+        needs = {
+            "data": (benchmark, "--dataset metr-la or pems-bay"),
+            "days": (simulated, "--dataset payne-whitham"),
+            "start": (not (simulated or benchmark), "a --dataset that is a file"),
+        }
+        for name, (there, needed) in needs.items():
+            if getattr(self, name) is not None and not there:
+                raise ArgumentError(name, f"needs {needed}, got {self.dataset!r}.")
         check_at_least(self, 1, "days", "window", "horizon")
 
 
@@ -133,18 +128,14 @@ class ModelOptions:
     stack: Stack = "time-and-space"
     layers: int = 2
     width: int = 32
-    heads: Steps = None
-    taps: Steps = None
+    heads: Whole = None
+    taps: Whole = None
     position: PositionKind = "tape"
     dropout: float = 0.0
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        """Refuse options that cannot be, or would do nothing.
-
-        Raises:
-            ValueError: Naming the option, its rule and the value.
-        """
+        """Refuse options that cannot be, or would do nothing."""
         needs = {
             "penalty": ("regularizer", "penalty", -0.1),
             "diagonal_dropout": ("regularizer", "dropout", 0.2),
@@ -156,10 +147,8 @@ class ModelOptions:
                 if getattr(self, name) is None:
                     object.__setattr__(self, name, default)
             elif getattr(self, name) is not None:
-                raise ValueError(
-                    f"{flag(name)} needs --{other} {value}, got "
-                    f"{getattr(self, other)!r}."
-                )
+                rule = f"needs --{other} {value}, got {getattr(self, other)!r}."
+                raise ArgumentError(name, rule)
         self.config(nodes=1, window=2, horizon=1, time_of_week=False)
 
     def config(
@@ -177,7 +166,7 @@ class ModelOptions:
             What it is made of.
 
         Raises:
-            ValueError: Naming the option, its rule and the value.
+            ArgumentError: Naming the option, its rule and the value.
         """
         given = {
             name: getattr(self, name)
@@ -204,8 +193,9 @@ class ModelOptions:
                 ),
                 graph=GraphConfig(kind=self.graph),
             )
-        except ValueError as error:  # the fields' names are the options', but for kind
-            raise ValueError(in_flags(str(error).replace("kind", "model"))) from None
+        except ArgumentError as error:  # but for kind, fields are named as options
+            name = {"kind": "model"}.get(error.argument, error.argument)
+            raise ArgumentError(name, error.rule) from None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +221,7 @@ class FitOptions:
     """
 
     epochs: int = 10
-    steps_per_epoch: Steps = None
+    steps_per_epoch: Whole = None
     batch_size: int = 32
     learning_rate: float = 0.004
     warmup: int = 1
@@ -239,15 +229,11 @@ class FitOptions:
     patience: int = 20
     seeds: int = 1
     first_seed: int = 0
-    seeds_at_once: Steps = None
+    seeds_at_once: Whole = None
     devices: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be done.
-
-        Raises:
-            ValueError: Naming the option, its rule and the value.
-        """
+        """Refuse what cannot be done."""
         check_at_least(self, 0, "epochs", "warmup", "weight_decay", "first_seed")
         check_at_least(
             self,
@@ -256,16 +242,18 @@ class FitOptions:
             *("seeds", "seeds_at_once", "devices"),
         )
         if not self.weight_decay < float("inf"):
-            raise ValueError(f"--weight-decay must be finite, got {self.weight_decay}.")
+            raise ArgumentError(
+                "weight_decay", f"must be finite, got {self.weight_decay}."
+            )
         if self.first_seed + self.seeds > 2**32:
             raise ValueError(
                 "--first-seed and --seeds must stay below 2**32, got "
                 f"{self.first_seed} and {self.seeds}."
             )
         if not 0 < self.learning_rate < float("inf"):
-            raise ValueError(
-                "--learning-rate must be positive and finite, got "
-                f"{self.learning_rate}."
+            raise ArgumentError(
+                "learning_rate",
+                f"must be positive and finite, got {self.learning_rate}.",
             )
 
     def seed_list(self) -> list[int]:
@@ -277,6 +265,7 @@ Preset = Literal["small", "paper"]
 PLACES = ("data", "adjacency")
 _NO_IDENTITY = (
     *("preset", "out", "resume", "overwrite", "predictions", "keep_epochs"),
+    *("seeds_at_once", "devices"),
 )
 
 
@@ -313,23 +302,19 @@ class TrainOptions:
     keep_epochs: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself.
-
-        Raises:
-            ValueError: Naming the options.
-        """
+        """Refuse what contradicts itself."""
         if self.resume and self.overwrite:
             raise ValueError("--resume and --overwrite exclude each other; drop one.")
         if self.series.adjacency is not None and self.model.graph != "road":
-            raise ValueError(
-                f"--adjacency needs --graph road, got {self.model.graph!r}."
-            )
+            rule = f"needs --graph road, got {self.model.graph!r}."
+            raise ArgumentError("adjacency", rule)
         kept, epochs = self.keep_epochs, self.fit.epochs
         most = float("inf") if self.resume and epochs == 0 else epochs
         if len(set(kept)) < len(kept) or not all(0 <= one <= most for one in kept):
-            raise ValueError(
-                f"--keep-epochs must lie in 0 to --epochs ({epochs}) and not repeat, "
-                f"got {list(kept)}."
+            raise ArgumentError(
+                "keep_epochs",
+                f"must lie in 0 to --epochs ({epochs}) and not repeat, got "
+                f"{list(kept)}.",
             )
         self.model.config(
             nodes=1,
@@ -345,17 +330,12 @@ class TrainOptions:
             Arguments by name, as JSON holds them. Two runs are the same where these
             are, but for the places in `PLACES`, of whose files the content counts.
         """
-        arguments = dataclasses.asdict(self)
-        groups = [arguments.pop(name) for name in ("series", "model", "fit")]
-        for name in _NO_IDENTITY:
-            del arguments[name]
-        for group in groups:
-            arguments |= group
-        for name in ("seeds_at_once", "devices"):
-            del arguments[name]
+        asked = dataclasses.asdict(self)
+        series, model, fit = (asked.pop(name) for name in ("series", "model", "fit"))
         return {
             name: str(value) if isinstance(value, Path) else value
-            for name, value in arguments.items()
+            for name, value in (asked | series | model | fit).items()
+            if name not in _NO_IDENTITY
         }
 
 

@@ -1,17 +1,21 @@
-"""What a training run was asked to do, from the ``run.json`` of its folder."""
+"""The record of a training run: what it was asked to do, and what came of it."""
 
 import dataclasses
-import json
+import functools
+import types
+import typing
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from models.errors import MEAN, Metrics
+from models.runs.command import words_of
+from models.runs.environment import version
 from models.runs.flags import flag
-from models.train.folder import read_record
+from models.runs.folder import read_record
+from models.train.folder import COMMAND
 from models.train.options import (
     PLACES,
     DataOptions,
@@ -25,120 +29,12 @@ _GROUPS: dict[str, Any] = {
     "model": ModelOptions,
     "fit": FitOptions,
 }
-
-
-def read_options(folder: Path, data: Path | None = None) -> TrainOptions:
-    """What a run was asked to do, from its ``run.json``.
-
-    Args:
-        folder: The run.
-        data: Where the files of its data set are now, if not where they were.
-
-    Returns:
-        The options, with ``out`` the folder.
-
-    Raises:
-        ValueError: If the folder holds no run, or one of another version: names what
-            one of the two does not know.
-    """
-    record = run_record(folder)
-    left = {
-        name: value
-        for name, value in record["arguments"].items()
-        if not name.endswith("_sha256")
-    }
-    if data is not None:
-        left |= _moved(folder, left, data)
-    groups = {}
-    for group, kind in _GROUPS.items():
-        fields = {field.name: field for field in dataclasses.fields(kind)}
-        given = {name: left.pop(name) for name in fields if name in left}
-        for name in PLACES:
-            if given.get(name) is not None:
-                given[name] = Path(given[name])
-        absent = [
-            name
-            for name in fields
-            if name not in (*given, "devices") and fields[name].default is not None
-        ]
-        if absent:
-            raise ValueError(_other_version(folder, record, f"lacks {_flags(absent)}"))
-        try:
-            groups[group] = kind(**given)
-        except (TypeError, ValueError) as error:
-            raise ValueError(_other_version(folder, record, str(error))) from None
-    if left:
-        words = f"has {_flags(list(left))}, which this version does not know"
-        raise ValueError(_other_version(folder, record, words))
-    return TrainOptions(out=folder, **groups)
-
-
-def run_record(folder: Path) -> dict[str, Any]:
-    """The ``run.json`` of a training run.
-
-    Args:
-        folder: The run.
-
-    Returns:
-        What it holds.
-
-    Raises:
-        ValueError: If the folder holds none.
-    """
-    try:
-        record = read_record(folder) if folder.is_dir() else None
-    except ValueError:
-        raise ValueError(
-            f"{folder} is no training run: its run.json is not that of a training run."
-        ) from None
-    if record is None:
-        raise ValueError(f"{folder} is no training run: it holds no run.json.")
-    return record
-
-
-def is_file(dataset: str) -> bool:
-    """Whether ``--dataset`` is the path of a file, and no name."""
-    return dataset not in ("payne-whitham", "metr-la", "pems-bay")
-
-
-def _moved(folder: Path, arguments: dict[str, Any], data: Path) -> dict[str, str]:
-    """The arguments of a run whose data are elsewhere now.
-
-    Returns:
-        Those that change.
-
-    Raises:
-        ValueError: If the run has no data to be elsewhere.
-    """
-    dataset = str(arguments.get("dataset"))
-    if is_file(dataset):
-        return {"dataset": str(data / Path(dataset).name if data.is_dir() else data)}
-    if arguments.get("data") is None:
-        raise ValueError(
-            f"--data ({data}) is of no use to {folder}, whose data set {dataset} is no "
-            "file."
-        )
-    return {"data": str(data)}
-
-
-def _flags(names: list[str]) -> str:
-    return ", ".join(flag(name) for name in names)
-
-
-def _other_version(folder: Path, record: dict[str, Any], difference: str) -> str:
-    here, there = version("stgnn-sensitivity"), record.get("versions", {})
-    return (
-        f"{folder} is a run of another version (made with "
-        f"{there.get('stgnn-sensitivity', 'an unknown one')}, this is {here}): its "
-        f"run.json {difference}."
-    )
-
-
+_OURS = "stgnn-sensitivity"
 TEST_COLUMNS = ("seed", "model", "horizon", *Metrics._fields)
 EPOCH_COLUMNS = (
     *("epoch", "seed", "loss", "validation_mae", "learning_rate", "seconds"),
 )
-NEEDED_ARGUMENTS = (
+_NEEDED_ARGUMENTS = (
     *("dataset", "window", "horizon", "regularizer", "residual", "graph"),
 )
 
@@ -154,7 +50,9 @@ class Run:
     Attributes:
         folder: Where the run is.
         arguments: What it was asked to do, by name.
-        parameters: Number of weights of one model.
+        complete: Whether it has come to its end.
+        version: The version of this toolkit that made it; None if that is not written.
+        parameters: Number of weights of one model; as those below once it has begun.
         seeds: The seeds, a model each.
         steps_per_epoch: Training steps in an epoch; None where it is not written.
         device: What it ran on; of a CPU also the model and the cores.
@@ -163,11 +61,76 @@ class Run:
 
     folder: Path
     arguments: Mapping[str, Any]
-    parameters: int
-    seeds: tuple[int, ...]
-    steps_per_epoch: int | None
-    device: str
-    seconds: float
+    complete: bool
+    version: str | None = None
+    parameters: int = 0
+    seeds: tuple[int, ...] = ()
+    steps_per_epoch: int | None = None
+    device: str = ""
+    seconds: float = 0.0
+
+    def options(self, data: Path | None = None) -> TrainOptions:
+        """What it was asked to do, as the command takes it.
+
+        Args:
+            data: Where the files of its data set are now, if not where they were.
+
+        Returns:
+            The options, with ``out`` the folder.
+
+        Raises:
+            ValueError: If it is a run of another version: names what one of the two
+                does not know.
+        """
+        left = {
+            name: value
+            for name, value in self.arguments.items()
+            if not name.endswith("_sha256")
+        }
+        if data is not None:
+            left |= self._moved(data)
+        groups = {}
+        for group, kind in _GROUPS.items():
+            fields = {field.name: field for field in dataclasses.fields(kind)}
+            given = {name: left.pop(name) for name in fields if name in left}
+            for name in PLACES:
+                if given.get(name) is not None:
+                    given[name] = Path(given[name])
+            absent = [
+                name
+                for name in fields
+                if name not in (*given, "devices") and fields[name].default is not None
+            ]
+            if absent:
+                raise self._of_another_version(f"lacks {_flags(absent)}")
+            try:
+                groups[group] = kind(**given)
+            except ValueError as error:
+                raise self._of_another_version(words_of(error)) from None
+        if left:
+            words = f"has {_flags(list(left))}, which this version does not know"
+            raise self._of_another_version(words)
+        return TrainOptions(out=self.folder, **groups)
+
+    def _moved(self, data: Path) -> dict[str, str]:
+        """The argument that changes where its data are elsewhere now."""
+        dataset = str(self.arguments.get("dataset"))
+        if is_file(dataset):
+            file = data / Path(dataset).name if data.is_dir() else data
+            return {"dataset": str(file)}
+        if self.arguments.get("data") is None:
+            raise ValueError(
+                f"--data ({data}) is of no use to {self.folder}, whose data set "
+                f"{dataset} is no file."
+            )
+        return {"data": str(data)}
+
+    def _of_another_version(self, difference: str) -> ValueError:
+        return ValueError(
+            f"{self.folder} is a run of another version (made with "
+            f"{self.version or 'an unknown one'}, this is {version(_OURS)}): its "
+            f"run.json {difference}."
+        )
 
     def test(self) -> pd.DataFrame:
         """The errors on the test split.
@@ -243,47 +206,92 @@ def read_run(folder: Path) -> Run:
         IncompleteRunError: If the run has not come to its end.
         ValueError: If the folder is not one of a training run, or its record is broken.
     """
-    path = folder / "run.json"
-    if not path.is_file():
-        raise ValueError(f"{folder} is no training run: it holds no run.json.")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read: {error}.") from None
-    arguments = record.get("arguments") if isinstance(record, dict) else None
-    if not isinstance(arguments, dict) or not isinstance(record.get("complete"), bool):
-        raise ValueError(
-            f"{folder} is no training run: its run.json must hold arguments and "
-            "complete."
-        )
-    missing = [name for name in NEEDED_ARGUMENTS if name not in arguments]
-    if missing:
+    run = _read(folder)
+    if missing := [name for name in _NEEDED_ARGUMENTS if name not in run.arguments]:
         raise ValueError(
             f"{folder} is no training run: its run.json lacks {', '.join(missing)} "
             "among the arguments."
         )
-    if not record["complete"]:
+    if not run.complete:
         raise IncompleteRunError(f"{folder} is not complete.")
+    if not run.seeds:
+        raise ValueError(
+            f"{folder / 'run.json'} must hold parameters (a number), seeds (numbers), "
+            "device (a text) and seconds (a number)."
+        )
+    return run
+
+
+def read_options(folder: Path, data: Path | None = None) -> TrainOptions:
+    """What a run was asked to do, whether or not it is finished.
+
+    Args:
+        folder: The run.
+        data: Where the files of its data set are now, if not where they were.
+
+    Returns:
+        The options, with ``out`` the folder.
+
+    Raises:
+        ValueError: If the folder holds no run, or one of another version: names what
+            one of the two does not know.
+    """
+    return _read(folder).options(data)
+
+
+def run_record(folder: Path) -> dict[str, Any]:
+    """The ``run.json`` of a training run.
+
+    Args:
+        folder: The run.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        ValueError: If the folder holds none, or arguments are not of their type.
+    """
+    try:
+        record = read_record(folder, COMMAND) if folder.is_dir() else None
+    except ValueError:
+        record = {}
+    if record is None:
+        raise ValueError(f"{folder} is no training run: it holds no run.json.")
+    if not isinstance(record.get("complete"), bool):
+        raise ValueError(
+            f"{folder} is no training run: its run.json is not that of a training run, "
+            "which must hold arguments and complete."
+        )
+    for name, value in record["arguments"].items():
+        if not _is_of_type(value, _types().get(name, Any)):
+            raise ValueError(
+                f"{folder} is no training run: its run.json has {value!r} for "
+                f"{flag(name)}."
+            )
+    return record
+
+
+def _read(folder: Path) -> Run:
+    record = run_record(folder)
+    begun: dict[str, Any] = {}
     match record:
         case {
             "parameters": int(parameters),
             "seeds": [int(), *_] as seeds,
             "device": str(device),
             "seconds": int() | float() as seconds,
-        }:
-            return Run(
-                folder=folder,
-                arguments=arguments,
-                parameters=parameters,
-                seeds=tuple(seeds),
-                steps_per_epoch=record.get("steps_per_epoch"),
-                device=_device(device, record.get("environment")),
-                seconds=seconds,
-            )
-    raise ValueError(
-        f"{path} must hold parameters (a number), seeds (numbers), device (a text) and "
-        "seconds (a number)."
-    )
+        } if all(isinstance(seed, int) for seed in seeds):
+            begun = {"parameters": parameters, "seeds": tuple(seeds)}
+            begun |= {"device": _device(device, record.get("environment"))}
+            begun |= {"seconds": seconds}
+    match record:
+        case {"versions": {"stgnn-sensitivity": str(made_with)}}:
+            begun["version"] = made_with
+    match record:
+        case {"steps_per_epoch": int(steps)}:
+            begun["steps_per_epoch"] = steps
+    arguments, complete = record["arguments"], record["complete"]
+    return Run(folder=folder, arguments=arguments, complete=complete, **begun)
 
 
 def _device(device: str, environment: Any) -> str:
@@ -291,3 +299,33 @@ def _device(device: str, environment: Any) -> str:
         case {"cpu": str(model), "cores": int(cores)} if device == "cpu":
             return f"{cores} cores of {model}"
     return device
+
+
+@functools.cache
+def _types() -> dict[str, Any]:
+    """The type of every option, by name."""
+    found = {}
+    for kind in _GROUPS.values():
+        found |= typing.get_type_hints(kind)
+    return found
+
+
+def _is_of_type(value: Any, hint: Any) -> bool:
+    """Whether JSON's value can be an option's; which names there are, versions tell."""
+    match typing.get_origin(hint):
+        case typing.Union | types.UnionType:
+            return any(_is_of_type(value, one) for one in typing.get_args(hint))
+        case origin if origin is Literal:
+            hint = str
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return hint is Any or type(value) is (str if hint is Path else hint)
+
+
+def is_file(dataset: str) -> bool:
+    """Whether ``--dataset`` is the path of a file, and no name."""
+    return dataset not in ("payne-whitham", "metr-la", "pems-bay")
+
+
+def _flags(names: list[str]) -> str:
+    return ", ".join(flag(name) for name in names)

@@ -14,40 +14,29 @@ from data import Batch, Prepared, gather
 from models.checkpoints import CheckpointFolder, KeptWeights
 from models.early_stopping import TrainState
 from models.forecaster import Forecaster
+from models.runs.command import words_of
 from models.train._setup import set_up
-from models.train.folder import KEPT, differences, fingerprints
+from models.train.folder import CHECKPOINTS, KEPT, differences, fingerprints
 from models.train.options import TrainOptions
 from models.train.record import is_file, run_record
 from models.training import Trainer
+from sensitivity.arguments import ArgumentError
 
 
 class Restored(NamedTuple):
-    """A run as it was when it ended.
-
-    Attributes:
-        options: What it was asked to do.
-        trainer: The model.
-        prepared: The windows.
-        state: The last state; ``best`` holds the weights that were tested.
-    """
+    """A run as it was when it ended."""
 
     options: TrainOptions
     trainer: Trainer
-    prepared: Prepared
-    state: TrainState
+    prepared: Prepared  # the windows
+    state: TrainState  # the last one; ``best`` holds the weights that were tested
 
 
 class Snapshot(NamedTuple):
-    """The forecaster of one seed at one moment of its training.
-
-    Attributes:
-        seed: Its seed.
-        step: Training steps it had been trained for; 0 is untrained.
-        model: The forecaster.
-    """
+    """The forecaster of one seed at one moment of its training."""
 
     seed: int
-    step: int
+    step: int  # training steps it had been trained for; 0 is untrained
     model: Forecaster
 
 
@@ -68,7 +57,8 @@ def restore(options: TrainOptions) -> Restored:
     try:
         setup = set_up(options)
     except ValueError as error:
-        raise ValueError(f"{options.out} cannot be read back: {error}") from error
+        words = words_of(error)
+        raise ValueError(f"{options.out} cannot be read back: {words}") from error
     asked = options.identity() | fingerprints(options, setup.series)
     if is_file(options.series.dataset):  # what it holds counts, not where it is
         asked["dataset"] = record["arguments"].get("dataset")
@@ -76,14 +66,8 @@ def restore(options: TrainOptions) -> Restored:
         raise ValueError(
             f"{options.out} holds a run with other arguments: {different}."
         )
-    folder = options.out / "checkpoints"
-    if not folder.is_dir():
-        raise ValueError(f"{options.out} holds no checkpoint.")
-    checkpoints = CheckpointFolder(folder, read_only=True)
-    try:
-        checkpoint = checkpoints.load(setup.trainer.init(options.fit.seed_list()))
-    finally:
-        checkpoints.close()
+    checkpoints = CheckpointFolder(options.out / CHECKPOINTS, read_only=True)
+    checkpoint = checkpoints.load(setup.trainer.init(options.fit.seed_list()))
     if checkpoint is None:
         raise ValueError(f"{options.out} holds no checkpoint.")
     state = setup.trainer.put(checkpoint.state)
@@ -97,13 +81,7 @@ def steps_per_epoch(run: Restored) -> int:
 
 def kept_epochs(folder: Path) -> list[int]:
     """The epochs of a run whose weights were kept (``--keep-epochs``), in order."""
-    if not (folder / KEPT).is_dir():
-        return []
-    weights = KeptWeights(folder / KEPT, read_only=True)
-    try:
-        return weights.epochs()
-    finally:
-        weights.close()
+    return KeptWeights(folder / KEPT, read_only=True).epochs()
 
 
 def best_models(run: Restored) -> Iterator[Snapshot]:
@@ -132,10 +110,7 @@ def kept_models(run: Restored, epoch: int) -> Iterator[Snapshot]:
         A snapshot per seed, in order.
     """
     weights = KeptWeights(run.options.out / KEPT, read_only=True)
-    try:
-        params = weights.load(epoch, run.state.params)
-    finally:
-        weights.close()
+    params = weights.load(epoch, run.state.params)
     ended = np.where(run.state.stopped, run.state.epoch, epoch)  # frozen since then
     for row, seed in enumerate(run.options.fit.seed_list()):
         step = min(epoch, int(ended[row])) * steps_per_epoch(run)
@@ -157,7 +132,7 @@ def spread_windows(prepared: Prepared, count: int) -> Batch:
         The windows as the model reads them, on every node.
 
     Raises:
-        ValueError: If there are not so many.
+        ArgumentError: If there are not so many ``windows``.
     """
     starts = spread_starts(prepared, count)
     return gather(prepared.arrays, starts, prepared.window, prepared.horizon)
@@ -174,13 +149,14 @@ def spread_starts(prepared: Prepared, count: int) -> Int[np.ndarray, " B"]:
         Their numbers in the series.
 
     Raises:
-        ValueError: If there are not so many.
+        ArgumentError: If there are not so many ``windows``.
     """
     test = prepared.split.test
     if not 1 <= count <= len(test):
-        raise ValueError(
-            f"windows ({count}) must be at least 1 and at most the {len(test)} of the "
-            "test split."
+        raise ArgumentError(
+            "windows",
+            f"({count}) must be at least 1 and at most the {len(test)} of the test "
+            "split.",
         )
     return test[np.linspace(0, len(test) - 1, count).round().astype(int)]
 
@@ -196,7 +172,7 @@ def spread_nodes(total: int, count: int | None) -> list[int]:
         The numbers, from 0.
 
     Raises:
-        ValueError: If there are not so many.
+        ArgumentError: If there are not so many ``nodes``.
 
     Example:
         >>> spread_nodes(29, 3)
@@ -205,7 +181,8 @@ def spread_nodes(total: int, count: int | None) -> list[int]:
     if count is None:
         return list(range(total))
     if count > total:
-        raise ValueError(f"nodes ({count}) must be at most the {total} of the graph.")
+        rule = f"({count}) must be at most the {total} of the graph."
+        raise ArgumentError("nodes", rule)
     return np.linspace(0, total - 1, count).round().astype(int).tolist()
 
 

@@ -1,14 +1,21 @@
-"""Who is measured in each part of the benchmark."""
+"""Who is measured in each part of the benchmark, and the rows that come out."""
 
 import importlib.util
+import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 
-from analysis.benchmark.training._epochs import Batches, Epochs, torch_steps
-from analysis.benchmark.training._sizes import Size
-from analysis.benchmark.training.options import Part
+from analysis.benchmark.training._epochs import (
+    Batches,
+    Epochs,
+    Size,
+    random_data,
+    size_of,
+    torch_steps,
+)
+from analysis.benchmark.training._timing import in_turns, matmul_share
 from data import Prepared
 
 OURS, OURS_ON_ALL, TORCH = "ours", "ours, a device per core", "PyTorch"
@@ -36,66 +43,32 @@ MEANINGS: dict[str, str] = {
 
 # So many times the steps of a timed call for the small preset, a step of which is short
 # enough that the shuffle, one in a call, would weigh.
-SMALL_STEPS = 10
+_SMALL_STEPS = 10
 
 
-class Contender(NamedTuple):
-    """One of those that are measured in turns.
+class Case(NamedTuple):
+    """One of those that are measured in turns."""
 
-    Attributes:
-        method: Its name, a key of `MEANINGS`.
-        call: Does the work and waits for it.
-        steps: Training steps in a call.
-        seeds: Seeds that each of them trains.
-        devices: Devices that share a batch.
-    """
-
-    method: str
-    call: Callable[[], None]
-    steps: int
-    seeds: int = 1
-    devices: int = 1
+    method: str  # a key of `MEANINGS`
+    call: Callable[[], None]  # does the work and waits for it
+    steps: int  # training steps in a call
+    seeds: int = 1  # that each of them trains
+    devices: int = 1  # that share a batch
 
 
 def devices_for(batch: int, available: int) -> int:
-    """The most devices that are there and divide a batch.
-
-    Args:
-        batch: Windows in a batch.
-        available: Number of devices.
-
-    Returns:
-        Their number.
-
-    Example:
-        >>> devices_for(32, 12)
-        8
-    """
+    """The most devices that are there and divide a batch."""
     return max(n for n in range(1, available + 1) if batch % n == 0)
 
 
-def contenders(
-    part: Part, prepared: Prepared, size: Size, steps: int, note: Callable[[str], None]
-) -> list[Contender]:
-    """Build and compile those of a part.
+def cases(
+    part: str, prepared: Prepared, size: Size, steps: int, note: Callable[[str], None]
+) -> list[Case]:
+    """Build and compile those of a part; what is left out is noted."""
 
-    Args:
-        part: Which part.
-        prepared: The data.
-        size: The model and its batch.
-        steps: Training steps in a timed call of a large model.
-        note: Told what is left out, and why.
-
-    Returns:
-        Ready to be timed.
-
-    Raises:
-        ValueError: If the part is not one of them.
-    """
-
-    def ours(method: str, steps: int | None, seeds: int = 1, **how: Any) -> Contender:
+    def ours(method: str, steps: int | None, seeds: int = 1, **how: Any) -> Case:
         epochs = Epochs(prepared, size, steps=steps, seeds=seeds, **how)
-        return Contender(method, epochs, epochs.steps, seeds, how.get("devices", 1))
+        return Case(method, epochs, epochs.steps, seeds, how.get("devices", 1))
 
     match part:
         case "step":
@@ -110,11 +83,10 @@ def contenders(
             elif jax.default_backend() != "cpu":
                 note(f"jax is not on the CPU: {TORCH!r}, which would be, is left out")
             else:
-                call = torch_steps(prepared, size, steps)
-                found.append(Contender(TORCH, call, steps))
+                found.append(Case(TORCH, torch_steps(prepared, size, steps), steps))
             return found
         case "seeds":
-            many = SMALL_STEPS * steps
+            many = _SMALL_STEPS * steps
             return [
                 ours(ONE_SEED, many),
                 ours(SEEDS_DEFAULT, many, seeds=4),
@@ -123,10 +95,55 @@ def contenders(
             ]
         case "input":
             batches = Batches(prepared, size)
-            return [
-                ours(WHOLE_EPOCH, None),
-                Contender(BATCHES_ONLY, batches, batches.steps),
-            ]
-        case "large":
+            whole = ours(WHOLE_EPOCH, None)
+            return [whole, Case(BATCHES_ONLY, batches, batches.steps)]
+        case _:
             return [ours(OURS, steps)]
-    raise ValueError(f"part must be one of {get_args(Part)}, got {part!r}.")
+
+
+def measure_part(
+    part: str, *, steps: int, rounds: int, quick: bool, note: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Measure a part: a row for each method."""
+    size = size_of(part, quick)
+    prepared = random_data(size)
+    there = cases(part, prepared, size, steps, note)
+    times = in_turns({each.method: each.call for each in there}, rounds)
+    in_epoch = len(prepared.split.train) // size.batch
+    return [_row(part, size, each, times[each.method], in_epoch) for each in there]
+
+
+def _row(
+    part: str, size: Size, case: Case, times: list[float], in_epoch: int
+) -> dict[str, Any]:
+    """One row; the epoch of ``"step"`` on one device is traced for it."""
+    share, planned, config = math.nan, math.nan, size.config
+    if isinstance(case.call, Epochs):
+        if part == "step" and case.devices == 1 and jax.default_backend() == "cpu":
+            share = matmul_share(case.call, case.call.program())
+        if case.call.planned_bytes is not None:
+            planned = case.call.planned_bytes / 2**20
+    return {
+        "part": part,
+        "method": case.method,
+        "size": size.name,
+        "series_steps": size.series,
+        "nodes": config.nodes,
+        "window": config.window,
+        "horizon": config.horizon,
+        "width": config.width,
+        "heads": config.temporal.heads,
+        "layers": config.layers,
+        "batch": size.batch,
+        "seeds": case.seeds,
+        "devices": case.devices,
+        "steps": case.steps,
+        "steps_per_epoch": in_epoch,
+        "seconds": min(times),
+        "seconds_per_step": min(times) / case.steps,
+        "slowest_seconds": max(times),
+        "rounds": len(times),
+        "compile_seconds": getattr(case.call, "compile_seconds", math.nan),
+        "planned_mib": planned,
+        "matmul_share": share,
+    }

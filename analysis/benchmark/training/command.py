@@ -6,38 +6,61 @@ gives every cell a process, for the sake of its peak memory, and shares no optio
 this one; and because the devices of a CPU must be set before jax is imported.
 """
 
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, get_args
 
-import tyro
+from models.runs.command import run_command
+from models.runs.flags import check_at_least
+from models.runs.folder import check_place
 
-from analysis.benchmark.training.options import TrainingOptions
+Part = Literal["step", "seeds", "input", "large"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingOptions:
+    """Measure what training costs, on random data of METR-LA's shape.
+
+    Attributes:
+        parts: "step": a step of the reference's sizes on 29 nodes, ours and PyTorch's,
+            and the share of matrix products in ours; "seeds": four seeds against one;
+            "input": cutting the batches against the whole epoch; "large": a step on
+            207 nodes.
+        rounds: How often each method is timed; the minimum counts.
+        steps: Training steps in a timed call; ten times as many of the small preset.
+        quick: A trial of a minute: a tiny model, which reaches no target.
+        out: Folder for training.csv and training.json.
+    """
+
+    parts: tuple[Part, ...] = get_args(Part)
+    rounds: int = 5
+    steps: int = 4
+    quick: bool = False
+    out: Path = Path("runs/benchmark-training")
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured.
+
+        Raises:
+            ValueError: Naming the argument, its rule and the value.
+        """
+        if not self.parts:
+            raise ValueError("--parts must name at least one, got none.")
+        check_at_least(self, 1, "rounds", "steps")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``python -m analysis.benchmark.training``.
-
-    Args:
-        argv: Arguments, by default the command line's.
-
-    Returns:
-        0, also where a target is missed; 1 where no file can be written, 130 after an
-        interrupt: the parts measured by then stay.
-
-    Raises:
-        SystemExit: With 2, naming the argument, where one is wrong.
-    """
-    options = tyro.cli(
-        TrainingOptions, args=argv, prog="python -m analysis.benchmark.training"
+    """Run ``python -m analysis.benchmark.training``; 0 also if a target is missed."""
+    return run_command(
+        TrainingOptions,
+        run,
+        argv,
+        prog="python -m analysis.benchmark.training",
+        stays=lambda options: f"what was measured stays in {options.out}.",
     )
-    try:
-        return run(options)
-    except OSError as error:
-        return _fail(f"{error.strerror or error} ({error.filename or options.out}).", 1)
-    except KeyboardInterrupt:
-        return _fail(f"interrupted; what was measured stays in {options.out}.", 130)
 
 
 def device_per_core() -> None:
@@ -53,39 +76,19 @@ def device_per_core() -> None:
         os.environ["XLA_FLAGS"] = f"{flags} {added}" if flags else added
 
 
-def load_average() -> float | None:
-    """Processes that wanted to run in the last minute.
-
-    Returns:
-        Their mean number, or None where the system does not count them.
-    """
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-
-
 def run(options: TrainingOptions) -> int:
-    """Measure, judge and write, anew after every part.
-
-    Args:
-        options: What to do.
-
-    Returns:
-        0.
-    """
+    """Measure, judge and write, anew after every part."""
     device_per_core()
     import jax
-    from rich.console import Console
 
-    from analysis.benchmark._printing import target_table
-    from analysis.benchmark.training._parts import measure_part, tidy
-    from analysis.benchmark.training._printing import part_lines, step_table
-    from analysis.benchmark.training._recording import write
-    from analysis.benchmark.training._targets import targets
+    from analysis.benchmark._results import target_table
+    from analysis.benchmark.training import _cases, _results
+    from models.runs.console import open_console
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 120
+    check_place(options.out)
     options.out.mkdir(parents=True, exist_ok=True)
-    load = load_average()
+    console = open_console()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     if load is not None and load >= 1:
         console.print(f"load average {load:.1f}: others slow down what is measured")
     rows: list[dict[str, Any]] = []
@@ -93,12 +96,13 @@ def run(options: TrainingOptions) -> int:
 
     def note(text: str) -> None:
         left_out.append(text)
-        console.print(text, markup=False)
+        console.print(text)
 
+    judged = []
     for part in dict.fromkeys(options.parts):
         with console.status(f"{part}: compiling, then {options.rounds} rounds"):
             try:
-                measured = measure_part(
+                measured = _cases.measure_part(
                     part,
                     steps=options.steps,
                     rounds=options.rounds,
@@ -109,19 +113,12 @@ def run(options: TrainingOptions) -> int:
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 note(f"{part} is left out: {reason}")
                 measured = []
-        for line in part_lines(tidy(measured)):
-            console.print(line, markup=False)
+        for line in _results.part_lines(measured):
+            console.print(line)
         rows += measured
-        write(options, tidy(rows), left_out, load)
-    accelerator = jax.default_backend() != "cpu"
-    console.print(step_table(tidy(rows)))
-    console.print(target_table(targets(tidy(rows), accelerator=accelerator)))
-    console.print(
-        f"wrote training.csv and training.json to {options.out}", soft_wrap=True
-    )
+        table = _results.tidy(rows)
+        judged = _results.write(options.out, options, table, left_out, load)
+    console.print(_results.step_table(_results.tidy(rows)))
+    console.print(target_table(judged))
+    console.print(f"wrote training.csv and training.json to {options.out}")
     return 0
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return code

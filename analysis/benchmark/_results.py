@@ -1,0 +1,155 @@
+"""What a run of the benchmark found: its table, and the targets it has to reach."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from analysis.benchmark._measure import Measurement
+
+
+def tidy(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The rows of ``benchmark.csv``: a cell and its cost, also in forward passes."""
+    table = pd.DataFrame(rows)
+    key = ["layer", "T", "dtype"]
+    unit = table[table["method"] == "forward"].set_index(key)["seconds"]
+    passes = table["seconds"].to_numpy() / unit.reindex(
+        pd.MultiIndex.from_frame(table[key])
+    ).to_numpy(float)
+    table["forward_passes"] = passes
+    last = ["repeats", "status"]
+    return table[[*table.columns.drop(last), *last]]
+
+
+class Target(NamedTuple):
+    """One number to reach."""
+
+    target: str  # what is claimed
+    wanted: str  # the limit, in words
+    measured: float | None
+    unit: str
+    reached: str  # "yes", "no" or "not measured"
+
+
+def judge(name: str, rule: str, limit: float, measured: float, unit: str) -> Target:
+    """Compare a number with its limit; NaN is not measured."""
+    wanted = f"{rule} {limit:g} {unit}".strip()
+    if math.isnan(measured):
+        return Target(name, wanted, None, unit, "not measured")
+    good = {
+        ">=": measured >= limit,
+        "<=": measured <= limit,
+        "<": measured < limit,
+    }[rule]
+    return Target(name, wanted, measured, unit, "yes" if good else "no")
+
+
+def targets(table: pd.DataFrame) -> list[Target]:
+    """Judge a run by its float32 cells; what was not measured is in it too."""
+    rows = table[table["dtype"] == "float32"]
+    found = rows.set_index(["method", "layer", "norm", "T"]).to_dict("index")
+
+    def at(method: str, layer: str, norm: str, T: int, column: str) -> float:
+        row = found.get((method, layer, norm, T))
+        return math.nan if row is None else float(row[column])
+
+    judged = []
+    for norm, least in (("frobenius", 500), ("spectral", 100)):
+        slow = at("jacrev", "one head", norm, 128, "seconds")
+        ratio = slow / at("path_norms", "one head", norm, 128, "seconds")
+        name = f"jax.jacrev / path_norms, one head, T=128, {norm}"
+        judged.append(judge(name, ">=", least, ratio, "times"))
+    for norm, most in (("frobenius", 6), ("spectral", 40)):
+        passes = at("profile", "eight heads", norm, 2048, "forward_passes")
+        name = f"profile, eight heads, T=2048, {norm}"
+        judged.append(judge(name, "<=", most, passes, "forward passes"))
+    for T, most in ((16384, 1), (65536, 1.5)):
+        peak = at("profile", "eight heads", "frobenius", T, "peak_mib") / 2**10
+        name = f"profile, eight heads, T={T}, frobenius: peak"
+        judged.append(judge(name, "<", most, peak, "GiB"))
+    name = "profile, eight heads, T=1024 to 16384, frobenius: exponent"
+    judged.append(judge(name, "<=", 2.1, _exponent(rows), ""))
+    cell = ("autodiff", "one head", "frobenius", 1024)
+    name = "autodiff, one head, T=1024, frobenius"
+    judged.append(judge(f"{name}: time", "<=", 90, at(*cell, "seconds"), "s"))
+    peak = at(*cell, "peak_mib") / 2**10
+    judged.append(judge(f"{name}: peak", "<=", 2, peak, "GiB"))
+    return judged
+
+
+def _exponent(rows: pd.DataFrame) -> float:
+    """Slope of log seconds on log T; NaN unless the range is spanned by three."""
+    kept = rows[
+        (rows["method"] == "profile")
+        & (rows["layer"] == "eight heads")
+        & (rows["norm"] == "frobenius")
+        & rows["T"].between(1024, 16384)
+        & rows["seconds"].notna()
+    ]
+    if len(kept) < 3 or kept["T"].min() > 1024 or kept["T"].max() < 16384:
+        return math.nan
+    return float(np.polyfit(np.log(kept["T"]), np.log(kept["seconds"]), 1)[0])
+
+
+def cost_line(measured: Measurement) -> str:
+    """One cell in one line: its time and memory, or why there is none."""
+    if measured.status != "ok":
+        return measured.status
+    return (
+        f"{duration(measured.seconds)}, compiling {measured.compile_seconds:.1f} s, "
+        f"peak {measured.peak_mib:.0f} MiB"
+    )
+
+
+def cost_table(table: pd.DataFrame) -> Table:
+    """Every cell, to print."""
+    shown = Table(box=box.SIMPLE_HEAD, title_justify="left")
+    shown.title = "Cost of one call (passes: in forward passes of the same layer)"
+    names = ("layer", "norm", "T", "method")
+    add_columns(shown, names, ("time", "compiling", "peak", "passes"))
+    order = table.sort_values(
+        ["layer", "norm", "T"], kind="stable", ascending=[False, True, True]
+    )
+    for row in order.to_dict("records"):
+        passes = row["forward_passes"]
+        cost = (
+            duration(row["seconds"]),
+            f"{row['compile_seconds']:.1f} s",
+            f"{row['peak_mib']:.0f} MiB",
+            "" if pd.isna(passes) else f"{passes:,.1f}",
+        )
+        shown.add_row(
+            *(str(row[name]) for name in names),
+            *(cost if row["status"] == "ok" else (row["status"], "", "", "")),
+        )
+    return shown
+
+
+def add_columns(table: Table, words: Sequence[str], numbers: Sequence[str]) -> None:
+    """Columns that do not wrap, numbers to the right."""
+    for name in words:
+        table.add_column(name, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+
+
+def target_table(judged: Sequence[Target]) -> Table:
+    """What had to be reached, and whether it was, to print."""
+    shown = Table(box=box.SIMPLE_HEAD, title="Had to be reached", title_justify="left")
+    shown.add_column("target")
+    add_columns(shown, ("wanted", "measured", "reached"), ())
+    for row in judged:
+        number = "" if row.measured is None else f"{row.measured:.3g} {row.unit}"
+        style = {"yes": "green", "no": "red"}.get(row.reached, "dim")
+        shown.add_row(row.target, row.wanted, number, Text(row.reached, style))
+    return shown
+
+
+def duration(seconds: float) -> str:
+    """A time as one reads it: milliseconds below a second."""
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"

@@ -1,0 +1,1 @@
+"""What is measured of an attention layer: `registry` is the list of it."""

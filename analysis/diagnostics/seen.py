@@ -1,0 +1,121 @@
+"""A layer at its input as a diagnostic sees it, a few samples at a time."""
+
+import dataclasses
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from sensitivity import (
+    AttentionWeights,
+    LayerInput,
+    PathNorms,
+    ScoreBias,
+    path_norms,
+)
+from sensitivity.attention import attention_matrix
+from sensitivity.norms import Norm
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Seen:
+    """A layer at S samples of its input; what costs is computed when it is asked for.
+
+    Attributes:
+        x: The input, shape (S, T, D), float64 like all that follows.
+        weights: The layer.
+        score_bias: Its masks, and what else is added to its scores.
+        residual: Whether its input is added to its output.
+        norm: Norm of the Jacobians.
+    """
+
+    x: Float[np.ndarray, "S T D"]
+    weights: AttentionWeights
+    score_bias: ScoreBias
+    residual: bool
+    norm: Norm
+
+    @cached_property
+    def q(self) -> Float[np.ndarray, "S H T K"]:
+        """Queries."""
+        return self._projected(self.weights.query, self.weights.query_bias)
+
+    @cached_property
+    def k(self) -> Float[np.ndarray, "S H T K"]:
+        """Keys."""
+        return self._projected(self.weights.key, self.weights.key_bias)
+
+    @cached_property
+    def v(self) -> Float[np.ndarray, "S H T V"]:
+        """Values, before the output projection."""
+        return self._projected(self.weights.value, self.weights.value_bias)
+
+    @cached_property
+    def alpha(self) -> Float[np.ndarray, "S H T T"]:
+        """Attention weights."""
+        return np.asarray(attention_matrix(self.x, self.weights, self.score_bias))
+
+    @cached_property
+    def allowed(self) -> Bool[np.ndarray, "*batch #R T"]:
+        """Whether row i may attend to step j; broadcasts to the shape of `alpha`."""
+        T = self.x.shape[-2]
+        _, may = self.score_bias.rows(jnp.arange(T), T, jnp.float32)
+        return np.broadcast_to(may, (*np.shape(may)[:-1], T))
+
+    @cached_property
+    def heads(self) -> PathNorms:
+        """Norms of the Jacobians by path, head by head, shape (S, H, T, T)."""
+        if self.weights.heads == 1:
+            return jax.tree.map(lambda table: table[:, None], self.layer)
+        return self._norms(per_head=True)
+
+    @cached_property
+    def layer(self) -> PathNorms:
+        """The same of the whole layer, its heads summed, shape (S, T, T)."""
+        return self._norms()
+
+    @cached_property
+    def with_residual(self) -> Float[np.ndarray, "S T"] | None:
+        """Norms of ``I + J_ii`` of the whole layer; None without a residual."""
+        # No function of the norms without the identity: `path_norms` is asked again.
+        if not self.residual:
+            return None
+        return np.einsum("sii->si", self._norms(residual=True).total)
+
+    def _norms(self, **how: Any) -> PathNorms:
+        found = path_norms(
+            self.x, self.weights, score_bias=self.score_bias, norm=self.norm, **how
+        )
+        return jax.tree.map(np.asarray, found)
+
+    def _projected(self, kernel: Any, bias: Any) -> np.ndarray:
+        found = np.einsum("std,dhk->shtk", self.x, kernel)
+        return found if bias is None else found + np.asarray(bias)[:, None]
+
+
+def look(layer: LayerInput, norm: Norm) -> Iterator[Seen]:
+    """A layer at the entries of the first axis of x, so that memory does not grow."""
+    x = np.asarray(layer.x, np.float64)
+    T, D = x.shape[-2:]
+    x = x.reshape((1,) * max(0, 3 - x.ndim) + x.shape)
+    batch, bias = x.shape[:-2], layer.score_bias
+    weights = jax.tree.map(lambda a: np.asarray(a, np.float64), layer.weights)
+    by_sample = np.ndim(bias.array) > 3
+    array = np.asarray(bias.array) if by_sample else None
+    if array is not None:
+        array = np.broadcast_to(array, (*batch, *array.shape[-3:]))
+        array = array.reshape(batch[0], -1, *array.shape[-3:])
+    for number, samples in enumerate(x.reshape(batch[0], -1, T, D)):
+        if array is not None:
+            bias = dataclasses.replace(layer.score_bias, array=array[number])
+        yield Seen(
+            x=samples,
+            weights=weights,
+            score_bias=bias,
+            residual=layer.residual,
+            norm=norm,
+        )

@@ -1,0 +1,254 @@
+"""Every diagnostic against loops over rows and steps; what is said of uniform ones."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from analysis import diagnose
+from analysis.diagnostics import diagonal, entropy, rows, seen
+from analysis.diagnostics.registry import BY_NAME, DIAGNOSTICS, PANELS, SHOWN
+from sensitivity import LayerInput, ScoreBias
+from sensitivity.arguments import ArgumentError
+from tests import reference
+from tests.layers import FOLDED, PAPER, PATHS, full_bias, make_weights
+
+
+class View(NamedTuple):
+    """One sample of a head, or of a layer: the attention of its heads, its norms."""
+
+    alphas: list[np.ndarray]
+    norms: dict[str, np.ndarray]
+    kept: np.ndarray | None  # norms of I + J_ii
+
+    @property
+    def T(self) -> int:
+        """Number of steps."""
+        return len(self.alphas[0])
+
+
+def views(x: np.ndarray, w: Any, bias: np.ndarray, norm: str, residual: bool):
+    """By head, the samples of a layer, from the definitions."""
+    found: dict[str, list[View]] = {}
+    order = reference.ORDER[norm]
+    for sample in x:
+        alphas = [*reference.weights(sample, w, bias)]
+        heads = reference.path_jacobians(sample, w, bias, per_head=True)
+        layer = reference.path_jacobians(sample, w, bias)
+        for head in [*range(len(alphas)), "layer"]:
+            blocks = layer if head == "layer" else {p: heads[p][head] for p in PATHS}
+            norms = {p: np.linalg.norm(blocks[p], order, (-2, -1)) for p in PATHS}
+            own = alphas if head == "layer" else [alphas[head]]
+            kept = None
+            if residual and head == "layer":
+                steps = range(len(sample))
+                eyes = [np.eye(sample.shape[1]) + layer["total"][i, i] for i in steps]
+                kept = np.array([np.linalg.norm(block, order) for block in eyes])
+            found.setdefault(str(head), []).append(View(own, norms, kept))
+    return found
+
+
+def per_row(samples: list[View], of: Callable[[np.ndarray], Any]) -> list[Any]:
+    """A function of a row of attention: mean over heads, of every row."""
+    return [np.mean([of(np.roll(a[i], -i)) for a in view.alphas])  # j = i is first
+            for view in samples for i in range(view.T)]  # fmt: skip
+
+
+def alphas(samples: list[View]) -> list[np.ndarray]:
+    """All attention matrices."""
+    return [alpha for view in samples for alpha in view.alphas]
+
+
+def others(table: np.ndarray, i: int) -> Any:
+    """Mean of a row off the diagonal."""
+    return np.mean([table[i, j] for j in range(len(table)) if j != i])
+
+
+def off(samples: list[View], path: str) -> list[float]:
+    """Means of all rows off the diagonal."""
+    return [others(v.norms[path], i) for v in samples for i in range(v.T)]
+
+
+def on(samples: list[View], path: str) -> list[float]:
+    """The diagonal of all rows."""
+    return [v.norms[path][i, i] for v in samples for i in range(v.T)]
+
+
+def kept(samples: list[View]) -> list[float]:
+    """Norms with the identity of all rows."""
+    return [value for v in samples for value in v.kept]  # pyright: ignore
+
+
+def ratios(samples: list[View], own: list[float] | None = None) -> list[float]:
+    """Parroting ratios of the rows that have one."""
+    pairs = zip(own or on(samples, "total"), off(samples, "total"), strict=True)
+    return [a / b for a, b in pairs if b > 0]
+
+
+def nats(row: np.ndarray) -> float:
+    """Entropy, in nats."""
+    return sum(-p * np.log(p) for p in row if p > 0)
+
+
+def share(samples: list[View]) -> float:
+    """Diagonal share."""
+    return float(np.mean(per_row(samples, lambda row: row[0])))
+
+
+ORACLES: dict[str, Callable[[list[View]], Any]] = {
+    "diagonal_share": share,
+    "uniform_share": lambda s: 1 / s[0].T,
+    "diagonal_excess": lambda s: share(s) / ((1 - share(s)) / (s[0].T - 1)),
+    "entropy": lambda s: np.mean(per_row(s, lambda r: nats(r) / np.log(sum(r > 0)))),
+    "attention_entropy": lambda s: np.mean(per_row(s, nats)),
+    "effective_steps": lambda s: np.mean(per_row(s, lambda r: np.exp(nats(r)))),
+    "largest_column_mean": lambda s: np.mean([max(a.mean(0)) for a in alphas(s)]),
+    **{f"{path}_diagonal": lambda s, p=path: np.mean(on(s, p)) for path in PATHS},
+    **{f"{path}_off_diagonal": lambda s, p=path: np.mean(off(s, p)) for path in PATHS},
+    "parroting_median": lambda s: np.median(ratios(s)),
+    "parroting_mean": lambda s: np.mean(ratios(s)),
+    "total_with_residual_diagonal": lambda s: np.mean(kept(s)),
+    "parroting_with_residual_median": lambda s: np.median(ratios(s, kept(s))),
+    "parroting_with_residual_mean": lambda s: np.mean(ratios(s, kept(s))),
+    "rows": lambda s: sum(v.T for v in s),
+    "rows_without_ratio": lambda s: sum(rest == 0 for rest in off(s, "total")),
+}  # fmt: skip
+OF_A_RESIDUAL = {name for name in BY_NAME if "with_residual" in name}
+
+
+def layer_of(shape: Any, residual: bool, *batch: int, **bias: Any) -> LayerInput:
+    """A random layer at a random input."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(*batch, shape.T, shape.D))
+    weights = make_weights(rng, shape)
+    return LayerInput(
+        x=x, weights=weights, score_bias=ScoreBias(**bias), residual=residual
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "residual", "norm", "diagonal"),
+    [
+        (FOLDED, True, "frobenius", -0.1),
+        (PAPER, False, "spectral", -np.inf),
+        pytest.param(FOLDED, True, "spectral", 0.0, marks=pytest.mark.slow),
+    ],
+)
+def test_every_diagnostic_is_what_its_oracle_says(shape, residual, norm, diagonal):
+    layer = layer_of(shape, residual, 3, diagonal=diagonal)
+    table = diagnose(layer, norm=norm)
+    found = table.set_index(["head", "quantity"])["value"].to_dict()
+    bias = full_bias(shape, layer.score_bias)
+    samples = views(layer.x, layer.weights, bias, norm, residual)
+    assert set(ORACLES) == set(BY_NAME)
+    expected = {
+        (head, name): oracle(own)
+        for head, own in samples.items()
+        for name, oracle in ORACLES.items()
+        if name not in OF_A_RESIDUAL or own[0].kept is not None
+    }
+    assert found == pytest.approx(expected, rel=1e-8, abs=1e-14)
+    order = [name for name in BY_NAME if ("layer", name) in expected]
+    assert table.loc[table["head"] == "layer", "quantity"].tolist() == order
+
+
+def test_uniform_attention_has_the_values_that_the_registry_gives_it():
+    layer = layer_of(PAPER, False, 2)
+    query = np.zeros_like(layer.weights.query)
+    weights = dataclasses.replace(layer.weights, query=query)
+    table = diagnose(dataclasses.replace(layer, weights=weights))
+    uniform = {e.name: e.uniform(PAPER.T) for e in DIAGNOSTICS if e.uniform is not None}
+    assert len(uniform) > 10
+    for _, own in table.groupby("head"):
+        values = own.set_index("quantity")["value"].to_dict()
+        found = {name: values[name] for name in uniform}
+        assert found == pytest.approx(uniform, rel=1e-12, abs=1e-15)
+
+
+def test_samples_and_nodes_count_alike_and_each_has_its_own_mask():
+    layer = layer_of(PAPER, False, 2, 2)
+    flat = dataclasses.replace(layer, x=layer.x.reshape(4, PAPER.T, PAPER.D))
+    names = ["diagonal_share", "largest_column_mean"]  # compile quickly
+    one, other = (diagnose(own, names)["value"] for own in (layer, flat))
+    np.testing.assert_allclose(one, other, rtol=1e-12)
+    array = np.random.default_rng(2).normal(size=(2, 2, 1, PAPER.T, PAPER.T))
+    biased = dataclasses.replace(layer, score_bias=ScoreBias(array=array))
+    single = [
+        diagnose(
+            dataclasses.replace(
+                layer, x=layer.x[b, n], score_bias=ScoreBias(array=array[b, n])
+            ),
+            names,
+        )
+        for b in (0, 1)
+        for n in (0, 1)
+    ]
+    mean = np.mean([table["value"] for table in single], 0)
+    np.testing.assert_allclose(diagnose(biased, names)["value"], mean, rtol=1e-12)
+
+
+def test_only_what_the_names_need_is_computed_and_float32_is_no_less_exact(monkeypatch):
+    layer = layer_of(FOLDED, True, 1)
+    monkeypatch.setattr(seen, "path_norms", None)  # would fail if it were called
+    table = diagnose(layer, ["entropy", "diagonal_share"])
+    assert table["quantity"].tolist() == ["entropy", "diagonal_share"] * 4
+    rounded = layer.x.astype(np.float32)
+    single, double = (
+        diagnose(dataclasses.replace(layer, x=x), ["entropy"])["value"]
+        for x in (rounded, rounded.astype(float))
+    )
+    assert single.tolist() == double.tolist()
+
+
+def test_an_unknown_name_is_refused_with_those_that_are_known():
+    with pytest.raises(ArgumentError, match=r"names must be among diagonal_share, .*"):
+        diagnose(layer_of(PAPER, False, 1), ["diagonal"])
+
+
+def test_queries_keys_and_values_are_those_of_the_attention():
+    layer = layer_of(FOLDED, True, 2)
+    for at in seen.look(layer, "frobenius"):
+        scores = at.q @ at.k.mT / FOLDED.K**0.5
+        alpha = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+        np.testing.assert_allclose(at.alpha, alpha, rtol=1e-12)
+        out = np.einsum("shtj,shjv,hvo->sto", alpha, at.v, at.weights.out)
+        bias = np.zeros((FOLDED.H, FOLDED.T, FOLDED.T))
+        whole = reference.attention(at.x[0], at.weights, bias)
+        np.testing.assert_allclose(out[0] + at.weights.out_bias, whole, rtol=1e-9)
+
+
+def test_the_registry_names_its_entries_once_and_says_what_they_are():
+    assert len(BY_NAME) == len(DIAGNOSTICS)
+    assert len({entry.label for entry in DIAGNOSTICS}) == len(DIAGNOSTICS)
+    assert all(entry.meaning and entry.source for entry in DIAGNOSTICS)
+    assert all(entry.compared for entry in SHOWN)
+    assert [panel.file for panel in PANELS if panel.file] == [
+        *("diagonal-share", "parroting")
+    ]
+
+
+def test_rows_without_a_value_count_in_no_mean_and_no_median():
+    nothing = np.full((2, 2), np.nan)
+    some = np.array([[2.0, np.nan], [4.0, 9.0]])
+    assert (rows.mean(some), rows.median(some), rows.count(some)) == (5, 4, 4)
+    assert (rows.count_without(some), rows.count_without(nothing)) == (1, 4)
+    assert np.isnan([rows.mean(nothing), rows.median(nothing)]).all()
+
+
+def test_one_step_has_nothing_off_the_diagonal_and_a_sink_no_entropy():
+    assert np.isnan(diagonal.off_diagonal(np.ones((1, 1)))).all()
+    assert np.isnan(diagonal.excess(np.ones((3, 1))))
+    assert diagonal.excess(np.ones((3, 2))) == np.inf
+    huge = np.array([[1e300, 1.0, 3.0], [2.0, 1e300, 4.0], [0.0, 0.0, 1e300]])
+    assert diagonal.off_diagonal(huge).tolist() == [2, 3, 0]
+    sink = np.zeros((2, 3, 3))
+    sink[..., 1] = 1
+    everything = np.ones((3, 3), bool)
+    assert not entropy.relative_entropy(sink, everything).any()
+    causal = np.tril(everything)
+    alpha = causal / causal.sum(-1, keepdims=True)
+    found = entropy.relative_entropy(alpha[None, None], causal)
+    assert np.isnan(found[..., 0]).all()  # one step: nothing to spread over
+    np.testing.assert_allclose(found[..., 1:], 1, rtol=1e-15)

@@ -1,0 +1,210 @@
+"""Numbers in the pages agree, as far as they are written out, with what they are from.
+
+A table or a sentence may stand on any of the pages; where it stands it is compared.
+"""
+
+import math
+import re
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FIGURES = ROOT / "figures"
+PAGES = [p for p in (ROOT / "README.md", FIGURES / "README.md") if p.exists()]
+NUMBER = r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
+
+# What a table of a page calls a row, and what its source does.
+FORECASTERS = {
+    "(a) no residual": "(a) No residual",
+    "(b) no regularization": "(b) No regularization",
+    "(c) full diagonal mask": "(c) Full diagonal mask",
+    "(d) diagonal dropout": "(d) Diagonal dropout",
+    "(e) diagonal penalty": "(e) Diagonal penalty",
+    "(b), graph diagonal": "(b) No regularization, graph diagonal",
+    "last value": "last value",
+    "time-of-week average": "time of week",
+    "ridge on the window and that average": "ridge",
+}
+LAYERS = {
+    "mean alpha_ii": "diagonal share",
+    "value path": "value",
+    "key path": "key",
+    "query path": "query",
+    "parroting ratio": "parroting ratio",
+    "with the residual": "with residual",
+}
+
+
+def agree(shown: str, source: str) -> bool:
+    """Whether numbers are those of the source, rounded to what is written out."""
+    # A source that is rounded itself may be off by half of its last digit.
+    pairs = [re.findall(NUMBER, text) for text in (shown, source)]
+    if len(pairs[0]) != len(pairs[1]):
+        return False
+    return all(
+        abs(float(one) - float(two)) <= (half(one) + half(two)) * (1 + 1e-9)
+        for one, two in zip(*pairs, strict=True)
+    )
+
+
+def half(number: str) -> float:
+    """Half a unit of the last digit that counts; a bare 0 is exact."""
+    digits, _, exponent = number.partition("e")
+    whole, _, decimals = digits.partition(".")
+    if not decimals and not int(whole):
+        return 0.0
+    zeros = 0 if decimals else len(whole) - len(whole.rstrip("0"))
+    return 0.5 * 10.0 ** (zeros - len(decimals) + int(exponent or 0))
+
+
+def markdown_tables(path: Path) -> list[list[dict[str, str]]]:
+    """The tables of a page as rows of cells, without bold and italics."""
+    blocks: list[list[list[str]]] = [[]]
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("|"):
+            cells = line.strip().strip("|").split("|")
+            blocks[-1].append([cell.strip().strip("*") for cell in cells])
+        elif blocks[-1]:
+            blocks.append([])
+    return [
+        [dict(zip(names, row, strict=True)) for row in rows]
+        for names, rule, *rows in (block for block in blocks if len(block) > 1)
+        if not "".join(rule).strip("-:")
+    ]
+
+
+def cells_below(column: str) -> list[tuple[str, str, str]]:
+    """Row, column and cell, of all tables that have a column of this pattern."""
+    tables = (table for page in PAGES for table in markdown_tables(page))
+    found = [t for t in tables if any(re.fullmatch(column, name) for name in t[0])]
+    assert found, f"no page has a table with a column {column!r}"
+    rows = [[*row.items()] for table in found for row in table]
+    return [(row[0][1], name, cell) for row in rows for name, cell in row[1:]]
+
+
+def errors(name: str) -> dict[Any, dict[Any, float]]:
+    """Errors of a table of runs, by variant, metric and step."""
+    table: pd.DataFrame = pd.read_csv(FIGURES / name)
+    return table.set_index(["variant", "metric", "horizon"]).to_dict("index")
+
+
+def attention(layer: str) -> dict[str, dict[str, str]]:
+    """Trained attention by variant; the row below one is its difference to (b)."""
+    text = (FIGURES / "attention-variants.md").read_text(encoding="utf-8")
+    titles = re.findall(r"^## (.*), Frobenius norm$", text, re.MULTILINE)
+    found, above = {}, ""
+    for row in markdown_tables(FIGURES / "attention-variants.md")[titles.index(layer)]:
+        name = row["variant"]
+        found[f"{above}, minus (b)" if name.startswith("minus") else name] = row
+        above = name
+    return found
+
+
+def test_errors_of_forecasters_are_those_of_the_runs():
+    source = errors("table-12-12.csv")
+    for label, column, cell in cells_below(r"minus \(b\) at \d+, .*"):
+        row = source[FORECASTERS[label], "mae", re.findall(r"\d+", column)[0]]
+        wanted = "difference low high" if "minus" in column else "mean std"
+        known = [row[name] for name in wanted.split() if not math.isnan(row[name])]
+        assert agree(cell, " ".join(map(repr, known))), (label, column)
+
+
+def test_paths_of_trained_layers_are_those_that_were_measured():
+    source = attention("Mean over layers")
+    for label, column, cell in cells_below("mean alpha_ii"):
+        known = source[FORECASTERS[label]][LAYERS[column]]
+        assert agree(cell, known), (label, column)
+
+
+def step_36(variant: str) -> float:
+    """MAE at the last step, 36 to 36."""
+    return errors("table-36-36.csv")[variant, "mae", "36"]["mean"]
+
+
+def certificates(name: str, column: str) -> list[float]:
+    """A column of numbers of a certificate, a row per variant."""
+    (table,) = markdown_tables(FIGURES / "certificates.md")
+    return sorted(float(row[column]) for row in table if row["certificate"] == name)
+
+
+def looseness(name: str) -> float:
+    """How many times too large a certificate is, in the median."""
+    return 1 / statistics.median(certificates(name, "exact / bound, median"))
+
+
+def ends(column: str) -> list[float]:
+    """The smallest and the largest number of the sharpest certificate."""
+    found = certificates("column_sum", column)
+    return [found[0], found[-1]]
+
+
+def spread(layer: str, variant: str, column: str) -> list[float]:
+    """A number with both ends of its interval."""
+    return [float(x) for x in re.findall(NUMBER, attention(layer)[variant][column])]
+
+
+def lowered_alpha() -> list[float]:
+    """By how much the penalty lowers attention to the own step in layer 0."""
+    variant = "(e) Diagonal penalty, minus (b)"
+    mean, low, high = spread("Layer 0", variant, "diagonal share")
+    return [-mean, -high, -low]
+
+
+SENTENCES = {
+    r"time-of-week average \(MAE {} at step 36\) beats the ridge \({}\)": lambda: [
+        step_36(name) for name in ("time of week", "ridge")
+    ],
+    r"\(b\) {} and \(e\) {}, one seed each": lambda: [
+        step_36(name) for name in ("(b) No regularization", "(e) Diagonal penalty")
+    ],
+    r"helps a little at steps 3 and 6 \({} mph": lambda: [
+        errors("table-12-12.csv")["(a) No residual", "mae", "3"]["difference"]
+    ],
+    r"the query path is {} \[{}, {}\], {} \[{}, {}\] against \(b\) by seed": lambda: [
+        *spread("Mean over layers", "(c) Full diagonal mask", "query"),
+        *spread("Mean over layers", "(c) Full diagonal mask, minus (b)", "query"),
+    ],
+    r"lowers alpha_ii by {} \[{}, {}\]": lowered_alpha,
+    r"of {} samples the sharpest, `column_sum`, is {} times too large": lambda: [
+        sum(certificates("column_sum", "samples")),
+        looseness("column_sum"),
+    ],
+    r"\(exact {} to {}, bound {} to {}\), Castin et al.'s {} times": lambda: [
+        *ends("exact, median"),
+        *ends("bound, median"),
+        looseness("castin"),
+    ],
+}
+
+
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_numbers_of_a_sentence_are_those_of_the_source(sentence):
+    known = " ".join(f"{number:.6g}" for number in SENTENCES[sentence]())
+    pattern = sentence.replace("{}", f"({NUMBER})")
+    texts = (" ".join(page.read_text(encoding="utf-8").split()) for page in PAGES)
+    found = [match.groups() for text in texts for match in re.finditer(pattern, text)]
+    assert found, "no page says so; change the sentence here too, or take it out"
+    for numbers in found:
+        assert agree(" ".join(numbers), known), (numbers, known)
+
+
+@pytest.mark.parametrize(
+    ("shown", "source", "expected"),
+    [
+        ("0.081 [0.074, 0.088]", "0.0814 [0.0743, 0.0884]", True),
+        ("0.082 [0.074, 0.088]", "0.0814 [0.0743, 0.0884]", False),
+        ("0.081", "0.0814 [0.0743, 0.0884]", False),
+        ("3.279 ± 0.010", "3.2787 0.01012", True),
+        ("-0.022", "0.022", False),
+        ("110", "114.8", True),
+        ("110", "116", False),
+        ("0", "0.3", False),
+        ("", "", True),
+    ],
+)
+def test_only_what_rounds_to_it_agrees(shown, source, expected):
+    assert agree(shown, source) is expected

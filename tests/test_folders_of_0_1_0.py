@@ -1,0 +1,103 @@
+"""Run folders that version 0.1.0 wrote go on, and say what they said then.
+
+``tests/fixtures/v0.1.0`` holds what its commands left (pictures apart), each made by
+the arguments below. Numbers are compared to rounding: another CPU rounds otherwise.
+"""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.attention import main as attention
+from analysis.network import main as network
+from analysis.tables import main as tables
+from models.runs.folder import read_record
+from models.train import main as train
+from models.train.record import read_run
+from sensitivity.sweep import main as sweep
+
+FIXTURES = Path(__file__).parent / "fixtures" / "v0.1.0"
+SWEEP = "--T 4 8 16 --seeds 1 --samples 2 --d-model 8 --heads 2 --out sweep"
+TRAIN = (
+    "--days 4 --width 8 --layers 1 --heads 2 --epochs 2 --steps-per-epoch 3 "
+    "--batch-size 4 --seeds 2 --keep-epochs 1 --out train"
+)
+ATTENTION = "train --windows 2 --nodes 2 --certificates 2 --out attention"
+NETWORK = "train --windows 1 --nodes 1 --out network"
+ROUNDING = 1e-6  # what is trained and measured in float32
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """A copy of the folders, where commands run."""
+    shutil.copytree(FIXTURES, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def equal(one: Path, other: Path, keys: list[str]) -> None:
+    """The rows of one table are in the other, and hold the same numbers."""
+    old, new = (pd.read_csv(file, dtype={"hop": str}) for file in (one, other))
+    both = old.merge(new, on=keys, suffixes=("", "_now"), how="left", validate="1:1")
+    for name in old.columns.difference(keys):
+        if f"{name}_now" in both and pd.api.types.is_float_dtype(old[name]):
+            np.testing.assert_allclose(
+                both[f"{name}_now"], both[name], rtol=ROUNDING, atol=ROUNDING
+            )
+
+
+def test_a_finished_sweep_is_not_done_again(folders, capsys):
+    assert sweep(SWEEP.split()) == 0
+    assert capsys.readouterr().out.count("finished before") == 3
+    for name in ("sweep.csv", "verdicts.csv"):
+        then = FIXTURES / "sweep" / name
+        assert (folders / "sweep" / name).read_bytes() == then.read_bytes()
+
+
+def test_a_sweep_that_was_stopped_goes_on(folders, capsys):
+    (folders / "sweep" / "sweep.csv").unlink()
+    (folders / "sweep" / "points" / "T=4-seed=0.csv").unlink()
+    assert sweep(SWEEP.split()) == 0
+    assert capsys.readouterr().out.count("finished before") == 2
+    keys = ["T", "sample", "head", "statement"]
+    equal(FIXTURES / "sweep" / "sweep.csv", folders / "sweep" / "sweep.csv", keys)
+
+
+def test_a_sweep_with_other_arguments_is_refused(folders, capsys):
+    assert sweep(SWEEP.replace("--samples 2", "--samples 3").split()) == 2
+    assert "--samples 2 there, 3 asked for" in capsys.readouterr().err
+
+
+def test_a_training_run_is_read_and_goes_on(folders):
+    assert read_run(folders / "train").seeds == (0, 1)
+    assert train([*TRAIN.split(), "--resume"]) == 0
+    keys = ["model", "seed", "horizon"]
+    equal(FIXTURES / "train" / "test.csv", folders / "train" / "test.csv", keys)
+    assert tables(["train", "--out", "tables"]) == 0
+
+
+def test_its_attention_is_measured_as_then(folders):
+    assert attention(ATTENTION.split()) == 0
+    keys = ["T", "variant", "seed", "layer", "head", "quantity"]
+    name = "attention/diagnostics.csv"
+    equal(FIXTURES / name, folders / name, keys)
+
+
+def test_its_network_is_not_measured_again(folders, capsys):
+    assert network(NETWORK.split()) == 0
+    assert capsys.readouterr().out.count("finished before") == 2
+    for name in ("influence.csv", "bounds.csv", "hops.csv", "summary.csv"):
+        then = FIXTURES / "network" / name
+        assert (folders / "network" / name).read_bytes() == then.read_bytes()
+
+
+@pytest.mark.parametrize("command", ["sensitivity.sweep", "models.train"])
+def test_a_folder_tells_whose_it_is(command):
+    name = {"sensitivity.sweep": "sweep", "models.train": "train"}
+    assert read_record(FIXTURES / name[command], command) is not None
+    (other,) = {*name} - {command}
+    with pytest.raises(ValueError, match=f"run.json is of {command}"):
+        read_record(FIXTURES / name[command], other)
