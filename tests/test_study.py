@@ -60,8 +60,11 @@ def test_every_variant_differs_from_the_baseline_in_one_option():
     assert VARIANTS["b-diagonal"] == {"graph": "diagonal"}
 
 
-def test_cells_are_called_as_in_the_tables():
-    cells = [Cell(CellKey(6, variant, 2), [], []) for variant in VARIANTS]
+def test_cells_are_called_as_in_the_tables(tmp_path):
+    cells = [
+        Cell(key := CellKey(6, variant, 2), [options(tmp_path).cell(key, 0, 1)], [])
+        for variant in VARIANTS
+    ]
     assert [label_of(cell, cells) for cell in cells] == [
         "(a) No residual",
         "(b) No regularization",
@@ -73,7 +76,7 @@ def test_cells_are_called_as_in_the_tables():
         "Convolution",
         "Convolution, time then space",
     ]
-    deep = Cell(CellKey(6, "b", 3), [], [])
+    deep = cells[1]._replace(key=CellKey(6, "b", 3))
     assert label_of(deep, [*cells, deep]) == "(b) No regularization, 3 layers"
 
 

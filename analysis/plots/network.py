@@ -7,10 +7,8 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from analysis.plots.network_lines import (
-    COLOURS,
     MARKERS,
     add_title,
     band,
@@ -21,6 +19,7 @@ from analysis.plots.network_lines import (
     style_of,
     styles_of,
 )
+from analysis.plots.style import COLOURS, log_axis, new_figure, whole_axis
 
 _BAND = "bands from the lowest to the highest"
 
@@ -59,10 +58,8 @@ def influence_by_lag(table: pd.DataFrame) -> Figure:
             if row == 0:
                 ax.set_title(title, fontsize="medium")
             ax.set_yscale("log")
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            ax.yaxis.set_major_formatter("{x:g}")
-            ax.yaxis.set_minor_formatter(NullFormatter())
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            log_axis(ax.yaxis)
+            whole_axis(ax.xaxis)
             if not ax.xaxis_inverted():
                 ax.invert_xaxis()
     for row, words in enumerate(kinds.values()):
@@ -136,11 +133,9 @@ def bounds_tightness(table: pd.DataFrame) -> Figure:
     Returns:
         The figure, a group of bars per run label.
     """
-    sns.set_theme(context="notebook", style="ticks")
     said = table[table["pairs_above_rounding"] > 0]
     labels, names = list(table["label"].unique()), list(table["bound"].unique())
-    size = (10, 2.4 + 0.28 * len(labels) * len(names))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = new_figure(10, 2.4 + 0.28 * len(labels) * len(names))
     ax = figure.subplots()
     colours = dict(zip(names, itertools.cycle(COLOURS[1:])))
     markers = dict(zip(names, itertools.cycle(MARKERS)))

@@ -11,13 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from analysis.plots.bounds import BLACK, BLUE, GREEN, ORANGE, RED
+from analysis.plots.style import COLOURS, DASHES, new_figure
 from analysis.variants import depth_in_words
 
-# Okabe and Ito's colours, told apart by the colour-blind too.
-COLOURS = (BLACK, BLUE, GREEN, ORANGE, RED, "#CC79A7")
 MARKERS = "osD^vP"
-_DASHES: tuple[Any, ...] = ("solid", "dashed", "dashdot", "dotted", (0, (6, 1, 1, 1)))
 
 
 class Line(NamedTuple):
@@ -84,16 +81,14 @@ def style_of(number: int) -> Line:
     turn = number + number // len(COLOURS)
     return Line(
         COLOURS[number % len(COLOURS)],
-        _DASHES[turn % len(_DASHES)],
+        DASHES[turn % len(DASHES)],
         MARKERS[number % len(MARKERS)],
     )
 
 
 def grid(rows: int, panels: int, height: float) -> tuple[Figure, Any]:
     """A figure of so many rows of panels side by side, and its axes as a table."""
-    sns.set_theme(context="notebook", style="ticks")
-    size = (max(7.0, 1 + 4.0 * panels), 1.8 + height * rows)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = new_figure(max(7.0, 1 + 4.0 * panels), 1.8 + height * rows)
     axes = figure.subplots(rows, panels, squeeze=False, sharex="row", sharey=True)
     return figure, axes
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.plots.network_lines import style_of
+from analysis.plots.style import new_figure, whole_axis
 
 
 def training_curves(table: pd.DataFrame) -> Figure:
@@ -24,9 +25,8 @@ def training_curves(table: pd.DataFrame) -> Figure:
     Returns:
         The figure.
     """
-    sns.set_theme(context="notebook", style="ticks")
     windows = sorted(table["window"].unique())
-    figure = Figure(figsize=(1 + 4.8 * len(windows), 4.8), layout="constrained")
+    figure = new_figure(1 + 4.8 * len(windows), 4.8)
     axes = figure.subplots(1, len(windows), squeeze=False)[0]
     variants = list(dict.fromkeys(table["variant"]))
     single = table["epoch"].nunique() == 1  # a point is no line
@@ -39,12 +39,8 @@ def training_curves(table: pd.DataFrame) -> Figure:
             by_seed = by_seed.ffill()
             mean, low, high = (by_seed.agg(f, axis=1) for f in ("mean", "min", "max"))
             colour, dash, marker = style_of(number)
-            line: Any = {
-                "color": colour,
-                "ls": dash,
-                "marker": marker if single else "",
-            }
-            ax.plot(mean.index, mean, label=variant, **line)
+            dots = marker if single else ""
+            ax.plot(mean.index, mean, label=variant, color=colour, ls=dash, marker=dots)
             ax.fill_between(mean.index, low, high, color=colour, alpha=0.12, lw=0)
         ax.set_title(f"{window} steps in", fontsize="medium")
         ax.set_xlabel("epoch")
@@ -81,10 +77,9 @@ def attention_maps(maps: dict[str, Float[np.ndarray, "T T"]], title: str) -> Fig
     References:
         arXiv 2602.10956, Fig. 1 and 2.
     """
-    sns.set_theme(context="notebook", style="ticks")
     columns = min(len(maps), 3)
     rows = -(-len(maps) // columns)
-    figure = Figure(figsize=(3.4 * columns + 1, 3.4 * rows + 0.9), layout="constrained")
+    figure = new_figure(3.4 * columns + 1, 3.4 * rows + 0.9)
     axes = figure.subplots(rows, columns, squeeze=False)
     top = max(float(table.max()) for table in maps.values())
     image = None
@@ -95,7 +90,7 @@ def attention_maps(maps: dict[str, Float[np.ndarray, "T T"]], title: str) -> Fig
         share = float(np.trace(table)) / len(table)
         ax.set_title(f"{variant}\ndiagonal mean {share:.3f}", fontsize="small")
         for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+            whole_axis(axis, ticks=6)
     for ax in axes.flat[len(maps) :]:
         ax.set_visible(False)
     for ax in axes[:, 0]:

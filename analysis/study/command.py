@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from analysis.study._grid import VARIANTS, Cell, StudyOptions, all_finished, plan
-from analysis.variants import PAPER_ROWS, depth_in_words
+from analysis.study._grid import Cell, StudyOptions, all_finished, plan
+from analysis.variants import depth_in_words, name_of
 from models.runs.command import run_command
 from models.runs.console import open_console
 from models.runs.entry import INTERRUPTED
@@ -129,16 +129,9 @@ def compare(
 
 def label_of(cell: Cell, cells: list[Cell]) -> str:
     """A cell as the tables call it, its depth in words where depths differ."""
-    own = VARIANTS[cell.key.variant]
-    row = own.get("residual", True), own.get("regularizer", "none")
-    words = ["Convolution" if "model" in own else PAPER_ROWS[row]]
-    if "graph" in own:
-        words.append(f"graph {own['graph']}")
-    if "stack" in own:
-        words.append(own["stack"].replace("-", " "))
-    if len({other.key.layers for other in cells}) > 1:
-        words.append(depth_in_words(cell.key.layers))
-    return ", ".join(words)
+    name, depth = name_of(cell.finished[0].model), depth_in_words(cell.key.layers)
+    several = len({other.key.layers for other in cells}) > 1
+    return f"{name}, {depth}" if several else name
 
 
 def _epochs(cells: list[Cell]) -> "pd.DataFrame":
