@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from analysis.plots.bounds import BLACK, BLUE, GREEN, ORANGE, RED
+from analysis.plots.style import BLACK, BLUE, GREEN, ORANGE, RED
 
 # Okabe and Ito's colours, told apart by the colour-blind too.
 COLOURS = (BLACK, BLUE, GREEN, ORANGE, RED, "#CC79A7")
