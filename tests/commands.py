@@ -45,7 +45,7 @@ class Command:
     arguments: Callable[[], Sequence[object]]  # all but --out
     results: tuple[str, ...]  # the same bytes, however the call has come to its end
     other: tuple[object, ...]  # what makes another call of it, ...
-    named: str  # ... and how that is said when it is refused
+    named: str = ""  # ... and how that is said, where it is refused
     resume: tuple[str, ...] = ()  # what must be typed to go on
     slow: bool = False  # whether a call takes seconds
 
@@ -119,6 +119,11 @@ def _wait_until_it_listens(process: subprocess.Popen[str]) -> None:
         time.sleep(0.001)
 
 
+def _a_run() -> Path:
+    with train_runs.as_on_the_command_line():
+        return train_runs.finished()
+
+
 @functools.cache
 def finished(command: Command) -> Path:
     """The folder of a finished call, one for all tests. Leave it as it is."""
@@ -157,6 +162,13 @@ COMMANDS = [
         other=("--width", 8, "--no-residual"),
         named="--residual True there, False asked for, --width 4 there, 8 asked for",
         resume=("--resume",),
+        slow=True,
+    ),
+    Command(
+        "analysis.network",
+        arguments=lambda: (_a_run(), "--windows", 1, "--nodes", 1),
+        results=("influence.csv", "bounds.csv", "summary.csv", "bounds-tightness.png"),
+        other=("--windows", 2),
         slow=True,
     ),
 ]

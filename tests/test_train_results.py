@@ -167,7 +167,7 @@ def test_run_json_says_what_was_asked_and_on_what():
     ("name", "value"),
     [
         *(("window", "4"), ("horizon", 3.5), ("epochs", True), ("width", None)),
-        *(("residual", "yes"), ("dropout", "0.2"), ("data", 3), ("heads", [2])),
+        *(("residual", "yes"), ("dropout", "0.2"), ("position", 3), ("heads", [2])),
         *(("graph", {"kind": "full"}), ("start", 0), ("dataset", 5)),
     ],
 )

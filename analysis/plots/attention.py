@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from analysis.diagnostics.registry import Diagnostic, Panel, drawn_in
-from analysis.plots.bounds import BLACK, BLUE, GREEN, ORANGE, RED
+from analysis.plots.style import BLACK, BLUE, GREEN, ORANGE, RED
 
 _ZERO = "#D9D9D9"
 _DECADES = 3

@@ -19,7 +19,7 @@ from analysis.plots.attention import (
     some_layers,
     uniform_values,
 )
-from analysis.plots.bounds import BLACK, BLUE, GREEN, ORANGE, RED
+from analysis.plots.style import BLACK, BLUE, GREEN, ORANGE, RED
 from analysis.statistics import fit_power_law
 
 _STYLES = ("-", "--")
