@@ -254,15 +254,6 @@ def test_options_that_cannot_be_are_refused(tmp_path, capsys, given, words):
 
 
 @pytest.mark.slow
-def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path, capsys):
-    (tmp_path / "run.json").write_text('{"arguments": {}}')
-    before = contents(tmp_path)
-    said = refused(capsys, finished(), "--overwrite", "--out", tmp_path)
-    assert "its run.json is of something else" in said
-    assert contents(tmp_path) == before
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "words"),
     [

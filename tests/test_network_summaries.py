@@ -1,7 +1,5 @@
 """What norms through whole forecasters say: by lag, by hop, against bounds, drawn."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,7 +18,7 @@ from analysis.network._tightness import NO_BOUND, in_brief, rounding, tightness
 from analysis.plots.network import bounds_tightness, depth
 from analysis.plots.network import influence_by_hop as by_hop
 from analysis.plots.network import influence_by_lag as by_lag
-from analysis.variants import check_seeds, describe
+from analysis.variants import describe
 from tests.train_runs import options
 
 ALL, SOME = np.arange(3), np.array([2, 0])
@@ -176,18 +174,6 @@ def test_runs_are_called_by_what_tells_them_apart():
         "(b) No regularization, graph full, 2 layers",
     ]
     assert describe(runs[:1])[0]["label"] == "(b) No regularization"
-
-
-def test_a_seed_of_a_variant_counts_once():
-    short = ("--layers", "1", "--width", "4", "--seeds", "2")
-    one, two = (options(*short, out=Path(name)) for name in ("one", "two"))
-    later = options(*short, "--first-seed", "1", out=Path("later"))
-    check_seeds([one, options(*short, "--regularizer", "mask")])
-    check_seeds([one, options(*short, "--first-seed", "2")])
-    for other, seed in ((two, 0), (later, 1)):
-        said = f"but seed {seed} of .* is in one and in {other.out}"
-        with pytest.raises(ValueError, match=said):
-            check_seeds([one, other])
 
 
 # --- Pictures
