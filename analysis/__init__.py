@@ -4,7 +4,6 @@
 first, and must answer ``--help`` and Ctrl-C before jax is loaded.
 """
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,13 +11,10 @@ if TYPE_CHECKING:
 
 __all__ = ["diagnose"]
 
-_HOMES = {"diagnostics.diagnose": ("diagnose",)}
-
 
 def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            module = importlib.import_module(f"analysis.{home}")
-            globals()[name] = getattr(module, name)
-            return globals()[name]
+    if name == "diagnose":
+        from analysis.diagnostics.diagnose import diagnose
+
+        return diagnose
     raise AttributeError(f"module 'analysis' has no attribute {name!r}")

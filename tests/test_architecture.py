@@ -187,7 +187,7 @@ def plain(statement: ast.stmt, first: bool) -> bool:
             return True
         case ast.If(test=ast.Name(id="TYPE_CHECKING")):
             return True
-        case ast.FunctionDef(name="__getattr__"):  # names are imported when used
+        case ast.FunctionDef(name="__getattr__" | "main"):  # imported when used
             return True
     return isinstance(statement, ast.Import | ast.ImportFrom)
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 # --- Ctrl-C ---------------------------------------------------------------------------
 
 TINY = """
-import gc, hashlib, sys, time
+import atexit, gc, hashlib, sys, time
 def say(phase):
     print(phase, flush=True)
 say("importing")
@@ -43,7 +43,9 @@ def main():
     if PHASE == "collecting":
         gc.callbacks.append(lambda *_: time.sleep(60))
         gc.collect()
-    say("ending")
+    if PHASE == "leaving":
+        atexit.register(time.sleep, 1)
+        atexit.register(say, "leaving")
     return 7
 """
 START = """import signal
@@ -53,7 +55,7 @@ start('tiny')"""
 
 
 @contextlib.contextmanager
-def tiny(folder: Path, phase="ending", words='"so much stays."', handler="SIG_DFL"):
+def tiny(folder: Path, phase="none", words='"so much stays."', handler="SIG_DFL"):
     """A command that says what it does and stays in one phase of it."""
     program = TINY.replace("PHASE", repr(phase)).replace("WORDS", words)
     slow = 60 if phase == "importing" else 0
@@ -110,6 +112,11 @@ def test_ctrl_c_ends_also_where_nobody_listens(tmp_path):
         process.stderr.close()
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
+
+
+def test_ctrl_c_is_too_late_when_all_is_done(tmp_path):
+    with tiny(tmp_path, "leaving") as process:
+        assert interrupted(process, "leaving") == (7, "")
 
 
 def test_what_is_not_to_be_stopped_is_not_and_returns_its_status(tmp_path):

@@ -305,26 +305,23 @@ def test_without_a_position_encoding_it_says_what_the_tokens_are(
         assert any(note in one for one in notes) == noted
 
 
-def test_simulated_traffic_needs_no_file_and_shows_every_verdict(tmp_path, capsys):
-    asked = ("--source", "payne-whitham", "--T", "4", "8", "--position", "tape")
+def test_lengths_beyond_what_is_simulated_are_refused(tmp_path, capsys):
+    asked = ("--source", "payne-whitham", "--T", "20000")
+    assert sweep(tmp_path / "out", *asked) == 2
+    assert "must not exceed the 10080 steps of payne-whitham" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "source", ["payne-whitham", pytest.param("metr-la", marks=pytest.mark.slow)]
+)
+def test_windows_of_traffic_show_every_verdict(tmp_path, capsys, source):
+    asked = ("--source", source, "--T", "4", "8", "--position", "tape")
+    if source == "metr-la":
+        asked += ("--data", str(real("metr-la-29")))
     assert sweep(tmp_path / "out", *asked) == 0
     assert "missing readings filled" in capsys.readouterr().out
     verdicts = verdict_table(tmp_path / "out").set_index("statement")
     assert set(verdicts.index) == set(STATEMENTS)
-    assert (verdicts.loc["eq8_off_diagonal", "holds_share"] == 1).all()
-    assert sweep(tmp_path / "out", *asked, "--T", "20000") == 2
-    assert "must not exceed the 10080 steps of payne-whitham" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_real_traffic_windows_show_every_verdict(tmp_path, capsys):
-    data = str(real("metr-la-29"))
-    asked = ("--source", "metr-la", "--data", data, "--T", "8", "16")
-    assert sweep(tmp_path / "out", *asked) == 0
-    said = capsys.readouterr().out
-    assert all(statement in said for statement in STATEMENTS)
-    assert "missing readings filled" in said
-    verdicts = verdict_table(tmp_path / "out").set_index("statement")
     assert (verdicts.loc["eq8_off_diagonal", "holds_share"] == 1).all()
     assert (verdicts.loc["eq8_diagonal_corrected", "holds_share"] == 1).all()
     shares = json.loads((tmp_path / "out" / "run.json").read_text())["filled_share"]

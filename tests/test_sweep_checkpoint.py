@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import sensitivity.bounds
 from analysis.sweep._trained import TrainedLayers
 from analysis.sweep.options import MeasureOptions, SweepOptions
 from models.train.record import read_options
@@ -28,7 +27,6 @@ from tests.checkpoint_runs import RUN, run
 from tests.sweep_runs import (
     STATEMENTS,
     SWEEP_COLUMNS,
-    points,
     refusal,
     sweep,
     table,
@@ -176,33 +174,6 @@ def test_runs_of_several_windows_give_bound_against_length(tmp_path):
     true = verdicts.drop(["eq8_diagonal_as_printed", "eq8_diagonal_as_printed_per_row"])
     assert (true["rows_holding"] == true["rows"]).all()
     assert np.isfinite(verdicts.loc["eq8_off_diagonal", "exponent"])
-
-
-@pytest.mark.slow
-def test_an_interrupt_loses_nothing_and_the_same_command_ends_alike(
-    tmp_path, capsys, monkeypatch
-):
-    out, whole = tmp_path / "out", tmp_path / "whole"
-    given = ("--checkpoint", run("--layers", 2))
-    assert sweep(whole, *given) == 0
-    original, calls = sensitivity.bounds.measure, []
-
-    def interrupted(*arguments, **options):
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        calls.append(1)
-        return original(*arguments, **options)
-
-    monkeypatch.setattr(sensitivity.bounds, "measure", interrupted)
-    status, said = refusal(capsys, out, *given)
-    assert status == 130
-    assert "the same command goes on" in said
-    before = points(out)
-    assert len(before) == 2
-    monkeypatch.setattr(sensitivity.bounds, "measure", original)
-    assert sweep(out, *given) == 0
-    assert before.items() <= points(out).items()
-    assert (out / "sweep.csv").read_bytes() == (whole / "sweep.csv").read_bytes()
 
 
 @pytest.mark.slow

@@ -21,8 +21,6 @@ from tests.sweep_runs import (
     sweep,
 )
 
-ROOT = Path(__file__).parents[1]
-
 
 @pytest.fixture
 def done():

@@ -1,5 +1,10 @@
-"""The command ``python -m analysis.attention``: trained attention, layer by layer."""
+"""``python -m analysis.attention``: trained attention, layer by layer."""
 
-from analysis.attention.command import main
+from collections.abc import Sequence
 
-__all__ = ["main"]
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; imported late, so that Ctrl-C is heard from the start."""
+    from analysis.attention.command import main
+
+    return main(argv)

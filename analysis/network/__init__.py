@@ -1,5 +1,10 @@
 """``python -m analysis.network``: how influence travels through whole forecasters."""
 
-from analysis.network.command import main
+from collections.abc import Sequence
 
-__all__ = ["main"]
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; imported late, so that Ctrl-C is heard from the start."""
+    from analysis.network.command import main
+
+    return main(argv)

@@ -1,5 +1,10 @@
 """``python -m analysis.study``: the paper's variants, trained side by side."""
 
-from analysis.study.command import main
+from collections.abc import Sequence
 
-__all__ = ["main"]
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; imported late, so that Ctrl-C is heard from the start."""
+    from analysis.study.command import main
+
+    return main(argv)

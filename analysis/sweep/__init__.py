@@ -1,5 +1,10 @@
-"""The command ``python -m sensitivity.sweep``: every statement across lengths T."""
+"""``python -m sensitivity.sweep``: every statement across lengths T."""
 
-from analysis.sweep.command import main
+from collections.abc import Sequence
 
-__all__ = ["main"]
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; imported late, so that Ctrl-C is heard from the start."""
+    from analysis.sweep.command import main
+
+    return main(argv)

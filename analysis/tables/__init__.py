@@ -1,16 +1,10 @@
-"""The command ``python -m analysis.tables``: test errors of runs, side by side."""
+"""``python -m analysis.tables``: test errors of runs, side by side."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; imported late, so that Ctrl-C is heard from the start."""
     from analysis.tables.command import main
 
-__all__ = ["main"]
-
-
-def __getattr__(name: str) -> Any:  # Ctrl-C is caught before anything slow is imported
-    if name == "main":
-        from analysis.tables.command import main
-
-        return main
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return main(argv)

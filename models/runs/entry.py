@@ -38,7 +38,11 @@ def start(module: str) -> NoReturn:
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         signal.signal(signal.SIGINT, lambda *_: None)
         threading.Thread(target=_wait, args=(read,), daemon=True).start()
-    sys.exit(importlib.import_module(module).main())
+    try:
+        status = importlib.import_module(module).main()
+    finally:  # all is done: Python takes down its libraries, and its handlers first
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(status)
 
 
 def _wait(pipe: int) -> None:
