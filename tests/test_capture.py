@@ -311,3 +311,4 @@ def test_what_is_recorded_outlives_the_users_buffer(batch):
         model(batch)
     batch[:] = 0
     np.testing.assert_array_equal(capture.layers[0].x, kept)
+    assert isinstance(capture.layers[0].x, np.ndarray)
