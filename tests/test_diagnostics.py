@@ -13,7 +13,7 @@ from analysis.diagnostics.registry import BY_NAME, DIAGNOSTICS, PANELS, SHOWN
 from sensitivity import LayerInput, ScoreBias
 from sensitivity.arguments import ArgumentError
 from tests import reference
-from tests.layers import FOLDED, PAPER, PATHS, full_bias, make_weights
+from tests.helpers import FOLDED, PAPER, PATHS, full_bias, make_weights
 
 
 class View(NamedTuple):

@@ -1,7 +1,8 @@
 """Run folders that version 0.1.0 wrote go on, and say what they said then.
 
 ``tests/fixtures/v0.1.0`` holds what its commands left (pictures apart), each made by
-the arguments below. Numbers are compared to rounding: another CPU rounds otherwise.
+the arguments below, on made-up speeds of three sensors. Numbers are compared to
+rounding: another CPU rounds otherwise.
 """
 
 import shutil
@@ -22,11 +23,12 @@ from sensitivity.sweep import main as sweep
 FIXTURES = Path(__file__).parent / "fixtures" / "v0.1.0"
 SWEEP = "--T 4 8 16 --seeds 1 --samples 2 --d-model 8 --heads 2 --out sweep"
 TRAIN = (
-    "--days 4 --width 8 --layers 1 --heads 2 --epochs 2 --steps-per-epoch 3 "
-    "--batch-size 4 --seeds 2 --keep-epochs 1 --out train"
+    "--dataset speeds.csv --window 4 --horizon 3 --width 8 --layers 1 --heads 2 "
+    "--epochs 2 --steps-per-epoch 3 --batch-size 4 --seeds 2 --keep-epochs 1 "
+    "--out train"
 )
 ATTENTION = "train --windows 2 --nodes 2 --certificates 2 --out attention"
-NETWORK = "train --windows 1 --nodes 1 --out network"
+NETWORK = "train --windows 1 --nodes 2 --out network"
 ROUNDING = 1e-6  # what is trained and measured in float32
 
 
