@@ -90,7 +90,7 @@ class _Epochs:
         try:
             yield kept
         except Exception as error:  # what is damaged can raise nearly anything
-            reason = " ".join(str(error).split())[:200]
+            reason = " ".join(str(error).split())[:400]
             raise ValueError(
                 f"the checkpoint {kept} is damaged or of another model ({reason})."
             ) from error
