@@ -6,6 +6,8 @@ A table or a sentence may stand on any of the pages; where it stands it is compa
 import math
 import re
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +210,31 @@ def test_numbers_of_a_sentence_are_those_of_the_source(sentence):
 )
 def test_only_what_rounds_to_it_agrees(shown, source, expected):
     assert agree(shown, source) is expected
+
+
+@pytest.mark.slow
+def test_the_default_sweep_says_what_the_readme_expects(tmp_path):
+    program = [
+        sys.executable,
+        "-m",
+        "sensitivity.sweep",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    subprocess.run(program, cwd=ROOT, check=True, capture_output=True)
+    table = pd.read_csv(tmp_path / "out" / "verdicts.csv").set_index("statement")
+    table = table[table["level"] == "layer"]
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    for name in (
+        "eq8_off_diagonal",
+        "eq8_diagonal_as_printed",
+        "eq8_diagonal_corrected",
+    ):
+        row = table.loc[name]
+        pattern = rf"`{name}`(?: to hold)? in (\d+) of (\d+)"
+        expected = re.search(pattern, text)
+        assert expected is not None, name
+        found = (str(row["rows_holding"]), str(row["rows"]))
+        assert expected.groups() == found, name
+    exponent = table.loc["eq8_off_diagonal", "exponent"]
+    assert f"rows with exponent {exponent:.2f}," in text
