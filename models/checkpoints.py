@@ -65,9 +65,6 @@ class _Epochs:
         names = [folder.name for folder in self.path.iterdir()]
         return sorted(int(name) for name in names if name.isdecimal())
 
-    def close(self) -> None:
-        """Let go of the folder."""
-
     @contextlib.contextmanager
     def _writing(self, epoch: int) -> Iterator[Path]:
         """A folder to fill, which becomes that of the epoch once it is whole."""

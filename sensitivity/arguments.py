@@ -20,8 +20,8 @@ class ArgumentError(ValueError):
         self.argument, self.rule = argument, rule
 
 
-def check_at_least(least: float, **numbers: float) -> None:
-    """Refuse numbers, by the names of their arguments, that are too small or NaN."""
+def check_at_least(least: float, **numbers: float | None) -> None:
+    """Refuse numbers, by their arguments, that are too small or NaN; None is none."""
     for name, number in numbers.items():
-        if not number >= least:
+        if number is not None and not number >= least:
             raise ArgumentError(name, f"must be at least {least}, got {number}.")

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from models.runs import entry
 from models.runs.command import fail, one_line, parse, run_command
+from models.runs.entry import UNREAD
 from sensitivity.arguments import ArgumentError
 
 ROOT = Path(__file__).parents[1]
@@ -112,6 +114,22 @@ def test_ctrl_c_ends_also_where_nobody_listens(tmp_path):
         process.stderr.close()
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
+
+
+def test_who_reads_no_further_is_told_nothing(tmp_path):
+    with tiny(tmp_path, "computing") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert (process.wait(20), process.stderr.read()) == (UNREAD, "")
+    read, write = os.pipe()
+    os.close(read)
+    words = [sys.executable, "-m", "models.train", "--help"]
+    with os.fdopen(write) as unread:
+        done = subprocess.run(words, cwd=ROOT, stdout=unread, stderr=subprocess.PIPE)
+    assert (done.returncode in (1, UNREAD), done.stderr) == (True, b"")
+    with pytest.raises(BrokenPipeError):
+        run(raising(BrokenPipeError(32, "Broken pipe")))
 
 
 def test_ctrl_c_is_too_late_when_all_is_done(tmp_path):
@@ -215,6 +233,17 @@ def test_defaults_may_depend_on_the_command_line():
     assert run(lambda o: seen.append(o) or 0, "--out", "x", default=default) == 0
     assert seen == [Options(batch_size=2, out=Path("x"))]
     assert parse(Options, ["--batch-size", "5"], default=default).batch_size == 5
+
+
+def test_a_command_inside_another_leaves_it_its_words():
+    def outer(options: Options) -> int:
+        assert run(lambda inner: 0, "--out", "inner", stays=lambda o: "inner") == 0
+        assert entry._words() == f"outer in {options.out}"
+        return 0
+
+    before = entry._words
+    assert run(outer, stays=lambda options: f"outer in {options.out}") == 0
+    assert entry._words is before
 
 
 def test_what_stays_is_said_of_the_options(capsys):

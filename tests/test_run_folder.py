@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from models.runs.folder import RunFolder, digest, read_record
+from models.runs.folder import RunFolder, differing, digest, in_words, read_record
 from models.runs.whole_files import write_whole
 from tests.train_runs import contents
 
@@ -147,6 +147,16 @@ def test_other_settings_are_refused_by_the_options_that_set_them(done):
     assert contents(done) == before
     with opened(done, scale=2.0, same=lambda old, new: []) as folder:
         assert folder.record["arguments"]["scale"] == 1.0
+
+
+def test_what_differs_is_said_in_options_and_fingerprints_are_none():
+    old = {"scale": 1.0, "penalty": None, "T": [8], "data_sha256": "a", "heads": 2}
+    new = {"scale": 1.0, "penalty": -0.1, "road_sha256": ["b"], "heads": 1}
+    names = differing(old, new)
+    assert in_words(names, old, new) == (
+        "--penalty not there, -0.1 asked for, --T [8] there, not asked for, "
+        "--heads 2 there, 1 asked for, the data or the weights are others"
+    )
 
 
 def test_settings_may_change_before_anything_is_finished(out):

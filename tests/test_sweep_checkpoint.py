@@ -185,7 +185,7 @@ def test_a_run_that_was_trained_anew_is_not_mixed_with_the_old_one(tmp_path, cap
     assert train(folder, *RUN, *again) == 0
     status, said = refusal(capsys, out, *given)
     assert status == 2
-    assert "weights-sha256" in said
+    assert "(the data or the weights are others)" in said
     assert sweep(out, *given, "--overwrite") == 0
 
 
@@ -258,7 +258,7 @@ def test_what_cannot_be_read_back_is_said_by_name(tmp_path, capsys):
     data.unlink()
     assert str(data) in refused(tmp_path / "lost")
     write_values(data, walk(seed=1).values)
-    assert "--data-sha256" in refused(tmp_path / "lost")
+    assert "the data or the weights are others" in refused(tmp_path / "lost")
     bare = copy("bare")
     shutil.rmtree(bare / "checkpoints")
     assert "holds no checkpoint" in refused(bare)

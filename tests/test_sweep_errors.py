@@ -166,7 +166,7 @@ def test_a_data_file_that_changed_is_never_mixed_in(tmp_path, capsys):
     status, said = refusal(capsys, out, *asked)
     assert status == 2
     assert "--out" in said
-    assert "data-sha256" in said
+    assert "(the data or the weights are others)" in said
     assert contents(out) == before
     assert sweep(out, *asked, "--overwrite") == 0
     assert (out / "sweep.csv").read_bytes() != before["sweep.csv"]

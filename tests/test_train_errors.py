@@ -174,4 +174,4 @@ def test_other_readings_under_the_same_name_are_noticed(tmp_path, capsys):
     write_values(file, walk(seed=1).values)
     status, said = refusal(capsys, out, *asked, "--resume")
     assert status == 2
-    assert "--data-sha256" in said
+    assert "(the data or the weights are others)" in said

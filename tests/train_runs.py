@@ -209,9 +209,7 @@ def one_of(tree: Any, seed: int) -> list[np.ndarray]:
 
 def kept(out: Path, like: TrainState) -> TrainState:
     """The last state of a run."""
-    folder = CheckpointFolder(out / "checkpoints", read_only=True)
-    checkpoint = folder.load(like)
-    folder.close()
+    checkpoint = CheckpointFolder(out / "checkpoints", read_only=True).load(like)
     assert checkpoint is not None
     return checkpoint.state
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from models.runs.flags import check_at_least
+from sensitivity.arguments import ArgumentError, check_at_least
 
 # As `sensitivity.norms.Norm`: importing it would load jax, and --help is quick.
 Norm = Literal["frobenius", "spectral"]
@@ -54,12 +54,13 @@ class AttentionOptions:
         """Refuse what cannot be measured, before anything is read."""
         if not self.runs:
             raise ValueError("RUNS must name at least one folder, got none.")
-        check_at_least(self, 1, "windows", "nodes")
-        check_at_least(self, 0, "certificates")
+        check_at_least(1, windows=self.windows, nodes=self.nodes)
+        check_at_least(0, certificates=self.certificates)
         if self.weights == "kept" and self.certificates is not None:
-            raise ValueError(  # as it is typed: tyro shows it
-                f"--certificates ({self.certificates}) are of best weights only, but "
-                "--weights is kept."
+            raise ArgumentError(
+                "certificates",
+                f"({self.certificates}) are of best weights only, but --weights is "
+                "kept.",
             )
 
     @property

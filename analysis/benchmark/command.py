@@ -28,6 +28,7 @@ from analysis.benchmark._methods import (
 from models.runs.command import run_command
 from models.runs.folder import check_place
 from models.runs.whole_files import figure_bytes, write_whole
+from sensitivity.arguments import ArgumentError, check_at_least
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,18 +66,14 @@ class BenchmarkOptions:
     out: Path = Path("runs/benchmark")
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be measured.
-
-        Raises:
-            ValueError: Naming the argument, its rule and the value.
-        """
+        """Refuse what cannot be measured."""
         for name in ("T", "norms", "methods", "layers"):
             if not getattr(self, name):
-                raise ValueError(f"--{name} must name at least one, got none.")
-        if min(self.T) < 1:
-            raise ValueError(f"--T must be at least 1, got {min(self.T)}.")
+                raise ArgumentError(name, "must name at least one, got none.")
+        check_at_least(1, T=min(self.T))
         if not self.time_limit > 0:
-            raise ValueError(f"--time-limit must be positive, got {self.time_limit}.")
+            rule = f"must be positive, got {self.time_limit}."
+            raise ArgumentError("time_limit", rule)
         if self.quick and self.long:
             raise ValueError("--quick and --long exclude each other; drop one.")
         if not self.cells():

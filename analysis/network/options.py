@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from models.runs.flags import check_at_least
+from sensitivity.arguments import ArgumentError, check_at_least
 from sensitivity.memory import parse_memory
 
 
@@ -47,11 +47,7 @@ class NetworkOptions:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be measured.
-
-        Raises:
-            ValueError: Naming the option, its rule and the value.
-        """
+        """Refuse what cannot be measured."""
         if not self.runs:
             raise ValueError("RUNS must name at least one folder, got none.")
         seen = set()
@@ -61,13 +57,14 @@ class NetworkOptions:
                     f"RUNS must name each folder once, got {folder} twice."
                 )
             seen.add(folder.resolve())
-        check_at_least(self, 1, "windows", "nodes")
-        check_at_least(self, 2, "estimate")
-        check_at_least(self, 0, "probe_seed")
+        check_at_least(1, windows=self.windows, nodes=self.nodes)
+        check_at_least(2, estimate=self.estimate)
+        check_at_least(0, probe_seed=self.probe_seed)
         if self.estimate is None and self.probe_seed is not None:
-            raise ValueError(
-                f"--probe-seed ({self.probe_seed}) is of the probes of --estimate, "
-                "which is not given."
+            raise ArgumentError(
+                "probe_seed",
+                f"({self.probe_seed}) is of the probes of --estimate, which is not "
+                "given.",
             )
         if self.estimate is not None and not self.bounds:
             raise ValueError(

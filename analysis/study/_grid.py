@@ -9,10 +9,10 @@ import re
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from models.runs.flags import check_at_least
 from models.runs.folder import read_record
 from models.train.folder import differs
 from models.train.options import PRESETS, FitOptions, Preset, TrainOptions
+from sensitivity.arguments import ArgumentError, check_at_least
 
 VariantName = Literal[
     "a", "b", "c", "d", "e", "b-diagonal", "b-tts", "convolution", "convolution-tts"
@@ -77,24 +77,18 @@ class StudyOptions:
     out: Path = Path("runs/study")
 
     def __post_init__(self) -> None:
-        """Refuse a study that cannot be done, before anything is trained.
-
-        Raises:
-            ValueError: Naming the option, its rule and the value.
-        """
+        """Refuse a study that cannot be done, before anything is trained."""
         if not self.layers:
             preset = PRESETS[self.preset].model.layers
             object.__setattr__(self, "layers", (preset,))
         for name in ("windows", "variants", "layers"):
             values = getattr(self, name)
             if not values:
-                raise ValueError(f"--{name} must name at least one, got none.")
+                raise ArgumentError(name, "must name at least one, got none.")
             if len(set(values)) < len(values):
-                raise ValueError(f"--{name} must not repeat one, got {list(values)}.")
-        for name in ("windows", "layers"):
-            if (least := min(getattr(self, name))) < 1:
-                raise ValueError(f"--{name} must be at least 1, got {least}.")
-        check_at_least(self, 1, "seeds", "horizon")
+                raise ArgumentError(name, f"must not repeat one, got {list(values)}.")
+        check_at_least(1, windows=min(self.windows), layers=min(self.layers))
+        check_at_least(1, seeds=self.seeds, horizon=self.horizon)
         for key in self.keys():
             self.cell(key, 0, 1)
 

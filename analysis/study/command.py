@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.study._grid import Cell, StudyOptions, all_finished, plan
 from analysis.variants import depth_in_words, name_of
-from models.runs.command import run_command
+from models.runs.command import one_line, run_command
 from models.runs.console import open_console
 from models.runs.entry import INTERRUPTED
 
@@ -102,10 +102,11 @@ def compare(
 ) -> tuple[int, list[str]]:
     """Write tables and pictures; returns the status of the tables, and names."""
     from analysis.plots.training import attention_maps, training_curves
-    from analysis.tables.command import main as tables
+    from analysis.tables.command import TableOptions
+    from analysis.tables.command import run as tables
 
-    runs = [str(run.out) for cell in cells for run in cell.finished]
-    if status := tables([*runs, "--out", str(options.out / "tables")]):
+    runs = tuple(run.out for cell in cells for run in cell.finished)
+    if status := one_line(tables, TableOptions(runs=runs, out=options.out / "tables")):
         return status, []
     names = ["tables", "training-curves.png"]
     folder.write_figure("training-curves", training_curves(_epochs(cells)))

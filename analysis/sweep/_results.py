@@ -49,9 +49,6 @@ def write_results(
 
 
 def _pictures(options: SweepOptions, table: pd.DataFrame) -> "dict[str, Figure]":
-    import matplotlib
-
-    matplotlib.use("Agg")
     from analysis.plots.bounds import bound_against_length
     from analysis.plots.verdicts import verdict_share, verdicts_by_step
 

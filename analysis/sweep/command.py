@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.sweep.options import SweepOptions
 from models.runs.command import run_command
 from models.runs.console import open_console, progress
+from models.runs.environment import environment
 from models.runs.folder import RunFolder, differing, digest, read_record
 
 if TYPE_CHECKING:
@@ -94,9 +95,6 @@ def _announce(
     size: int,
 ) -> None:
     """Say what will be done, on what, and with how much memory; record it."""
-    import platform
-    from importlib.metadata import version
-
     import jax
 
     from sensitivity.memory import format_memory
@@ -107,12 +105,12 @@ def _announce(
     for note in notes:
         console.print(note)
     packages = ("stgnn-sensitivity", "jax", "jaxlib", "numpy", "pandas", "scipy")
-    versions = {name: version(name) for name in packages}
+    here = environment(packages)
     folder.record.setdefault("filled_share", {})
     folder.record |= {
         "notes": notes,
-        "versions": versions | {"python": platform.python_version()},
-        "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind}",
+        "versions": here["versions"] | {"python": here["python"]},
+        "device": f"{jax.default_backend()}: {here['device']}",
         "precision": f"{measure.dtype}, matrix products at full precision",
         "seeds": sorted({point.seed for point in layers.points}),
     }

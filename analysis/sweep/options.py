@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from models.positions import PositionKind
-from models.runs.flags import check_at_least
-from sensitivity.arguments import ArgumentError
+from sensitivity.arguments import ArgumentError, check_at_least
 from sensitivity.bounds import Level
 from sensitivity.memory import parse_memory
 from sensitivity.norms import Engine, Norm
@@ -48,12 +47,8 @@ class LayerOptions:
     dropout: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse layers that cannot be, and options that would do nothing.
-
-        Raises:
-            ArgumentError: Naming the option, its rule and the value.
-        """
-        check_at_least(self, 1, "d_model", "heads")
+        """Refuse layers that cannot be, and options that would do nothing."""
+        check_at_least(1, d_model=self.d_model, heads=self.heads)
         if self.d_model % self.heads:
             rule = f"({self.d_model}) must be a multiple of --heads ({self.heads})."
             raise ArgumentError("d_model", rule)
@@ -144,19 +139,14 @@ class SweepOptions:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a sweep that cannot be done, before anything is computed.
-
-        Raises:
-            ArgumentError: Naming the option, its rule and the value.
-        """
+        """Refuse a sweep that cannot be done, before anything is computed."""
         self._check_checkpoint()
         if not self.T:
             raise ArgumentError("T", "must name at least one length, got none.")
-        if min(self.T) < 1:
-            raise ArgumentError("T", f"must be at least 1, got {min(self.T)}.")
+        check_at_least(1, T=min(self.T))
         if len(set(self.T)) < len(self.T):
             raise ArgumentError("T", f"must not repeat a length, got {list(self.T)}.")
-        check_at_least(self, 1, "seeds", "samples", "nodes")
+        check_at_least(1, seeds=self.seeds, samples=self.samples, nodes=self.nodes)
         if 1 in self.T and self.layer.regularizer in ("mask", "dropout"):
             raise ArgumentError(
                 "T",

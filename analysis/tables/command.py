@@ -16,7 +16,7 @@ import tyro
 from models.runs.command import run_command
 from models.runs.folder import check_place
 from models.runs.whole_files import write_whole
-from sensitivity.arguments import ArgumentError
+from sensitivity.arguments import ArgumentError, check_at_least
 
 if TYPE_CHECKING:
     from models.train.record import Run
@@ -46,20 +46,14 @@ class TableOptions:
     out: Path = Path("runs/tables")
 
     def __post_init__(self) -> None:
-        """Refuse what can be no table.
-
-        Raises:
-            ValueError: Naming the argument, its rule and the value.
-        """
+        """Refuse what can be no table."""
         if not self.runs:
             raise ValueError("RUNS must name at least one folder, got none.")
         if self.horizons is not None:
             if not self.horizons:
-                raise ValueError("--horizons must name at least one step, got none.")
-            if min(self.horizons) < 1:
-                raise ValueError(
-                    f"--horizons must be at least 1, got {min(self.horizons)}."
-                )
+                rule = "must name at least one step, got none."
+                raise ArgumentError("horizons", rule)
+            check_at_least(1, horizons=min(self.horizons))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

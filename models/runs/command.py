@@ -4,20 +4,16 @@ import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
 from models.runs.entry import INTERRUPTED, on_interrupt
 from models.runs.flags import flag
+from sensitivity.arguments import ArgumentError
 
 STAYS = "what is finished stays, and the same command goes on."
 Options = TypeVar("Options")
-
-
-class _OfArgument(Protocol):
-    argument: str
-    rule: str
 
 
 def run_command(
@@ -51,8 +47,11 @@ def run_command(
         options = parse(kind, argv, prog=prog, default=default)
     except ValueError as error:  # raised by the options' own checks
         return fail(words_of(error), 2)
-    on_interrupt(lambda: stays(options))
-    return one_line(run, options, stays)
+    before = on_interrupt(lambda: stays(options))
+    try:
+        return one_line(run, options, stays)
+    finally:
+        on_interrupt(before)
 
 
 def parse(
@@ -105,6 +104,9 @@ def one_line(
 
     Returns:
         The status, as of `run_command`.
+
+    Raises:
+        BrokenPipeError: If nobody reads any more what is printed.
     """
     try:
         return run(options)
@@ -112,6 +114,8 @@ def one_line(
         return fail(str(error), 1)
     except ValueError as error:
         return fail(words_of(error), 2)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         where = error.filename or getattr(options, "out", None)
         place = "" if where is None else f" ({where})"
@@ -120,11 +124,10 @@ def one_line(
         return fail(f"interrupted; {stays(options)}", INTERRUPTED)
 
 
-def words_of(error: ValueError | _OfArgument) -> str:
+def words_of(error: ValueError) -> str:
     """What an error says, an argument in it as the option that is typed."""
-    match error:
-        case ValueError(argument=str(argument), rule=str(rule)):
-            return f"{flag(argument)} {rule}"
+    if isinstance(error, ArgumentError):
+        return f"{flag(error.argument)} {error.rule}"
     return str(error)
 
 

@@ -17,17 +17,29 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn
 
-INTERRUPTED = 130
+INTERRUPTED, UNREAD = 130, 141  # as a shell says it of SIGINT and SIGPIPE
 _SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
 
 
-# What the line says: that of the command at work, which comes last.
-_words: list[Callable[[], str]] = [lambda: "nothing was done yet."]
+def _nothing_yet() -> str:
+    return "nothing was done yet."
 
 
-def on_interrupt(words: Callable[[], str]) -> None:
-    """Say this after "interrupted;", such as what is kept and how to go on."""
-    _words.append(words)
+_words: Callable[[], str] = _nothing_yet  # what the line says, of the command at work
+
+
+def on_interrupt(words: Callable[[], str]) -> Callable[[], str]:
+    """Say this after "interrupted;", such as what is kept and how to go on.
+
+    Args:
+        words: What to say from now on.
+
+    Returns:
+        What was to be said before.
+    """
+    global _words
+    before, _words = _words, words
+    return before
 
 
 def start(module: str) -> NoReturn:
@@ -39,9 +51,14 @@ def start(module: str) -> NoReturn:
         signal.signal(signal.SIGINT, lambda *_: None)
         threading.Thread(target=_wait, args=(read,), daemon=True).start()
     try:
-        status = importlib.import_module(module).main()
-    finally:  # all is done: Python takes down its libraries, and its handlers first
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            status = importlib.import_module(module).main()
+        finally:  # all is done: Python takes down its libraries, and its handlers first
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            sys.stdout.flush()
+    except BrokenPipeError:  # "| head" has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = UNREAD
     sys.exit(status)
 
 
@@ -52,7 +69,7 @@ def _wait(pipe: int) -> None:
     try:
         said = "interrupted."
         with contextlib.suppress(Exception):  # words may read files
-            said = f"interrupted; {_words[-1]()}"
+            said = f"interrupted; {_words()}"
         with contextlib.suppress(OSError, ValueError):  # a reader that is gone
             print(_SHOW_CURSOR * sys.stdout.isatty(), end="", flush=True)
         print(f"error: {' '.join(said.split())}", file=sys.stderr, flush=True)

@@ -3,12 +3,21 @@
 import importlib.metadata
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+_PACKAGES = (
+    *("stgnn-sensitivity", "jax", "jaxlib", "flax", "optax", "tensorstore", "numpy"),
+    "torch",
+)
 
-def environment() -> dict[str, Any]:
+
+def environment(packages: Sequence[str] = _PACKAGES) -> dict[str, Any]:
     """Versions and machine, ready for JSON.
+
+    Args:
+        packages: Whose versions.
 
     Returns:
         Versions of what computes (None where it is not installed), the machine, and
@@ -16,16 +25,32 @@ def environment() -> dict[str, Any]:
     """
     import jax
 
-    affinity = getattr(os, "sched_getaffinity", None)  # fewer than all, in a container
-    names = ("jax", "jaxlib", "flax", "optax", "tensorstore", "numpy", "torch")
     return {
-        "versions": {name: version(name) for name in ("stgnn-sensitivity", *names)},
+        "versions": {name: version(name) for name in packages},
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": _cpu_model(),
-        "cores": len(affinity(0)) if affinity else os.cpu_count(),
+        "cores": cores(),
         "device": jax.devices()[0].device_kind,
     }
+
+
+def cores() -> int:
+    """How many cores this process may use: fewer than all, in a container."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def show_devices(count: int) -> None:
+    """Let a CPU show so many devices to JAX, which reads that when it starts.
+
+    Args:
+        count: How many; a number that the user has set stays.
+    """
+    name, flags = "--xla_force_host_platform_device_count", os.environ.get("XLA_FLAGS")
+    if name not in (flags or ""):
+        words = [*filter(None, [flags]), f"{name}={count}"]
+        os.environ["XLA_FLAGS"] = " ".join(words)
 
 
 def version(name: str) -> str | None:

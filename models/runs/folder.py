@@ -359,11 +359,19 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def in_words(names: Sequence[str], old: Mapping, new: Mapping) -> str:
-    """Options that differ, each with both values."""
-    return ", ".join(
-        f"{flag(name)} {old.get(name)!r} there, {new.get(name)!r} asked for"
-        for name in names
-    )
+    """Options that differ, each with both values; fingerprints are no options."""
+    options = [name for name in names if not name.endswith("_sha256")]
+    said = [
+        f"{flag(name)} {_given(old, name)}there, {_given(new, name)}asked for"
+        for name in options
+    ]
+    if len(options) < len(names):
+        said.append("the data or the weights are others")
+    return ", ".join(said)
+
+
+def _given(options: Mapping, name: str) -> str:
+    return "not " if (value := options.get(name)) is None else f"{value!r} "
 
 
 def digest(*things: Any) -> str:

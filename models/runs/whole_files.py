@@ -51,6 +51,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
 def figure_bytes(figure: "Figure", suffix: str, dpi: int = 200) -> bytes:
     """A picture as a file holds it, the same bytes for the same picture.
 
+    Matplotlib's backend is that of the format, whatever the user's is: no display.
+
     Args:
         figure: The picture.
         suffix: Format of the file: ``"png"`` or ``"pdf"``.

@@ -2,13 +2,12 @@
 
 import dataclasses
 import itertools
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.runs.command import one_line, run_command
 from models.runs.console import open_console
+from models.runs.environment import show_devices
 from models.train.options import PRESETS, TrainOptions
 
 if TYPE_CHECKING:
@@ -83,10 +82,8 @@ def _what_stays(options: TrainOptions) -> str:
 
 def _train_on_cores(options: TrainOptions) -> int:
     """Make ``--devices`` of a CPU's cores, which JAX reads when it starts; train."""
-    name, flags = "--xla_force_host_platform_device_count", os.environ.get("XLA_FLAGS")
-    if options.fit.devices > 1 and name not in (flags or ""):
-        words = [*filter(None, [flags]), f"{name}={options.fit.devices}"]
-        os.environ["XLA_FLAGS"] = " ".join(words)
+    if options.fit.devices > 1:
+        show_devices(options.fit.devices)
     return _train(options)
 
 
@@ -125,7 +122,3 @@ def _train(options: TrainOptions, console: "Console | None" = None) -> int:
         ]
         console.print(f"wrote {', '.join(names + kept)} in {folder.path}")
     return 0
-
-
-def _has_content(path: Path) -> bool:
-    return any(path.iterdir()) if path.is_dir() else path.exists()

@@ -17,8 +17,7 @@ from models.config import (
     TemporalKind,
 )
 from models.positions import PositionKind
-from models.runs.flags import check_at_least
-from sensitivity.arguments import ArgumentError
+from sensitivity.arguments import ArgumentError, check_at_least
 
 # As `data.Convention` and so on: importing them would load jax, and --help is quick.
 Convention = Literal["windows", "time"]
@@ -91,7 +90,7 @@ class DataOptions:
         for name, (there, needed) in needs.items():
             if getattr(self, name) is not None and not there:
                 raise ArgumentError(name, f"needs {needed}, got {self.dataset!r}.")
-        check_at_least(self, 1, "days", "window", "horizon")
+        check_at_least(1, days=self.days, window=self.window, horizon=self.horizon)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,12 +233,21 @@ class FitOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done."""
-        check_at_least(self, 0, "epochs", "warmup", "weight_decay", "first_seed")
         check_at_least(
-            self,
+            0,
+            epochs=self.epochs,
+            warmup=self.warmup,
+            weight_decay=self.weight_decay,
+            first_seed=self.first_seed,
+        )
+        check_at_least(
             1,
-            *("steps_per_epoch", "batch_size", "patience"),
-            *("seeds", "seeds_at_once", "devices"),
+            steps_per_epoch=self.steps_per_epoch,
+            batch_size=self.batch_size,
+            patience=self.patience,
+            seeds=self.seeds,
+            seeds_at_once=self.seeds_at_once,
+            devices=self.devices,
         )
         if not self.weight_decay < float("inf"):
             raise ArgumentError(

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from models.runs.command import run_command
-from models.runs.flags import check_at_least
+from models.runs.environment import cores, show_devices
 from models.runs.folder import check_place
+from sensitivity.arguments import ArgumentError, check_at_least
 
 Part = Literal["step", "seeds", "input", "large"]
 
@@ -42,14 +43,10 @@ class TrainingOptions:
     out: Path = Path("runs/benchmark-training")
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be measured.
-
-        Raises:
-            ValueError: Naming the argument, its rule and the value.
-        """
+        """Refuse what cannot be measured."""
         if not self.parts:
-            raise ValueError("--parts must name at least one, got none.")
-        check_at_least(self, 1, "rounds", "steps")
+            raise ArgumentError("parts", "must name at least one, got none.")
+        check_at_least(1, rounds=self.rounds, steps=self.steps)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,12 +65,8 @@ def device_per_core() -> None:
 
     It can until jax is imported; a number that the user has set stays.
     """
-    flag, flags = "xla_force_host_platform_device_count", os.environ.get("XLA_FLAGS")
-    if "jax" not in sys.modules and flag not in (flags or ""):
-        affinity = getattr(os, "sched_getaffinity", None)
-        cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-        added = f"--{flag}={cores}"
-        os.environ["XLA_FLAGS"] = f"{flags} {added}" if flags else added
+    if "jax" not in sys.modules:
+        show_devices(cores())
 
 
 def run(options: TrainingOptions) -> int:
