@@ -274,6 +274,22 @@ def depth_in_words(layers: int) -> str:
     return f"{layers} layer" + ("" if layers == 1 else "s")
 
 
+def check_each_folder_once(folders: Iterable[Path]) -> None:
+    """Refuse ``RUNS`` that name a folder twice, by whatever paths.
+
+    Args:
+        folders: What is typed.
+
+    Raises:
+        ValueError: Naming the folder.
+    """
+    seen = set()
+    for folder in folders:
+        if folder.resolve() in seen:
+            raise ValueError(f"RUNS must name each folder once, got {folder} twice.")
+        seen.add(folder.resolve())
+
+
 def check_seeds(runs: Sequence[TrainOptions]) -> None:
     """Refuse the same seed of the same variant twice: it would count double.
 

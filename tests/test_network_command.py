@@ -16,7 +16,7 @@ from analysis.network._results import FILES
 from analysis.network._tightness import NO_BOUND
 from analysis.network.options import NetworkOptions
 from models.runs.folder import RunFolder, digest
-from models.train.record import read_options
+from models.train.record import read_run
 from models.train.restore import best_models, restore, spread_windows
 from sensitivity.network import space_time_norms
 from tests import train_runs
@@ -88,7 +88,7 @@ def test_a_run_leaves_its_tables_and_pictures(done):
 
 @pytest.mark.slow
 def test_all_windows_at_once_are_what_each_is_by_itself():
-    run = restore(read_options(finished()))
+    run = restore(read_run(finished()).options())
     model = next(best_models(run)).model
     batch = spread_windows(run.prepared, 3)
     nodes = np.array([2, 0])

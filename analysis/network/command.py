@@ -36,13 +36,15 @@ def run(options: NetworkOptions) -> int:
     """Measure what is not finished, then write and show the results."""
     from analysis.network._measure import precision_in_words
     from analysis.network._results import FILES, collect, show, write
-    from analysis.variants import check_seeds
+    from analysis.variants import check_each_folder_once, check_seeds
     from models.runs.environment import environment
     from models.runs.folder import RunFolder
-    from models.train.record import read_options
+    from models.train.record import read_run
 
+    check_each_folder_once(options.runs)
     console = open_console()
-    runs = [read_options(folder, options.data) for folder in options.runs]
+    found = [read_run(folder, complete=False) for folder in options.runs]
+    runs = [run.options(options.data) for run in found]
     check_seeds(runs)
     asked = {name: getattr(options, name) for name in options.__slots__}
     asked |= {"runs": [str(run) for run in options.runs]}
@@ -154,7 +156,7 @@ def _announce(
 ) -> None:
     """Say what is measured, on what, and what it will take."""
     from analysis.network._measure import plan, precision_in_words
-    from models.train.record import run_record
+    from models.train.record import read_run
     from sensitivity.memory import format_memory
 
     cost = plan(model, windows, options)
@@ -184,7 +186,7 @@ def _announce(
     if asked.model.precision != "float32":
         words = precision_in_words(asked.model.precision)
         lines.append(f"measured with {words}, whose rounding would pass for influence")
-    if not run_record(asked.out).get("complete"):
+    if not read_run(asked.out, complete=False).complete:
         lines.append("this run is not complete: its best weights so far")
     for line in lines:
         console.print(line)

@@ -54,13 +54,6 @@ class NetworkOptions:
         """
         if not self.runs:
             raise ValueError("RUNS must name at least one folder, got none.")
-        seen = set()
-        for folder in self.runs:
-            if folder.resolve() in seen:
-                raise ValueError(
-                    f"RUNS must name each folder once, got {folder} twice."
-                )
-            seen.add(folder.resolve())
         check_at_least(self, 1, "windows", "nodes")
         check_at_least(self, 2, "estimate")
         check_at_least(self, 0, "probe_seed")

@@ -14,7 +14,7 @@ from analysis.sweep._points import Inputs, Point
 from analysis.sweep.options import SweepOptions
 from models.layer_inputs import layer_inputs
 from models.runs.command import words_of
-from models.train.record import read_options, run_record
+from models.train.record import read_run
 from models.train.restore import (
     Restored,
     Snapshot,
@@ -121,7 +121,7 @@ class TrainedLayers:
             if self.options.nodes is not None:
                 nodes = ", ".join(map(str, self._nodes(run)))
                 notes.add(f"nodes looked at, counted from 0: {nodes}")
-            if not run_record(folder).get("complete"):
+            if not read_run(folder, complete=False).complete:
                 notes.add(f"{folder} is not complete: its weights so far")
         return sorted(notes)
 
@@ -202,7 +202,7 @@ class TrainedLayers:
 def _open(folder: Path, options: SweepOptions) -> Restored:
     """Read a run back, and check that what is asked for is there."""
     try:
-        run = restore(read_options(folder, options.data))
+        run = restore(read_run(folder, complete=False).options(options.data))
     except ValueError as error:
         raise ValueError(f"--checkpoint: {words_of(error)}") from error
     config, windows = run.trainer.config, len(run.prepared.split.test)

@@ -18,7 +18,7 @@ from models.runs.command import words_of
 from models.train._setup import set_up
 from models.train.folder import CHECKPOINTS, KEPT, differences, fingerprints
 from models.train.options import TrainOptions
-from models.train.record import is_file, run_record
+from models.train.record import is_file, read_run
 from models.training import Trainer
 from sensitivity.arguments import ArgumentError
 
@@ -53,7 +53,7 @@ def restore(options: TrainOptions) -> Restored:
         ValueError: If the folder holds no such run or no checkpoint of it, or the data
             cannot be read or are others than it was trained on.
     """
-    record = run_record(options.out)
+    arguments = read_run(options.out, complete=False).arguments
     try:
         setup = set_up(options)
     except ValueError as error:
@@ -61,8 +61,8 @@ def restore(options: TrainOptions) -> Restored:
         raise ValueError(f"{options.out} cannot be read back: {words}") from error
     asked = options.identity() | fingerprints(options, setup.series)
     if is_file(options.series.dataset):  # what it holds counts, not where it is
-        asked["dataset"] = record["arguments"].get("dataset")
-    if different := differences(record["arguments"], asked):
+        asked["dataset"] = arguments.get("dataset")
+    if different := differences(arguments, asked):
         raise ValueError(
             f"{options.out} holds a run with other arguments: {different}."
         )
