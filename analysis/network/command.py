@@ -87,8 +87,9 @@ def _measure_run(
     from analysis.network._parts import Part, adopt, key_of, label_of, pack, unpack
     from models.train.restore import best_models
 
+    restored = _restored(asked)
     try:
-        restored, windows = _open(asked, options)
+        windows = _windows(restored, options)
         parts, announced = {}, False
         for seed, _, model in best_models(restored):
             label, key = label_of(asked.out, seed), key_of(restored, model, options)
@@ -109,10 +110,7 @@ def _measure_run(
             parts[seed] = unpack(content)
             done(f"{asked.out} seed {seed}: {said}")
     except ValueError as error:
-        name, message = str(asked.out), words_of(error)
-        if name not in message:
-            message = f"{name}: {message}"
-        raise ValueError(message) from error
+        raise ValueError(f"{asked.out}: {words_of(error)}") from error
     return parts
 
 
@@ -124,15 +122,12 @@ def _why(state: str) -> str:
     return f", again: {why}" if why else ""
 
 
-def _open(asked: "TrainOptions", options: NetworkOptions) -> "tuple[Restored, Windows]":
-    """A run read back, and what it is looked at on."""
-    import numpy as np
-
-    from analysis.network._measure import Windows
-    from models.train.restore import restore, spread_nodes, spread_windows
+def _restored(asked: "TrainOptions") -> "Restored":
+    """A run read back; what is wrong with it names its folder."""
+    from models.train.restore import restore
 
     try:
-        restored = restore(asked)
+        return restore(asked)
     except ValueError as error:
         given = asked.series.data
         if given is None or given.is_dir():
@@ -141,10 +136,19 @@ def _open(asked: "TrainOptions", options: NetworkOptions) -> "tuple[Restored, Wi
             f"{error} It wants the files of {asked.series.dataset} in {given}; name "
             "the folder they are in now with --data."
         ) from error
+
+
+def _windows(restored: "Restored", options: NetworkOptions) -> "Windows":
+    """What a run is looked at on."""
+    import numpy as np
+
+    from analysis.network._measure import Windows
+    from models.train.restore import spread_nodes, spread_windows
+
     series = restored.prepared.series
     batch = spread_windows(restored.prepared, options.windows)
     nodes = np.array(spread_nodes(len(series.sensor_ids), options.nodes))
-    return restored, Windows(batch, nodes, series.adjacency)
+    return Windows(batch, nodes, series.adjacency)
 
 
 def _announce(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from analysis.sweep._points import Inputs, Point
 from analysis.sweep.options import SweepOptions
 from models.layer_inputs import layer_inputs
 from models.runs.command import words_of
+from models.runs.folder import digest
 from models.train.record import read_run
 from models.train.restore import (
     Restored,
@@ -87,12 +87,11 @@ class TrainedLayers:
 
     def identity(self) -> dict[str, Any]:
         """SHA-256 of the weights and of the data of every run."""
-        weights, data = [], []
+        weights, data = [], []  # digests of the same bytes as of 0.1.0
         for number, run in enumerate(self._runs):
             own = [sha for moment, sha in self._weights.items() if moment.run == number]
-            weights.append(hashlib.sha256(repr(own).encode()).hexdigest())
-            readings = run.prepared.series.values.tobytes()
-            data.append(hashlib.sha256(readings).hexdigest())
+            weights.append(digest(repr(own).encode()))
+            data.append(digest(run.prepared.series.values.tobytes()))
         return {"weights_sha256": weights, "runs_data_sha256": data}
 
     def headline(self) -> str:

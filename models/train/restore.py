@@ -1,6 +1,5 @@
 """A training run read back: its data, its model and its weights."""
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from models.checkpoints import CheckpointFolder, KeptWeights
 from models.early_stopping import TrainState
 from models.forecaster import Forecaster
 from models.runs.command import words_of
+from models.runs.folder import digest
 from models.train._setup import set_up
 from models.train.folder import CHECKPOINTS, KEPT, differences, fingerprints
 from models.train.options import TrainOptions
@@ -188,10 +188,10 @@ def spread_nodes(total: int, count: int | None) -> list[int]:
 
 def weights_sha256(model: Forecaster) -> str:
     """Fingerprint of all trained numbers of a model, as hexadecimal digits."""
-    digest = hashlib.sha256()
+    parts = []  # in the bytes of version 0.1.0, whose folders hold the digest
     leaves = jax.tree_util.tree_leaves_with_path(nnx.state(model, nnx.Param))
     for path, leaf in leaves:
         array = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} ".encode())
-        digest.update(f"{array.shape}".encode() + array.tobytes())
-    return digest.hexdigest()
+        name = f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}"
+        parts += [name.encode(), array.tobytes()]
+    return digest(*parts)
