@@ -290,21 +290,6 @@ def check_each_folder_once(folders: Iterable[Path]) -> None:
         seen.add(folder.resolve())
 
 
-def check_seeds(runs: Sequence[TrainOptions]) -> None:
-    """Refuse the same seed of the same variant twice: it would count double.
-
-    Args:
-        runs: All runs that are shown together.
-
-    Raises:
-        ValueError: Naming the seed, the variant and both folders.
-    """
-    check_each_seed_once(
-        (words["label"], words["label"], run.fit.seed_list(), run.out)
-        for run, words in zip(runs, describe(runs), strict=True)
-    )
-
-
 def check_each_seed_once(
     runs: Iterable[tuple[Hashable, str, Iterable[int], Path]],
 ) -> None:

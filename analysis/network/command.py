@@ -36,7 +36,7 @@ def run(options: NetworkOptions) -> int:
     """Measure what is not finished, then write and show the results."""
     from analysis.network._measure import precision_in_words
     from analysis.network._results import FILES, collect, show, write
-    from analysis.variants import check_each_folder_once, check_seeds
+    from analysis.variants import check_each_folder_once, check_each_seed_once, describe
     from models.runs.environment import environment
     from models.runs.folder import RunFolder
     from models.train.record import read_run
@@ -45,7 +45,10 @@ def run(options: NetworkOptions) -> int:
     console = open_console()
     found = [read_run(folder, complete=False) for folder in options.runs]
     runs = [run.options(options.data) for run in found]
-    check_seeds(runs)
+    check_each_seed_once(
+        (words["label"], words["label"], run.fit.seed_list(), run.out)
+        for run, words in zip(runs, describe(runs), strict=True)
+    )
     asked = {name: getattr(options, name) for name in options.__slots__}
     asked |= {"runs": [str(run) for run in options.runs]}
     asked |= {"probe_seed": options.seed_of_probes}
