@@ -2,7 +2,8 @@
 
 The base of every name is the paper's row. Tables add in what a row differs from most
 rows; pictures add in what a run differs from others of its name; a study names the
-variants that it trains.
+variants that it trains. `labels` and `describe` are two, as the first reads records of
+any version, of which many runs make a row, the second options of this one, run by run.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from models.train.options import ModelOptions, TrainOptions
+from models.train.options import PLACES, ModelOptions, TrainOptions
 from models.train.record import Run
 
 # (residual, regularizer): the rows of the paper's Tables 1 and 2, in their order.
@@ -42,9 +43,8 @@ _NO_SETTINGS = (
     *("out", "seed", "seeds", "first_seed", "resume", "overwrite", "devices"),
     *("preset", "predictions", "seeds_at_once", "adjacency"),
 )
-# What the name of a run's model says, or what tells no two runs apart.
+# What the name of a run's model says already.
 _NAMED_BY_BASE = ("model", "residual", "regularizer", "stack", "layers")
-_NOT_TELLING = ("data", "adjacency", "seeds", "first_seed", "seeds_at_once", "devices")
 
 
 class Variant(NamedTuple):
@@ -170,7 +170,7 @@ def labels(variants: Sequence[Variant]) -> dict[Variant, str]:
         strengths = {v.strength for v in variants if v.base_label == base}
         if variant.strength is not None and len(strengths) > 1:
             told = dict([variant.strength]) | told
-        return ", ".join([base, *(_words(*setting) for setting in told.items())])
+        return _name(base, told)
 
     def place(variant: Variant) -> tuple[int, bool]:
         base = variant.base_label
@@ -211,7 +211,7 @@ def settings_in_words(settings: Mapping[str, Any]) -> str:
         >>> settings_in_words({"epochs": 30, "time_of_week": False})
         'epochs 30, time of week no'
     """
-    return ", ".join(_words(name, value) for name, value in settings.items())
+    return ", ".join(_words(*setting) for setting in settings.items())
 
 
 def describe(runs: Sequence[TrainOptions]) -> list[dict[str, Any]]:
@@ -231,8 +231,8 @@ def describe(runs: Sequence[TrainOptions]) -> list[dict[str, Any]]:
     found = []
     for run, base, own in zip(runs, bases, settings, strict=True):
         peers = [s for s, b in zip(settings, bases, strict=True) if b == base]
-        told = [k for k, v in own.items() if any(peer[k] != v for peer in peers)]
-        variant = ", ".join([base, *(_words(name, own[name]) for name in told)])
+        told = {k: v for k, v in own.items() if any(peer[k] != v for peer in peers)}
+        variant = _name(base, told)
         parts = [variant]
         if len(stacks) > 1:
             parts.append(_stack(run.model))
@@ -274,19 +274,20 @@ def depth_in_words(layers: int) -> str:
     return f"{layers} layer" + ("" if layers == 1 else "s")
 
 
-def check_seeds(runs: Sequence[TrainOptions]) -> None:
-    """Refuse the same seed of the same variant twice: it would count double.
+def check_each_folder_once(folders: Iterable[Path]) -> None:
+    """Refuse ``RUNS`` that name a folder twice, by whatever paths.
 
     Args:
-        runs: All runs that are shown together.
+        folders: What is typed.
 
     Raises:
-        ValueError: Naming the seed, the variant and both folders.
+        ValueError: Naming the folder.
     """
-    check_each_seed_once(
-        (words["label"], words["label"], run.fit.seed_list(), run.out)
-        for run, words in zip(runs, describe(runs), strict=True)
-    )
+    seen = set()
+    for folder in folders:
+        if folder.resolve() in seen:
+            raise ValueError(f"RUNS must name each folder once, got {folder} twice.")
+        seen.add(folder.resolve())
 
 
 def check_each_seed_once(
@@ -310,6 +311,10 @@ def check_each_seed_once(
                     f"each seed of a variant may come once, but seed {seed} of "
                     f"{label} is in {folders[first]} and in {folder}."
                 )
+
+
+def _name(base: str, told: Mapping[str, Any]) -> str:
+    return f"{base}, {settings_in_words(told)}" if told else base
 
 
 def _paper_row(residual: bool, regularizer: str) -> str:
@@ -346,5 +351,5 @@ def _settings(run: TrainOptions) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for group in (run.model, run.series, run.fit):
         found |= dataclasses.asdict(group)
-    left_out = (*_NAMED_BY_BASE, *_NOT_TELLING)
+    left_out = (*_NAMED_BY_BASE, *_NO_SETTINGS, *PLACES)
     return {k: v for k, v in found.items() if k not in left_out}

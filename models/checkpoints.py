@@ -25,9 +25,13 @@ import numpy as np
 import tensorstore
 
 from models.early_stopping import TrainState
+from models.runs.folder import delete, digest
 from models.runs.whole_files import PART, write_whole
 
 _IS_ARRAY = "/.zarray"  # the key that every array has
+_TORN = re.compile(r"\d+\.(part|orbax-checkpoint-tmp.*)")
+_DIGEST = ".sha256"  # of the arrays, in a file beside their folder
+_READS = 5  # of the last checkpoint, while a training replaces it
 
 
 class Checkpoint(NamedTuple):
@@ -55,15 +59,16 @@ class _Epochs:
         self.path = path.resolve()
         if not read_only:
             self.path.mkdir(parents=True, exist_ok=True)
-            for torn in self.path.glob("[0-9]*.*"):  # by a kill
-                shutil.rmtree(torn)
+            for folder in self.path.iterdir():
+                if _TORN.fullmatch(folder.name):  # by a kill
+                    delete(folder)
 
     def epochs(self) -> list[int]:
         """The epochs that are there, in order."""
         if not self.path.is_dir():
             return []
-        names = [folder.name for folder in self.path.iterdir()]
-        return sorted(int(name) for name in names if name.isdecimal())
+        there = [folder.name for folder in self.path.iterdir() if folder.is_dir()]
+        return sorted(int(name) for name in there if name.isdecimal())
 
     @contextlib.contextmanager
     def _writing(self, epoch: int) -> Iterator[Path]:
@@ -73,7 +78,7 @@ class _Epochs:
             part.mkdir()
             yield part
             if whole.exists():  # of a run that was killed and has come here again
-                shutil.rmtree(whole)
+                delete(whole)
             part.rename(whole)
         except (OSError, ValueError) as error:
             shutil.rmtree(part, ignore_errors=True)
@@ -119,7 +124,7 @@ class CheckpointFolder(_Epochs):
             write_whole(folder / "history" / "metadata", rows)
         for other in self.epochs():
             if other != epoch:
-                shutil.rmtree(self.path / str(other))
+                delete(self.path / str(other))
 
     def load(self, like: TrainState) -> Checkpoint | None:
         """Read the last checkpoint.
@@ -133,13 +138,25 @@ class CheckpointFolder(_Epochs):
         Raises:
             ValueError: If it is damaged, or of another model.
         """
-        epoch = self.latest()
-        if epoch is None:
-            return None
+        for left in reversed(range(_READS)):
+            epoch = self.latest()
+            if epoch is None:
+                return None
+            try:
+                return self._load(epoch, like)
+            except ValueError:  # a training at work may have replaced it meanwhile
+                if not left or self.latest() == epoch:
+                    raise
+        return None
+
+    def _load(self, epoch: int, like: TrainState) -> Checkpoint:
         with self._reading(epoch) as folder:
-            state = TrainState(**_read_arrays(folder / "state", like._asdict()))
             text = (folder / "history" / "metadata").read_text(encoding="utf-8")
-            return Checkpoint(state, json.loads(text)["rows"])
+            rows = json.loads(text)["rows"]
+            if not all(isinstance(row, dict) for row in rows):
+                raise ValueError("its history is no list of rows")
+            state = TrainState(**_read_arrays(folder / "state", like._asdict()))
+            return Checkpoint(state, rows)
 
     def latest(self) -> int | None:
         """Epochs done at the last checkpoint, or None if there is none."""
@@ -197,10 +214,15 @@ def _named(tree: Any) -> dict[str, Any]:
     return {keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
+def _digest(named: dict[str, Any]) -> str:
+    return digest(*(part for name, leaf in named.items() for part in (name, leaf)))
+
+
 def _write_arrays(folder: Path, tree: Any) -> None:
+    named = _named(tree)
     shared = tensorstore.Context()  # else every array has a store of its own to commit
     with tensorstore.Transaction(atomic=True) as together:
-        for name, leaf in _named(tree).items():
+        for name, leaf in named.items():
             array = np.asarray(leaf)
             opened = tensorstore.open(
                 _array(folder, name),
@@ -211,6 +233,7 @@ def _write_arrays(folder: Path, tree: Any) -> None:
                 context=shared,
             )
             opened.result().write(array).result()
+    write_whole(folder.with_suffix(_DIGEST), _digest(named))
 
 
 def _read_arrays(folder: Path, like: Any) -> Any:
@@ -228,6 +251,11 @@ def _read_arrays(folder: Path, like: Any) -> Any:
         if kept != asked:
             raise ValueError(f"{name} is {_words(*kept)}, the model's {_words(*asked)}")
         found.append(jnp.asarray(opened.read().result()))
+    kept = folder.with_suffix(_DIGEST)  # 0.1.0 kept none
+    if kept.exists() and kept.read_text() != _digest(
+        dict(zip(wanted, found, strict=True))
+    ):
+        raise ValueError("its arrays are not those that were written")
     return jax.tree.unflatten(jax.tree.structure(like), found)
 
 

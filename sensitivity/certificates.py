@@ -115,7 +115,7 @@ def certificates(
     domains = _domains(tokens.shape[1], weights, bias, residual)
     tables = []
     for name, bound in bounds.items():
-        counts = not domains[name].startswith("no")
+        counts, applies = domains[name]
         bound = (bound + residual) if counts else np.full_like(bound, np.nan)
         holds = pd.array(exact <= bound * (1 + slack), dtype="boolean")
         ratio = np.divide(exact, bound, out=np.ones_like(exact), where=bound != 0)
@@ -126,7 +126,7 @@ def certificates(
             "bound": bound,
             "ratio": ratio,
             "holds": holds if counts else pd.array([pd.NA] * len(exact), "boolean"),
-            "applies": domains[name],
+            "applies": applies,
         }
         tables.append(pd.DataFrame(columns))
     table = pd.concat(tables, ignore_index=True)
@@ -161,6 +161,11 @@ def operator_norm(
         return image.ravel() / unit
 
     return unit * root(top_eigenvalue(apply, (x.size,), x.dtype))
+
+
+class _Domain(NamedTuple):
+    counts: bool  # whether the bound speaks of the layer
+    applies: str  # in words
 
 
 class _Measured(NamedTuple):
@@ -228,8 +233,8 @@ def _bounds(
 
 def _domains(
     T: int, weights: AttentionWeights, score_bias: ScoreBias, residual: bool
-) -> dict[str, str]:
-    """Whether each certificate speaks of such a layer, in words."""
+) -> dict[str, _Domain]:
+    """Whether each certificate speaks of such a layer."""
     moved = not _shifts_rows_alike(T, score_bias)
     beyond = {
         "several heads": weights.heads > 1,
@@ -240,12 +245,14 @@ def _domains(
         "a residual": residual,
     }
     words = [word for word, there in beyond.items() if there]
-    published = f"extended to {', '.join(words)}" if words else "as published"
+    derived = _Domain(True, "as derived")
+    extended = f"extended to {', '.join(words)}" if words else "as published"
+    published, outside = _Domain(True, extended), "no: masks and score biases"
     return {
-        "column_sum": "as derived",
-        "any_attention": "as derived",
+        "column_sum": derived,
+        "any_attention": derived,
         "castin": published,
-        "mean_field": "no: masks and score biases" if moved else published,
+        "mean_field": _Domain(False, outside) if moved else published,
     }
 
 

@@ -51,6 +51,11 @@ STATEMENTS = (
     "query_covariance",
 )
 
+_WITH_IDENTITY = (
+    "eq8_diagonal_as_printed",
+    "eq8_diagonal_as_printed_per_row",
+    "eq8_diagonal_corrected",
+)
 _DIVIDED_BY_T = ("eq5", "eq6_middle", "eq6", "eq7", "eq8_off_diagonal")
 
 
@@ -104,6 +109,6 @@ def sides(
         "query_covariance": (means.query_norm, heads.query_covariance),
     }
     return {
-        name: (exact, pooled(bound, per_head) + identity * name.startswith("eq8_diag"))
+        name: (exact, pooled(bound, per_head) + identity * (name in _WITH_IDENTITY))
         for name, (exact, bound) in statements.items()
     }

@@ -13,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+import models.checkpoints
 from models.checkpoints import Checkpoint, CheckpointFolder, KeptWeights
 from models.early_stopping import TrainState
 
@@ -208,3 +209,49 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path, silent, like, reason
         ValueError, match=rf"is damaged or of another model \(.*{reason}"
     ):
         folder.load(like)
+
+
+def test_a_bit_that_is_another_is_seen(tmp_path):
+    folder = CheckpointFolder(tmp_path)
+    folder.save(4, Checkpoint(STATE, HISTORY))
+    (tmp_path / "4" / "state.sha256").write_text("of other arrays")
+    with pytest.raises(ValueError, match="not those that were written"):
+        folder.load(STATE)
+
+
+def test_what_a_user_keeps_beside_checkpoints_stays(tmp_path):
+    for name in ("5.mine", "2024-notes", "notes"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "7").write_text("a file")
+    folder = CheckpointFolder(tmp_path)
+    folder.save(4, Checkpoint(STATE, HISTORY))
+    assert folder.latest() == 4
+    assert names(tmp_path) == ["2024-notes", "4", "5.mine", "7", "notes"]
+
+
+def test_a_reader_goes_on_while_a_training_replaces_the_checkpoint(
+    tmp_path, monkeypatch
+):
+    writer, replaced = CheckpointFolder(tmp_path), []
+    writer.save(1, Checkpoint(STATE, HISTORY))
+    whole = models.checkpoints._read_arrays
+
+    def slow(folder, like):
+        if not replaced:
+            replaced.append(True)
+            writer.save(2, Checkpoint(state_of(2), HISTORY))
+        return whole(folder, like)
+
+    monkeypatch.setattr(models.checkpoints, "_read_arrays", slow)
+    found = CheckpointFolder(tmp_path, read_only=True).load(STATE)
+    assert found is not None
+    assert_same(found.state, state_of(2))
+
+
+def test_a_checkpoint_elsewhere_is_replaced_and_not_deleted(tmp_path):
+    CheckpointFolder(tmp_path / "scratch").save(1, Checkpoint(STATE, HISTORY))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "1").symlink_to(tmp_path / "scratch" / "1")
+    CheckpointFolder(tmp_path / "run").save(2, Checkpoint(STATE, HISTORY))
+    assert names(tmp_path / "run") == ["2"]
+    assert names(tmp_path / "scratch") == ["1"]

@@ -16,7 +16,7 @@ from analysis.network._results import FILES
 from analysis.network._tightness import NO_BOUND
 from analysis.network.options import NetworkOptions
 from models.runs.folder import RunFolder, digest
-from models.train.record import read_options
+from models.train.record import read_run
 from models.train.restore import best_models, restore, spread_windows
 from sensitivity.network import space_time_norms
 from tests import train_runs
@@ -88,7 +88,7 @@ def test_a_run_leaves_its_tables_and_pictures(done):
 
 @pytest.mark.slow
 def test_all_windows_at_once_are_what_each_is_by_itself():
-    run = restore(read_options(finished()))
+    run = restore(read_run(finished()).options())
     model = next(best_models(run)).model
     batch = spread_windows(run.prepared, 3)
     nodes = np.array([2, 0])
@@ -228,6 +228,8 @@ def test_the_same_seed_of_the_same_variant_is_refused_in_two_folders(tmp_path, c
     out = tmp_path / "out"
     said = refused(capsys, finished(), other, "--out", out)
     assert "each seed of a variant may come once, but seed 0 of" in said
+    said = refused(capsys, finished(), finished(), "--out", out)
+    assert "RUNS must name each folder once, got" in said
     assert not out.exists()
 
 

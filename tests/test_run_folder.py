@@ -66,7 +66,7 @@ def test_folders_of_others_are_refused_and_stay(out, how, name, content):
     content = content if isinstance(content, bytes) else content.encode()
     (out / name).write_bytes(content)
     with pytest.raises(ValueError, match=r"must be empty or hold results of") as error:
-        opened(out, keeps=["kept/[0-9]*"], **how)
+        opened(out, keeps=["kept"], **how)
     assert name.split("/")[0] in str(error.value)
     assert contents(out) == {name: content}
 
@@ -167,12 +167,29 @@ def test_settings_may_change_before_anything_is_finished(out):
 
 def test_overwrite_deletes_what_the_command_wrote_and_nothing_else(done):
     mine = ["notes.txt", "notes.part", "parts/notes.txt", "figures/notes.txt"]
-    for name in [*mine, "kept/notes.txt", "kept/3/weights"]:
+    mine += ["kept/notes.txt", "kept/2024-notes/notes.txt", "kept/5.mine/notes.txt"]
+    for name in [*mine, "kept/3/weights"]:
         (done / name).parent.mkdir(parents=True, exist_ok=True)
         (done / name).write_text("mine")
-    with opened(done, overwrite=True, keeps=["kept/[0-9]*"]):
+    with opened(done, overwrite=True, keeps=["kept"]):
         left = {*contents(done)} - {".lock", ".lock-owner", "run.json"}
-        assert left == {*mine, "kept/notes.txt"}
+        assert left == {*mine}
+
+
+def test_overwrite_of_a_link_leaves_what_it_leads_to(done, tmp_path):
+    (tmp_path / "scratch").mkdir()
+    (done / "kept").mkdir()
+    (done / "kept" / "3").symlink_to(tmp_path / "scratch")
+    with opened(done, overwrite=True, keeps=["kept"]):
+        assert not (done / "kept" / "3").is_symlink()
+    assert (tmp_path / "scratch").is_dir()
+
+
+def test_parts_that_are_no_folder_are_named(out):
+    out.mkdir(parents=True)
+    (out / "parts").write_text("mine")
+    with pytest.raises(ValueError, match=r"parts\) must be a folder, but it is a file"):
+        opened(out)
 
 
 @pytest.mark.parametrize("files", [["."], [""], ["../mine.txt"], ["figures"], 5, [5]])
@@ -201,10 +218,10 @@ def test_a_kill_while_a_call_is_replaced_never_mixes_the_two(done, monkeypatch, 
         patch.setattr("models.runs.folder.Path.unlink", killed)
         patch.setattr("models.runs.folder.shutil.rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
-            opened(done, scale=2.0, overwrite=True, keeps=["kept/[0-9]*"])
+            opened(done, scale=2.0, overwrite=True, keeps=["kept"])
     with pytest.raises(ValueError, match="--scale 1.0 there, 2.0 asked for"):
-        opened(done, scale=2.0, keeps=["kept/[0-9]*"])
-    with opened(done, keeps=["kept/[0-9]*"]) as folder:
+        opened(done, scale=2.0, keeps=["kept"])
+    with opened(done, keeps=["kept"]) as folder:
         assert not folder.was_complete
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from analysis.sweep._trained import TrainedLayers
 from analysis.sweep.options import MeasureOptions, SweepOptions
-from models.train.record import read_options
+from models.train.record import read_run
 from models.train.restore import (
     best_models,
     kept_epochs,
@@ -57,7 +57,7 @@ def test_every_row_is_what_check_bounds_says_of_what_the_layer_really_saw(tmp_pa
     assert set(rows["T"]) == {4}
     assert set(rows["layer"]) == {0, 1}
     assert {*rows["step"]} <= {4, 8}  # the best of two epochs of four steps
-    restored = restore(read_options(folder))
+    restored = restore(read_run(folder).options())
     batch = spread_windows(restored.prepared, 3)
     for seed, step, model in best_models(restored):
         seen = []
@@ -115,7 +115,7 @@ def test_kept_weights_are_looked_at_from_the_untrained_to_the_last(tmp_path):
     last = rows[rows["step"] == 8].drop(columns="step").reset_index(drop=True)
     assert not np.allclose(first["exact"], last["exact"])
     assert (out / "verdicts-by-step.png").stat().st_size > 10_000
-    restored = restore(read_options(folder))
+    restored = restore(read_run(folder).options())
     assert kept_epochs(folder) == [0, 2]
     untrained = restored.trainer.init([0, 1]).params
     for epoch, params in ((0, untrained), (2, restored.state.params)):
@@ -128,7 +128,7 @@ def test_kept_weights_are_looked_at_from_the_untrained_to_the_last(tmp_path):
 
 @pytest.mark.slow
 def test_a_seed_that_has_stopped_keeps_the_step_at_which_it_did():
-    restored = restore(read_options(run("--layers", 2)))
+    restored = restore(read_run(run("--layers", 2)).options())
     state = restored.state._replace(
         stopped=np.array([True, False]), epoch=np.array([1, 2])
     )

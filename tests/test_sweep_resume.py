@@ -62,9 +62,9 @@ def part(out: Path, name: str) -> Path:
 def left_parts(out: Path) -> None:
     """Killed while writing a point, and a result."""
     point = part(out, "T=8-seed=1")
-    point.rename(point.with_name(f"{point.name}.x7.part")).write_text("T,sour")
+    point.rename(point.with_name(f"{point.name}.x7abcdef.part")).write_text("T,sour")
     (out / "sweep.csv").unlink()
-    (out / "bound-vs-T.pdf.x7.part").write_bytes(b"%P")
+    (out / "bound-vs-T.pdf.x7abcdef.part").write_bytes(b"%P")
 
 
 def only_record(out: Path) -> None:
@@ -186,3 +186,10 @@ def test_points_of_0_1_0_are_taken_over_if_they_are_whole(old, damage):
     assert earlier_point(old, asked, point).state == "damaged"
     file.unlink()
     assert earlier_point(old, asked, point).state == "missing"
+
+
+@pytest.mark.parametrize("shares", [[], {"T=4-seed=0": "much"}, 5])
+def test_an_edited_record_is_no_traceback(copied, shares):
+    record = json.loads((copied / "run.json").read_text())
+    (copied / "run.json").write_text(json.dumps(record | {"filled_share": shares}))
+    assert sweep(copied) == 0

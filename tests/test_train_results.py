@@ -20,7 +20,7 @@ import analysis.tables
 from models.errors import mean_over_steps, metrics_of, step_metrics
 from models.train._loop import Progress, fit
 from models.train.folder import open_folder
-from models.train.record import read_options, read_run
+from models.train.record import read_run
 from models.train.restore import best_models, restore
 from tests import train_runs
 from tests.train_runs import (
@@ -160,7 +160,7 @@ def test_run_json_says_what_was_asked_and_on_what():
     assert len(record["arguments"]["data_sha256"]) == 64
     assert record["arguments"]["heads"] == 2
     assert record["versions"]["stgnn-sensitivity"] == read_run(finished()).version
-    assert read_options(finished()).identity() == options(*EPOCHS).identity()
+    assert read_run(finished()).options().identity() == options(*EPOCHS).identity()
 
 
 @pytest.mark.parametrize(
@@ -177,9 +177,9 @@ def test_an_edited_record_is_refused_in_a_line(tmp_path, capsys, name, value):
     record["arguments"][name] = value
     (out / "run.json").write_text(json.dumps(record))
     words = f"is no training run: its run.json has {value!r} for --{name}"
-    for read in (read_run, read_options):
+    for complete in (True, False):
         with pytest.raises(ValueError, match=re.escape(words)):
-            read(out)
+            read_run(out, complete)
     status, said = refusal(capsys, out, *EPOCHS, "--resume")
     assert status == 2
     assert f"--{name} {value!r} there" in said
@@ -192,7 +192,7 @@ def test_a_run_of_another_version_says_which(tmp_path):
         record["versions"], record["arguments"]["stack"] = versions, "crosswise"
         (out / "run.json").write_text(json.dumps(record))
         with pytest.raises(ValueError, match=rf"\(made with {said}.*crosswise"):
-            read_options(out)
+            read_run(out, complete=False).options()
 
 
 # --- what an epoch costs ------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.attention._markdown import markdown_table
-from analysis.diagnostics.registry import DIAGNOSTICS, SHOWN
+from analysis.diagnostics.registry import BY_NAME, DIAGNOSTICS, SHOWN
 from analysis.statistics import Difference, paired_difference
 
 MEAN = "mean"  # over layers
@@ -91,7 +91,7 @@ def _value(row: dict[Any, Any] | None, of: str) -> str:
     """A mean, or the ``difference`` of two, with its interval."""
     if row is None or pd.isna(row[of or "mean"]):
         return ""
-    if of and row["quantity"] == "uniform_share":  # the same for all
+    if of and not BY_NAME[row["quantity"]].differs:
         return ""
     sign = "+" if of else ""
     low, high = (row["_".join(filter(None, (of, end)))] for end in ("low", "high"))

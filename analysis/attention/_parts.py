@@ -150,7 +150,7 @@ def _read_part(content: bytes) -> Part:
 
 
 def delete_old_parts(folder: RunFolder) -> int:
-    """Delete the parts of version 0.1.0, which held other things; how many."""
+    """For folders of 0.1.0: delete its parts, which held other things; how many."""
     old = list((folder.path / "parts").glob(f"*-{_OF_0_1_0}.*"))
     for file in old:
         file.unlink()

@@ -37,7 +37,8 @@ def write_results(
     pairs = list(zip(sources, measured, strict=True))
     table = _joined(options, ((s, m.parts, lambda part: part.table) for s, m in pairs))
     references = {(source.T, source.label): source.reference for source in sources}
-    rows, note = compare(table, references), _note(options, measured)
+    rows = compare(table, references)
+    note = _note(options, measured, f"{options.weights} weights")
     folder.write("diagnostics.csv", table.to_csv(index=False))
     folder.write("variants.csv", rows.to_csv(index=False))
     folder.write("variants.md", comparison_page(rows, options.norm, note))
@@ -47,7 +48,10 @@ def write_results(
         bounds = _joined(options, ((s, m.certified, lambda own: own) for s, m in pairs))
         folder.write("certificates.csv", bounds.to_csv(index=False))
         folder.write("certificates.md", certificate_page(bounds, note))
-    for name, figure in _figures(options, table, rows, pairs, note):
+    of_last = note
+    if options.weights == "kept":
+        of_last = _note(options, measured, "weights of the last kept step")
+    for name, figure in _figures(options, table, rows, pairs, note, of_last):
         folder.write_figure(name, figure)
     files = folder.finish()
     _show(console, rows, options.norm)
@@ -69,11 +73,11 @@ def _joined(options: AttentionOptions, found: Iterable[tuple]) -> pd.DataFrame:
     return pd.concat(tables)
 
 
-def _note(options: AttentionOptions, measured: list[Measured]) -> str:
+def _note(options: AttentionOptions, measured: list[Measured], weights: str) -> str:
     nodes = " or ".join(map(str, sorted({m.nodes for m in measured})))
     which = "all" if options.nodes is None else "evenly spaced"
     return (
-        f"{options.norm.capitalize()} norm, {options.weights} weights, "
+        f"{options.norm.capitalize()} norm, {weights}, "
         f"{options.windows} test windows, {nodes} nodes ({which}), evaluation mode; "
         "off the diagonal: mean over j != i"
     )
@@ -98,20 +102,20 @@ def _figures(
     rows: pd.DataFrame,
     pairs: Pairs,
     note: str,
+    of_last: str,
 ) -> Iterator[tuple[str, Figure]]:
-    last, course = _last_step(table), note
+    last = _last_step(table)
     if options.weights == "kept":
         rows = _last_step(rows)
-        note = note.replace("kept weights", "weights of the last kept step", 1)
     title, maps = _panels(pairs)
-    yield "path-maps", path_maps(maps, f"{title}\n{note}", options.norm)
+    yield "path-maps", path_maps(maps, f"{title}\n{of_last}", options.norm)
     for panel in PANELS:
         if panel.file:
-            yield panel.file, dots(panel, last, rows, note)
+            yield panel.file, dots(panel, last, rows, of_last)
     if options.weights == "kept":
-        yield "by-training-step", by_training_step(table, course)
+        yield "by-training-step", by_training_step(table, note)
     if table["T"].nunique() > 1:
-        yield "by-length", by_length(last, note)
+        yield "by-length", by_length(last, of_last)
 
 
 def _last_step(table: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from analysis.attention.options import AttentionOptions
 from analysis.variants import (
+    check_each_folder_once,
+    check_each_seed_once,
     group_runs,
     labels,
     partner,
@@ -15,7 +17,7 @@ from analysis.variants import (
     variant_of,
 )
 from models.train.options import TrainOptions
-from models.train.record import Run, is_file, read_options, read_run
+from models.train.record import Run, is_file, read_run
 from models.train.restore import kept_epochs
 
 
@@ -41,12 +43,10 @@ class Source(NamedTuple):
 
 def read_sources(options: AttentionOptions) -> list[Source]:
     """Read, check and name the runs: short windows first, then as tables order them."""
-    runs, asked = [], {}
-    for folder in options.runs:
-        if folder.resolve() in asked:
-            raise ValueError(f"RUNS must name each folder once, got {folder} twice.")
-        run = read_run(folder)
-        own = read_options(folder, options.data)
+    check_each_folder_once(options.runs)
+    runs = [read_run(folder) for folder in options.runs]
+    asked = {run.folder: run.options(options.data) for run in runs}
+    for folder, own in asked.items():
         if own.model.model != "attention":
             raise ValueError(
                 f"{folder} has no attention layer: its temporal layers are of --model "
@@ -58,9 +58,12 @@ def read_sources(options: AttentionOptions) -> list[Source]:
                 "train with --keep-epochs."
             )
         _check_data(own)
-        asked[folder.resolve()] = own
-        runs.append(run)
-    return _named(runs, asked)
+    sources = _sources(runs, asked)
+    check_each_seed_once(
+        ((source.T, source.label), source.label, source.run.seeds, source.run.folder)
+        for source in sources
+    )
+    return sources
 
 
 def _check_data(options: TrainOptions) -> None:
@@ -77,7 +80,8 @@ def _check_data(options: TrainOptions) -> None:
             )
 
 
-def _named(runs: Sequence[Run], asked: dict[Path, TrainOptions]) -> list[Source]:
+def _sources(runs: Sequence[Run], asked: dict[Path, TrainOptions]) -> list[Source]:
+    """The runs with the names of their variants, and of those they are beside."""
     groups = group_runs(runs)
     variants = list(dict.fromkeys(variant_of(run) for run in runs))
     names = labels(variants)
@@ -90,7 +94,6 @@ def _named(runs: Sequence[Run], asked: dict[Path, TrainOptions]) -> list[Source]
             telling = ["horizon", *telling]
         words = settings_in_words({name: shared.get(name) for name in telling})
         inside = list(dict.fromkeys(variant_of(run) for run in group))
-        seen: dict[tuple[str, int], Run] = {}
         for run in sorted(group, key=lambda run: order.index(variant_of(run))):
             variant = variant_of(run)
             other = partner(variant, inside)
@@ -98,11 +101,5 @@ def _named(runs: Sequence[Run], asked: dict[Path, TrainOptions]) -> list[Source]
                 "" if v is None else ", ".join(filter(None, [names[v], words]))
                 for v in (variant, other)
             )
-            for seed in run.seeds:
-                if (first := seen.setdefault((label, seed), run)) is not run:
-                    raise ValueError(
-                        f"each seed of a variant may come once, but seed {seed} of "
-                        f"{label} is in {first.folder} and in {run.folder}."
-                    )
-            found.append(Source(run, asked[run.folder.resolve()], label, reference))
+            found.append(Source(run, asked[run.folder], label, reference))
     return sorted(found, key=lambda source: source.T)

@@ -68,6 +68,7 @@ class Diagnostic:
         uniform: Its value where alpha = 1/T everywhere, if that decides it; of T.
         version: One more whenever its numbers change.
         compared: Whether variants are compared in it.
+        differs: Whether variants can differ in it.
         column: Place among the columns of ``variants.md``, of equals in order; 0: none.
         short: Heading on the console; empty: not printed.
         panel: Where its course over training and length is drawn, if anywhere.
@@ -83,6 +84,7 @@ class Diagnostic:
     uniform: Callable[[int], float] | None = None
     version: int = 1
     compared: bool = True
+    differs: bool = True
     column: int = 0
     short: str = ""
     panel: Panel | None = None
@@ -147,6 +149,7 @@ DIAGNOSTICS = (
         whole=lambda seen: np.full(len(seen.x), 1 / seen.x.shape[-2]),
         reduce=lambda samples: float(samples[0]),  # they are all the same
         uniform=lambda T: 1 / T,
+        differs=False,
         column=1,
         short="1/T",
     ),

@@ -1,7 +1,6 @@
 """What was measured of one seed of a run, as the folder of the results keeps it."""
 
 import dataclasses
-import hashlib
 import io
 import json
 import re
@@ -31,7 +30,7 @@ class Part(NamedTuple):
 def label_of(run: Path, seed: int) -> str:
     """What a part is called: the same wherever the command is typed."""
     whole = run.resolve()
-    place = hashlib.sha256(str(whole).encode()).hexdigest()[:10]
+    place = digest(str(whole).encode())[:10]  # these bytes: `adopt` knows it by them
     return f"{whole.parent.name}-{place}-seed-{seed}"
 
 
@@ -42,7 +41,7 @@ def key_of(run: Restored, model: Forecaster, options: NetworkOptions) -> str:
     made = {name: value for name, value in made.items() if name not in PLACES}
     made |= fingerprints(asked, series)
     if series.adjacency is not None:
-        made["road_sha256"] = hashlib.sha256(series.adjacency.tobytes()).hexdigest()
+        made["road_sha256"] = digest(series.adjacency.tobytes())  # as of 0.1.0
     settings: dict[str, Any] = {"format": _FORMAT, "forecaster": made}
     settings |= options.settings()
     if asked.model.precision != "float32":
@@ -68,7 +67,7 @@ def unpack(content: str | bytes) -> Part:
 
 
 def adopt(folder: RunFolder, label: str, key: str) -> None:
-    """Take over what version 0.1.0 measured of a part, wherever its run lay then."""
+    """For folders of 0.1.0: take over its part, wherever the run lay then."""
     for file in (folder.path / "parts").glob("*-seed-*.json"):
         if (match := _OLD.fullmatch(file.name)) is None:
             continue

@@ -36,14 +36,19 @@ def run(options: NetworkOptions) -> int:
     """Measure what is not finished, then write and show the results."""
     from analysis.network._measure import precision_in_words
     from analysis.network._results import FILES, collect, show, write
-    from analysis.variants import check_seeds
+    from analysis.variants import check_each_folder_once, check_each_seed_once, describe
     from models.runs.environment import environment
     from models.runs.folder import RunFolder
-    from models.train.record import read_options
+    from models.train.record import read_run
 
+    check_each_folder_once(options.runs)
     console = open_console()
-    runs = [read_options(folder, options.data) for folder in options.runs]
-    check_seeds(runs)
+    found = [read_run(folder, complete=False) for folder in options.runs]
+    runs = [run.options(options.data) for run in found]
+    check_each_seed_once(
+        (words["label"], words["label"], run.fit.seed_list(), run.out)
+        for run, words in zip(runs, describe(runs), strict=True)
+    )
     asked = {name: getattr(options, name) for name in options.__slots__}
     asked |= {"runs": [str(run) for run in options.runs]}
     asked |= {"probe_seed": options.seed_of_probes}
@@ -85,8 +90,9 @@ def _measure_run(
     from analysis.network._parts import Part, adopt, key_of, label_of, pack, unpack
     from models.train.restore import best_models
 
+    restored = _restored(asked)
     try:
-        restored, windows = _open(asked, options)
+        windows = _windows(restored, options)
         parts, announced = {}, False
         for seed, _, model in best_models(restored):
             label, key = label_of(asked.out, seed), key_of(restored, model, options)
@@ -107,10 +113,7 @@ def _measure_run(
             parts[seed] = unpack(content)
             done(f"{asked.out} seed {seed}: {said}")
     except ValueError as error:
-        name, message = str(asked.out), words_of(error)
-        if name not in message:
-            message = f"{name}: {message}"
-        raise ValueError(message) from error
+        raise ValueError(f"{asked.out}: {words_of(error)}") from error
     return parts
 
 
@@ -122,15 +125,12 @@ def _why(state: str) -> str:
     return f", again: {why}" if why else ""
 
 
-def _open(asked: "TrainOptions", options: NetworkOptions) -> "tuple[Restored, Windows]":
-    """A run read back, and what it is looked at on."""
-    import numpy as np
-
-    from analysis.network._measure import Windows
-    from models.train.restore import restore, spread_nodes, spread_windows
+def _restored(asked: "TrainOptions") -> "Restored":
+    """A run read back; what is wrong with it names its folder."""
+    from models.train.restore import restore
 
     try:
-        restored = restore(asked)
+        return restore(asked)
     except ValueError as error:
         given = asked.series.data
         if given is None or given.is_dir():
@@ -139,10 +139,19 @@ def _open(asked: "TrainOptions", options: NetworkOptions) -> "tuple[Restored, Wi
             f"{error} It wants the files of {asked.series.dataset} in {given}; name "
             "the folder they are in now with --data."
         ) from error
+
+
+def _windows(restored: "Restored", options: NetworkOptions) -> "Windows":
+    """What a run is looked at on."""
+    import numpy as np
+
+    from analysis.network._measure import Windows
+    from models.train.restore import spread_nodes, spread_windows
+
     series = restored.prepared.series
     batch = spread_windows(restored.prepared, options.windows)
     nodes = np.array(spread_nodes(len(series.sensor_ids), options.nodes))
-    return restored, Windows(batch, nodes, series.adjacency)
+    return Windows(batch, nodes, series.adjacency)
 
 
 def _announce(
@@ -154,7 +163,7 @@ def _announce(
 ) -> None:
     """Say what is measured, on what, and what it will take."""
     from analysis.network._measure import plan, precision_in_words
-    from models.train.record import run_record
+    from models.train.record import read_run
     from sensitivity.memory import format_memory
 
     cost = plan(model, windows, options)
@@ -184,7 +193,7 @@ def _announce(
     if asked.model.precision != "float32":
         words = precision_in_words(asked.model.precision)
         lines.append(f"measured with {words}, whose rounding would pass for influence")
-    if not run_record(asked.out).get("complete"):
+    if not read_run(asked.out, complete=False).complete:
         lines.append("this run is not complete: its best weights so far")
     for line in lines:
         console.print(line)

@@ -50,13 +50,6 @@ class NetworkOptions:
         """Refuse what cannot be measured."""
         if not self.runs:
             raise ValueError("RUNS must name at least one folder, got none.")
-        seen = set()
-        for folder in self.runs:
-            if folder.resolve() in seen:
-                raise ValueError(
-                    f"RUNS must name each folder once, got {folder} twice."
-                )
-            seen.add(folder.resolve())
         check_at_least(1, windows=self.windows, nodes=self.nodes)
         check_at_least(2, estimate=self.estimate)
         check_at_least(0, probe_seed=self.probe_seed)

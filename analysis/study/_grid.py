@@ -9,9 +9,9 @@ import re
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from models.runs.folder import read_record
 from models.train.folder import differs
 from models.train.options import PRESETS, FitOptions, Preset, TrainOptions
+from models.train.record import read_run
 from sensitivity.arguments import ArgumentError, check_at_least
 
 VariantName = Literal[
@@ -184,17 +184,17 @@ def _runs_there(options: StudyOptions, key: CellKey) -> list[tuple[TrainOptions,
     found = []
     for folder in options.cell(key, 0, 1).out.parent.glob("seeds-*-*"):
         numbers = re.fullmatch(r"seeds-(\d+)-(\d+)", folder.name)
-        record = read_record(folder, "models.train") if numbers else None
-        if numbers is None or record is None:
+        if numbers is None or not (folder / "run.json").exists():
             continue
+        there = read_run(folder, complete=False)
         first, last = map(int, numbers.groups())
         run = options.cell(key, first, last - first + 1)
-        if different := differs(record["arguments"], run):
+        if different := differs(there.arguments, run):
             raise ValueError(
                 f"{folder} holds a run with other settings than this study "
                 f"({different}); choose another --out."
             )
-        found.append((run, record.get("complete") is True))
+        found.append((run, there.complete))
     return sorted(found, key=lambda each: (-each[0].fit.seeds, each[0].fit.first_seed))
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.study._grid import Cell, StudyOptions, all_finished, plan
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 MAP_WINDOWS = 256
 # What a study of version 0.1.0 left, which had no ``run.json`` of its own.
 _THERE = ("[0-9]*-[0-9]*", "tables", "training-curves.png", "attention-*.png")
+
+
+def _allowed(out: Path) -> tuple[str, ...]:
+    """What may lie in a study's folder without a record: of 0.1.0, anything."""
+    return ("*",) if any(out.glob(_THERE[0])) else _THERE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +61,7 @@ def run(options: StudyOptions) -> int:
         "analysis.study",
         asked,
         same=lambda *_: [],  # runs know of which settings they are
-        allows=_THERE,
+        allows=_allowed(options.out),
     ) as folder:
         folder.record["arguments"] = asked
         folder.save()

@@ -1,4 +1,4 @@
-"""Folders of version 0.1.0, which kept its points in ``points/``, without digests."""
+"""For folders of 0.1.0, which kept its points in ``points/``, without digests."""
 
 import contextlib
 import io

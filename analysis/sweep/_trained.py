@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,8 @@ from analysis.sweep._points import Inputs, Point
 from analysis.sweep.options import SweepOptions
 from models.layer_inputs import layer_inputs
 from models.runs.command import words_of
-from models.train.record import read_options, run_record
+from models.runs.folder import digest
+from models.train.record import read_run
 from models.train.restore import (
     Restored,
     Snapshot,
@@ -87,12 +87,11 @@ class TrainedLayers:
 
     def identity(self) -> dict[str, Any]:
         """SHA-256 of the weights and of the data of every run."""
-        weights, data = [], []
+        weights, data = [], []  # digests of the same bytes as of 0.1.0
         for number, run in enumerate(self._runs):
             own = [sha for moment, sha in self._weights.items() if moment.run == number]
-            weights.append(hashlib.sha256(repr(own).encode()).hexdigest())
-            readings = run.prepared.series.values.tobytes()
-            data.append(hashlib.sha256(readings).hexdigest())
+            weights.append(digest(repr(own).encode()))
+            data.append(digest(run.prepared.series.values.tobytes()))
         return {"weights_sha256": weights, "runs_data_sha256": data}
 
     def headline(self) -> str:
@@ -121,7 +120,7 @@ class TrainedLayers:
             if self.options.nodes is not None:
                 nodes = ", ".join(map(str, self._nodes(run)))
                 notes.add(f"nodes looked at, counted from 0: {nodes}")
-            if not run_record(folder).get("complete"):
+            if not read_run(folder, complete=False).complete:
                 notes.add(f"{folder} is not complete: its weights so far")
         return sorted(notes)
 
@@ -202,7 +201,7 @@ class TrainedLayers:
 def _open(folder: Path, options: SweepOptions) -> Restored:
     """Read a run back, and check that what is asked for is there."""
     try:
-        run = restore(read_options(folder, options.data))
+        run = restore(read_run(folder, complete=False).options(options.data))
     except ValueError as error:
         raise ValueError(f"--checkpoint: {words_of(error)}") from error
     config, windows = run.trainer.config, len(run.prepared.split.test)

@@ -106,8 +106,11 @@ def _announce(
         console.print(note)
     packages = ("stgnn-sensitivity", "jax", "jaxlib", "numpy", "pandas", "scipy")
     here = environment(packages)
-    folder.record.setdefault("filled_share", {})
+    shares = folder.record.get("filled_share")  # of a record that may be edited
+    shares = shares if isinstance(shares, dict) else {}
+    shares = {k: share for k, share in shares.items() if isinstance(share, float)}
     folder.record |= {
+        "filled_share": shares,
         "notes": notes,
         "versions": here["versions"] | {"python": here["python"]},
         "device": f"{jax.default_backend()}: {here['device']}",

@@ -94,13 +94,12 @@ def run(options: TableOptions) -> int:
 
 def _read(options: TableOptions) -> "tuple[list[Run], list[str]]":
     """The complete runs, and the names of those left out."""
+    from analysis.variants import check_each_folder_once
     from models.train.record import IncompleteRunError, read_run
 
-    runs, left_out, seen = [], [], set()
+    check_each_folder_once(options.runs)
+    runs, left_out = [], []
     for folder in options.runs:
-        if folder.resolve() in seen:
-            raise ValueError(f"RUNS must name each folder once, got {folder} twice.")
-        seen.add(folder.resolve())
         try:
             runs.append(read_run(folder))
         except IncompleteRunError as error:

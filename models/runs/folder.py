@@ -70,7 +70,8 @@ class RunFolder:
             resume: Whether to go on with the same work where it is not to be deleted.
             same: Names in which two identities differ; by default all that do.
             results: Files that version 0.1.0 wrote and did not list in ``run.json``.
-            keeps: Patterns of what else it keeps there: ``"checkpoints/[0-9]*"``.
+            keeps: Folders in which it keeps others, with numbers as names:
+                ``"checkpoints"``.
             allows: Patterns of what may lie there without a ``run.json``, such as the
                 folders of other runs; it is never deleted.
 
@@ -83,6 +84,7 @@ class RunFolder:
         self._results, self._keeps = tuple(results), tuple(keeps)
         self._allows = tuple(allows)
         check_place(path)
+        check_place(self._parts_folder)
         path.mkdir(parents=True, exist_ok=True)
         self._read_old()  # before the lock: nothing is written to others' folders
         self._lock = self._acquire()
@@ -206,7 +208,7 @@ class RunFolder:
         text = json.dumps(begun | {"complete": False, "files": old.get("files", [])})
         write_whole(self.path / "run.json", text)
         for left in self._left(old):
-            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+            delete(left)
 
     def _left(self, old: Mapping[str, Any]) -> Iterable[Path]:
         """What the command has written there."""
@@ -215,8 +217,12 @@ class RunFolder:
         for name in {*old.get("files", ()), *self._results}:
             if (file := self._inside(name)).is_file():
                 yield file
-        for pattern in self._keeps:
-            yield from self.path.glob(pattern)
+        for name in self._keeps:
+            yield from self._numbered(name)
+
+    def _numbered(self, name: str) -> list[Path]:
+        inside = sorted((self.path / name).glob("[0-9]*"))
+        return [place for place in inside if place.name.isdecimal()]
 
     def _inside(self, name: str) -> Path:
         """A file of the folder, whatever an edited ``run.json`` says of its name."""
@@ -253,9 +259,9 @@ class RunFolder:
     def _check_empty(self) -> None:
         """Refuse a folder that somebody else uses: it has no ``run.json``."""
         allowed = [_LOCK, _OWNER, *self._allows]
-        for pattern in ("parts/*", *self._keeps):
-            if not any(self.path.glob(pattern)):  # of nothing that was finished
-                allowed.append(Path(pattern).parts[0])
+        if not any(self._parts_folder.glob("*")):  # of nothing that was finished
+            allowed.append(self._parts_folder.name)
+        allowed += [name for name in self._keeps if not self._numbered(name)]
         torn = {file.name for file in self._torn()}
         others = {file.name for file in self.path.iterdir()} - torn
         others = {n for n in others if not any(fnmatch(n, a) for a in allowed)}
@@ -270,9 +276,10 @@ class RunFolder:
         known = {_OWNER, "run.json", *names, *self._results}
         for folder in (self.path, self._parts_folder):
             for file in folder.glob(f"*{PART}"):
-                stem = file.name.removesuffix(PART)  # 0.1.0; now with random letters
-                stems = {stem, stem.rpartition(".")[0]}
-                if stems & known or any(map(_PART.fullmatch, stems)):
+                stem = file.name.removesuffix(PART)  # as 0.1.0 named it
+                stems = {stem, re.sub(r"\.[a-z0-9_]{8}$", "", stem)}
+                ours = folder == self._parts_folder and map(_PART.fullmatch, stems)
+                if stems & known or (ours and any(ours)):
                     yield file
 
     def _find_parts(self) -> dict[str, Path]:
@@ -286,6 +293,14 @@ class RunFolder:
 def _named(file: Path) -> Sequence[str]:
     match = _PART.fullmatch(file.name)
     return match.groups() if match else ("", "", "", "")
+
+
+def delete(path: Path) -> None:
+    """Delete a file, a folder with all that is in it, or a link and not its target."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def check_place(path: Path) -> None:
@@ -340,8 +355,7 @@ def read_record(path: Path, command: str) -> dict[str, Any] | None:
     if whose != command:
         raise ValueError(
             f"--out ({path}) must be empty or hold results of {command}, but its "
-            f"run.json is {f'of {whose}' if whose else 'of something else'}; choose "
-            "another folder."
+            f"run.json {_whose(record, whose)}; choose another folder."
         )
     match record.get("files"):
         case [*files] if all(isinstance(name, str) for name in files):
@@ -351,6 +365,12 @@ def read_record(path: Path, command: str) -> dict[str, Any] | None:
     if not isinstance(record.get("seconds"), int | float):
         record["seconds"] = 0.0
     return record
+
+
+def _whose(record: Any, command: str) -> str:
+    if record is None:
+        return "cannot be read (delete it if it is of no use)"
+    return f"is of {command}" if command else "is of something else"
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

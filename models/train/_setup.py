@@ -79,7 +79,7 @@ def load_series(options: TrainOptions) -> TrafficSeries:
     try:
         series = _read_series(options)
     except (ValueError, OSError) as error:
-        raise ValueError(_named(options, error)) from error
+        raise ValueError(_with_option(options, error)) from error
     if options.model.graph == "road" and series.adjacency is None:
         raise ValueError(
             f"--graph road needs a road graph, and {series.name} brings none; name one "
@@ -104,8 +104,9 @@ def _read_series(options: TrainOptions) -> TrafficSeries:
     return dataclasses.replace(series, adjacency=weights)
 
 
-def _named(options: TrainOptions, error: Exception) -> str:
+def _with_option(options: TrainOptions, error: Exception) -> str:
     """What is wrong with a file, and which option names the file."""
+    # By what is said: `data` knows no options, and its errors carry nothing else.
     given, said = options.series, str(error)
     option = "--dataset" if given.data is None else "--data"
     if given.adjacency is not None and str(given.adjacency) in said:

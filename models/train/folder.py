@@ -1,11 +1,10 @@
 """A run's folder: when it is the same run, and what it keeps there."""
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 from data import TrafficSeries
-from models.runs.folder import RunFolder, differing, in_words, read_record
+from models.runs.folder import RunFolder, differing, digest, in_words, read_record
 from models.train.options import PLACES, TrainOptions
 
 COMMAND = "models.train"
@@ -28,7 +27,7 @@ def open_folder(options: TrainOptions, series: TrafficSeries) -> RunFolder:
         resume=options.resume,
         same=same,
         results=("metrics.csv", *_TESTED),
-        keeps=(f"{CHECKPOINTS}/[0-9]*", f"{KEPT}/[0-9]*"),
+        keeps=(CHECKPOINTS, KEPT),
     )
     folder.record["complete"] = folder.was_complete
     if not folder.was_complete:
@@ -95,12 +94,10 @@ def fingerprints(options: TrainOptions, series: TrafficSeries) -> dict[str, str]
         Hexadecimal digits, as ``data_sha256`` and, of a run that uses the road graph,
         ``adjacency_sha256``.
     """
-    digest = hashlib.sha256(repr(series.sensor_ids).encode())
-    digest.update(series.values.tobytes())
-    digest.update(series.missing.tobytes())
-    digest.update(series.time.as_unit("ns").asi8.tobytes())
-    found = {"data_sha256": digest.hexdigest()}
+    # Of bytes without types and shapes: runs of version 0.1.0 have these on record.
+    parts = series.values, series.missing, series.time.as_unit("ns").asi8
+    seen = digest(repr(series.sensor_ids).encode(), *(p.tobytes() for p in parts))
+    found = {"data_sha256": seen}
     if options.model.graph == "road" and series.adjacency is not None:
-        road = hashlib.sha256(series.adjacency.tobytes())
-        found["adjacency_sha256"] = road.hexdigest()
+        found["adjacency_sha256"] = digest(series.adjacency.tobytes())
     return found

@@ -193,20 +193,23 @@ class Run:
         return table
 
 
-def read_run(folder: Path) -> Run:
-    """Read the record of a finished training run.
+def read_run(folder: Path, complete: bool = True) -> Run:
+    """Read the record of a training run.
 
     Args:
         folder: The run's folder.
+        complete: Whether it must have come to its end.
 
     Returns:
         The run.
 
     Raises:
-        IncompleteRunError: If the run has not come to its end.
+        IncompleteRunError: If it must be finished and is not.
         ValueError: If the folder is not one of a training run, or its record is broken.
     """
-    run = _read(folder)
+    run = _run_of(folder, _read_record(folder))
+    if not complete:
+        return run
     if missing := [name for name in _NEEDED_ARGUMENTS if name not in run.arguments]:
         raise ValueError(
             f"{folder} is no training run: its run.json lacks {', '.join(missing)} "
@@ -222,35 +225,8 @@ def read_run(folder: Path) -> Run:
     return run
 
 
-def read_options(folder: Path, data: Path | None = None) -> TrainOptions:
-    """What a run was asked to do, whether or not it is finished.
-
-    Args:
-        folder: The run.
-        data: Where the files of its data set are now, if not where they were.
-
-    Returns:
-        The options, with ``out`` the folder.
-
-    Raises:
-        ValueError: If the folder holds no run, or one of another version: names what
-            one of the two does not know.
-    """
-    return _read(folder).options(data)
-
-
-def run_record(folder: Path) -> dict[str, Any]:
-    """The ``run.json`` of a training run.
-
-    Args:
-        folder: The run.
-
-    Returns:
-        What it holds.
-
-    Raises:
-        ValueError: If the folder holds none, or arguments are not of their type.
-    """
+def _read_record(folder: Path) -> dict[str, Any]:
+    """Its ``run.json``, whose arguments are of their types."""
     try:
         record = read_record(folder, COMMAND) if folder.is_dir() else None
     except ValueError:
@@ -271,8 +247,7 @@ def run_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def _read(folder: Path) -> Run:
-    record = run_record(folder)
+def _run_of(folder: Path, record: Mapping[str, Any]) -> Run:
     begun: dict[str, Any] = {}
     match record:
         case {

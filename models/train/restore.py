@@ -1,6 +1,5 @@
 """A training run read back: its data, its model and its weights."""
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +14,11 @@ from models.checkpoints import CheckpointFolder, KeptWeights
 from models.early_stopping import TrainState
 from models.forecaster import Forecaster
 from models.runs.command import words_of
+from models.runs.folder import digest
 from models.train._setup import set_up
 from models.train.folder import CHECKPOINTS, KEPT, differences, fingerprints
 from models.train.options import TrainOptions
-from models.train.record import is_file, run_record
+from models.train.record import is_file, read_run
 from models.training import Trainer
 from sensitivity.arguments import ArgumentError
 
@@ -53,7 +53,7 @@ def restore(options: TrainOptions) -> Restored:
         ValueError: If the folder holds no such run or no checkpoint of it, or the data
             cannot be read or are others than it was trained on.
     """
-    record = run_record(options.out)
+    arguments = read_run(options.out, complete=False).arguments
     try:
         setup = set_up(options)
     except ValueError as error:
@@ -61,8 +61,8 @@ def restore(options: TrainOptions) -> Restored:
         raise ValueError(f"{options.out} cannot be read back: {words}") from error
     asked = options.identity() | fingerprints(options, setup.series)
     if is_file(options.series.dataset):  # what it holds counts, not where it is
-        asked["dataset"] = record["arguments"].get("dataset")
-    if different := differences(record["arguments"], asked):
+        asked["dataset"] = arguments.get("dataset")
+    if different := differences(arguments, asked):
         raise ValueError(
             f"{options.out} holds a run with other arguments: {different}."
         )
@@ -188,10 +188,10 @@ def spread_nodes(total: int, count: int | None) -> list[int]:
 
 def weights_sha256(model: Forecaster) -> str:
     """Fingerprint of all trained numbers of a model, as hexadecimal digits."""
-    digest = hashlib.sha256()
+    parts = []  # in the bytes of version 0.1.0, whose folders hold the digest
     leaves = jax.tree_util.tree_leaves_with_path(nnx.state(model, nnx.Param))
     for path, leaf in leaves:
         array = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} ".encode())
-        digest.update(f"{array.shape}".encode() + array.tobytes())
-    return digest.hexdigest()
+        name = f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}"
+        parts += [name.encode(), array.tobytes()]
+    return digest(*parts)
