@@ -21,7 +21,7 @@ from typing import NamedTuple
 from tests import sweep_runs, train_runs
 
 ROOT = Path(__file__).parents[1]
-MOMENTS = int(os.environ.get("MOMENTS", "3"))
+MOMENTS = int(os.environ.get("MOMENTS", "1"))
 """At how many moments a command is stopped, besides the first it can be at."""
 _AS_TYPED = (  # what a shell started in the background ignores, a terminal does not
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
@@ -43,11 +43,14 @@ class Command:
 
     module: str  # what is typed after ``python -m``; it has a ``main``
     arguments: Callable[[], Sequence[object]]  # all but --out
-    results: tuple[str, ...]  # the same bytes, however the call has come to its end
-    other: tuple[object, ...]  # what makes another call of it, ...
-    named: str = ""  # ... and how that is said, where it is refused
+    results: tuple[str, ...] = ()  # the same bytes in the end; () of what measures time
+    keeps: bool = True  # whether it has a `RunFolder`, and goes on
+    anew: tuple[str, ...] = ("--overwrite",)  # what must be typed to replace results
+    other: tuple[object, ...] = ()  # what makes another call of it, ...
+    named: str | None = None  # ... and how that is refused; None: it never is
     resume: tuple[str, ...] = ()  # what must be typed to go on
-    slow: bool = False  # whether a call takes seconds
+    full: tuple[int, ...] = (0, 5, 17)  # after how many writes a disk is full
+    slow: bool = True  # whether a call takes seconds
 
     def words(self, out: Path, *more: object) -> list[str]:
         """The arguments."""
@@ -79,7 +82,7 @@ class Command:
         return subprocess.Popen(
             [sys.executable, "-c", _AS_TYPED, self.module, *self.words(out, *more)],
             cwd=ROOT,
-            env=os.environ | known | {"MPLBACKEND": "Agg"},
+            env=os.environ | known,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -125,6 +128,13 @@ def _a_run() -> Path:
 
 
 @functools.cache
+def _a_long_walk() -> Path:
+    """A series with the 256 test windows that a study's pictures are of."""
+    values = train_runs.walk(steps=1500).values
+    return train_runs.write_values(Path(train_runs._programs()) / "long.npz", values)
+
+
+@functools.cache
 def finished(command: Command) -> Path:
     """The folder of a finished call, one for all tests. Leave it as it is."""
     out = Path(train_runs._programs()) / command.module
@@ -135,18 +145,25 @@ def finished(command: Command) -> Path:
 @functools.cache
 def seconds(command: Command) -> float:
     """How long a process takes that finds its programs compiled."""
-    finished(command)
+    if command.results:
+        finished(command)
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
         process = command.start(Path(folder) / "out")
         said = process.communicate(timeout=600)
         assert (process.returncode, said[1]) == (0, ""), said
-        assert command.contents(Path(folder) / "out") == command.contents(
-            finished(command)
-        )
-    return time.monotonic() - start
+        took = time.monotonic() - start
+        if command.results:
+            there = command.contents(Path(folder) / "out")
+            assert there == command.contents(finished(command))
+    return took
 
 
+_ONE = ("--windows", 1, "--nodes", 1)
+_STUDY = (
+    *("--windows", 4, "--horizon", 3, "--variants", "b", "--seeds", 1, "--layers", 1),
+    *("--epochs", 1, "--steps-per-epoch", 2, "--batch-size", 4),
+)
 COMMANDS = [
     Command(
         "sensitivity.sweep",
@@ -154,6 +171,7 @@ COMMANDS = [
         results=("sweep.csv", "verdicts.csv", "bound-vs-T.png", "bound-vs-T.pdf"),
         other=("--scale", 2),
         named="--scale 1.0 there, 2.0 asked for",
+        slow=False,
     ),
     Command(
         "models.train",
@@ -162,13 +180,48 @@ COMMANDS = [
         other=("--width", 8, "--no-residual"),
         named="--residual True there, False asked for, --width 4 there, 8 asked for",
         resume=("--resume",),
-        slow=True,
+    ),
+    Command(
+        "analysis.attention",
+        arguments=lambda: (_a_run(), *_ONE, "--certificates", 1),
+        results=("diagnostics.csv", "variants.csv", "variants.md", "path-maps.png"),
+        other=("--windows", 2),
+        named="--windows 1 there, 2 asked for",
     ),
     Command(
         "analysis.network",
-        arguments=lambda: (_a_run(), "--windows", 1, "--nodes", 1),
+        arguments=lambda: (_a_run(), *_ONE),
         results=("influence.csv", "bounds.csv", "summary.csv", "bounds-tightness.png"),
         other=("--windows", 2),
-        slow=True,
+    ),
+    Command(
+        "analysis.study",
+        arguments=lambda: (*_STUDY, "--dataset", _a_long_walk()),
+        results=(
+            *("tables/table-4-3.csv", "training-curves.png", "attention-4-3.png"),
+            "4-3/b-1-layers/seeds-0-0/test.csv",
+        ),
+        anew=(),
+        full=(0,),  # later, every run that it ends says so, and the study names it
+    ),
+    Command(
+        "analysis.tables",
+        arguments=lambda: (_a_run(),),
+        results=("table-4-3.csv", "table-4-3.md", "table-4-3.tex"),
+        keeps=False,
+        anew=(),
+        full=(0, 2),
+    ),
+    Command(
+        "analysis.benchmark",
+        arguments=lambda: ("--quick", "--methods", "path_norms"),
+        keeps=False,
+        anew=(),
+    ),
+    Command(
+        "analysis.benchmark.training",
+        arguments=lambda: ("--quick", "--parts", "input", "--rounds", 1, "--steps", 1),
+        keeps=False,
+        anew=(),
     ),
 ]
