@@ -7,12 +7,12 @@ has differences below the values.
 import itertools
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from analysis.tables._layout import Cell, ResultTable, Row
+from models.runs.console import empty_table
 
 _TEX = {
     **{
@@ -116,11 +116,9 @@ def show(console: Console, table: ResultTable) -> None:
 
 
 def _block(table: ResultTable, columns: Sequence[int]) -> Table:
-    shown = Table(box=box.SIMPLE_HEAD)
-    shown.add_column("variant", min_width=23)
-    shown.add_column("seeds", justify="right", no_wrap=True)
-    for k in columns:
-        shown.add_column(" ".join(table.columns[k]), justify="right", no_wrap=True)
+    numbers = ["seeds", *(" ".join(table.columns[k]) for k in columns)]
+    shown = empty_table(None, ["variant"], numbers, wraps=["variant"])
+    shown.columns[0].min_width = 23
     for row in (*table.variants, *table.baselines):
         if table.variants and table.baselines and row is table.baselines[0]:
             shown.add_section()
