@@ -10,8 +10,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from analysis.attention._comparison import MEAN, compare, comparison_page
-from analysis.attention._markdown import certificate_page
+from analysis.attention._comparison import (
+    MEAN,
+    certificate_page,
+    compare,
+    comparison_page,
+)
 from analysis.attention._measure import MAPS
 from analysis.attention._parts import Measured
 from analysis.attention._sources import Source
