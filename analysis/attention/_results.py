@@ -21,8 +21,9 @@ from analysis.attention._parts import Measured
 from analysis.attention._sources import Source
 from analysis.attention.options import AttentionOptions
 from analysis.diagnostics.registry import DIAGNOSTICS, PANELS
-from analysis.plots.attention import dots, path_maps, seeds_in_words, some_layers
+from analysis.plots.attention import dots, path_maps
 from analysis.plots.attention_courses import by_length, by_training_step
+from analysis.variants import seeds_in_words, some_layers
 from models.runs.console import empty_table
 from models.runs.folder import RunFolder
 
@@ -156,7 +157,7 @@ def _show(console: Console, rows: pd.DataFrame, norm: str) -> None:
     # A narrow terminal folds variants, and cuts no number.
     shown = empty_table(title, names, numbers, ["variant"], collapse_padding=True)
     rows = rows[rows["layer"] != MEAN]
-    layers = some_layers(rows)
+    layers = some_layers(rows["layer"])
     keys = ["T", "variant", "step", "layer"]
     for (T, variant), own in rows.groupby(["T", "variant"], sort=False):
         ends = {own["step"].min(), own["step"].max()} if kept else None

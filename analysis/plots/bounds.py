@@ -12,8 +12,8 @@ from analysis.plots.style import (
     BLACK,
     BLUE,
     GREEN,
-    ORANGE,
     RED,
+    entitle,
     legend_below,
     length_axis,
     line_of_seeds,
@@ -23,8 +23,6 @@ from analysis.plots.style import (
 )
 from analysis.statistics import fit_power_law
 
-__all__ = ["BLACK", "BLUE", "GREEN", "ORANGE", "RED", "bound_against_length"]
-
 _PANELS = {
     "Off the diagonal": {"eq8_off_diagonal": (BLUE, "Eq. 8 bound")},
     "On the diagonal": {
@@ -32,7 +30,7 @@ _PANELS = {
         "eq8_diagonal_as_printed": (RED, "Eq. 8 as printed"),
     },
 }
-_TITLE_WIDTH = 50  # characters of a panel's title, and twice that of the figure's
+_TITLE_WIDTH = 50  # characters of a panel's title
 
 
 def bound_against_length(table: pd.DataFrame) -> Figure:
@@ -56,8 +54,7 @@ def bound_against_length(table: pd.DataFrame) -> Figure:
     for ax, (title, bounds) in zip(axes, _PANELS.items(), strict=True):
         _panel(ax, layer, title, bounds)
     axes[0].set_ylabel("Jacobian norm, mean over query steps")
-    title = f"Influence of one time step on another: {_what(table)}"
-    figure.suptitle(textwrap.fill(title, 2 * _TITLE_WIDTH), fontsize="medium")
+    entitle(figure, f"Influence of one time step on another: {_what(table)}")
     return figure
 
 

@@ -1,7 +1,5 @@
 """Pictures of the verdicts on trained layers: where, and when, statements hold."""
 
-import textwrap
-
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -14,6 +12,8 @@ from analysis.plots.style import (
     GREY,
     ORANGE,
     RED,
+    REFERENCE,
+    entitle,
     legend_below,
     line_of_seeds,
     log_axis,
@@ -69,8 +69,7 @@ def verdict_share(table: pd.DataFrame) -> Figure:
         ax.set_xlabel("head" if heads != ["layer"] else "")
     if image is not None:
         figure.colorbar(image, ax=axes, label="rows that hold (%)")
-    title = f"Verdicts on trained attention: {_words(table)}"
-    figure.suptitle(textwrap.fill(title, int(39 * width)), fontsize="small")
+    entitle(figure, f"Verdicts on trained attention: {_words(table)}")
     return figure
 
 
@@ -124,16 +123,15 @@ def verdicts_by_step(table: pd.DataFrame) -> Figure:
             line_of_seeds(right, medians, label="_" if number else title, **line)
         if len(runs) > 1:
             name = "/".join(str(run).split("/")[-2:])
-            left.plot([], [], color="0.4", ls=dash, label=name)
-    right.axhline(1, color=GREY, ls=":", lw=1)
+            left.plot([], [], color=GREY, ls=dash, label=name)
+    right.axhline(1, **REFERENCE)
     log_axis(right.yaxis)
     for ax in (left, right):
         ax.set_xlabel("training steps")
         whole_axis(ax.xaxis)
         legend_below(ax, size="x-small")
         sns.despine(ax=ax)
-    title = f"Verdicts while training: {_words(table)}"
-    figure.suptitle(textwrap.fill(title, 110), fontsize="small")
+    entitle(figure, f"Verdicts while training: {_words(table)}")
     return figure
 
 
