@@ -12,21 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from analysis.diagnostics.registry import Diagnostic, Panel, drawn_in
-from analysis.plots.style import (
-    GREY,
-    REFERENCE,
-    ZERO,
-    Line,
-    entitle,
-    entries_of,
-    legend_outside,
-    log_axis,
-    mark_uniform,
-    new_figure,
-    open_frame,
-    step_map,
-    style_of,
-)
+from analysis.plots import style as kit
 from analysis.variants import some_layers
 
 _DECADES = 3
@@ -57,7 +43,7 @@ def path_maps(
     Returns:
         The figure.
     """
-    figure = new_figure(15.2, 1.7 + 2.75 * len(rows))
+    figure = kit.new_figure(15.2, 1.7 + 2.75 * len(rows))
     axes = figure.subplots(len(rows), len(_PANELS), squeeze=False)
     tops: dict[int, float] = {}
     for table in (maps["attention"] for maps in rows.values()):
@@ -70,10 +56,10 @@ def path_maps(
         for ax, table in zip(line[1:], paths, strict=True):
             images.append(_map(ax, table, "viridis", norm=scale))
         bar = figure.colorbar(images[0], ax=line[0], shrink=0.85)
-        mark_uniform(bar, len(maps["attention"]))
+        kit.mark_uniform(bar, len(maps["attention"]))
         bar = figure.colorbar(images[-1], ax=line[1:], shrink=0.85, extend=extend)
         bar.set_label(f"{norm.capitalize()} norm")
-        log_axis(bar.ax.yaxis)
+        kit.log_axis(bar.ax.yaxis)
         line[0].set_ylabel(f"{textwrap.fill(name, 22)}\nquery step i", fontsize="small")
     for ax, label in zip(axes[0], _PANELS.values(), strict=True):
         ax.set_title(label, fontsize="medium")
@@ -83,8 +69,9 @@ def path_maps(
         "exactly 0 (colours: attention linear from 0, one scale for one length; paths "
         "logarithmic, one scale a row)"
     )
-    legend_outside(figure, {zero: Patch(facecolor=ZERO, edgecolor=GREY)}, columns=1)
-    entitle(figure, title)
+    patch = Patch(facecolor=kit.ZERO, edgecolor=kit.GREY)
+    kit.legend_outside(figure, {zero: patch}, columns=1)
+    kit.entitle(figure, title)
     return figure
 
 
@@ -101,7 +88,7 @@ def _scale(tables: list[np.ndarray]) -> tuple[LogNorm, str]:
 
 def _map(ax: Axes, table: np.ndarray, colours: str, **scale: object):
     ax.tick_params(labelsize="x-small")
-    return step_map(ax, np.ma.masked_equal(table, 0), colours, **scale)
+    return kit.step_map(ax, np.ma.masked_equal(table, 0), colours, **scale)
 
 
 def dots(panel: Panel, points: pd.DataFrame, rows: pd.DataFrame, note: str) -> Figure:
@@ -124,7 +111,7 @@ def dots(panel: Panel, points: pd.DataFrame, rows: pd.DataFrame, note: str) -> F
     variants = {T: list(points.loc[points["T"] == T, "variant"].unique())
                 for T in lengths}  # fmt: skip
     heights = [0.9 + 0.5 * len(variants[T]) for T in lengths]
-    figure = new_figure(4 + 4 * len(layers), 2 + sum(heights))
+    figure = kit.new_figure(4 + 4 * len(layers), 2 + sum(heights))
     axes = figure.subplots(
         *(len(lengths), len(layers)),
         squeeze=False,
@@ -137,11 +124,11 @@ def dots(panel: Panel, points: pd.DataFrame, rows: pd.DataFrame, note: str) -> F
             if panel.log:  # first: intervals are cut by the scale
                 ax.set_xscale("log")
             for value in uniform_values(panel, T):
-                ax.axvline(value, **REFERENCE, label="uniform attention")
+                ax.axvline(value, **kit.REFERENCE, label="uniform attention")
             own = points[(points["T"] == T) & (points["layer"] == layer)]
             means = rows[(rows["T"] == T) & (rows["layer"] == str(layer))]
             for number, entry in enumerate(drawn):
-                look = style_of(number + 1)
+                look = kit.style_of(number + 1)
                 shift = 0.3 * (number - (len(drawn) - 1) / 2)
                 _draw_dots(ax, own, means, variants[T], entry, look, shift)
             ax.set_ylim(len(variants[T]) - 0.5, -0.5)
@@ -149,17 +136,17 @@ def dots(panel: Panel, points: pd.DataFrame, rows: pd.DataFrame, note: str) -> F
             names = [textwrap.fill(name, 30) for name in variants[T]]
             ax.set_yticklabels(names if layer == layers[0] else [], fontsize="small")
             ax.set_title(f"layer {layer}, T = {T}", fontsize="medium")
-            open_frame(ax, grid="x")
+            kit.open_frame(ax, grid="x")
             if panel.log:
-                log_axis(ax.xaxis)
+                kit.log_axis(ax.xaxis)
         if not panel.log:
             right = max(float(ax.dataLim.xmax) for ax in line)
             line[0].set_xlim(-0.03 * right, 1.06 * right)
     for ax in axes[-1]:
         ax.set_xlabel(panel.axis or panel.title, fontsize="small")
     columns = min(4, 1 + 3 * len(drawn))
-    legend_outside(figure, entries_of(axes.flat), columns)
-    entitle(figure, f"{panel.title}\n{note}")
+    kit.legend_outside(figure, kit.entries_of(axes.flat), columns)
+    kit.entitle(figure, f"{panel.title}\n{note}")
     return figure
 
 
@@ -169,7 +156,7 @@ def _draw_dots(
     means: pd.DataFrame,
     variants: list[str],
     entry: Diagnostic,
-    look: Line,
+    look: kit.Line,
     shift: float,
 ) -> None:
     """What is drawn has a label; a mean is of two seeds or more."""

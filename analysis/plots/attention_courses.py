@@ -8,18 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.diagnostics.registry import PANELS, Panel, drawn_in
+from analysis.plots import style as kit
 from analysis.plots.attention import uniform_values
-from analysis.plots.style import (
-    REFERENCE,
-    entitle,
-    entries_of,
-    length_axis,
-    line_of_seeds,
-    log_axis,
-    new_figure,
-    open_frame,
-    style_of,
-)
 from analysis.statistics import fit_power_law
 from analysis.variants import seeds_in_words, some_layers
 
@@ -49,15 +39,15 @@ def by_training_step(table: pd.DataFrame, note: str) -> Figure:
     for line, panel in zip(axes, PANELS, strict=True):
         for ax, own in zip(line, columns.values(), strict=True):
             for value in uniform_values(panel, int(own["T"].iloc[0])):
-                ax.axhline(value, **REFERENCE, label="uniform")
+                ax.axhline(value, **kit.REFERENCE, label="uniform")
         if panel.log:
-            log_axis(line[0].yaxis)
+            kit.log_axis(line[0].yaxis)
         else:
             top = line[0].get_ylim()[1]
             line[0].set_ylim(-0.02 * top, 1.05 * top)
         _legend(line[-1], *line)
     what = seeds_in_words(table["seed"].nunique(), "mean and range over seeds")
-    entitle(figure, f"Attention in the course of training: {what}\n{note}")
+    kit.entitle(figure, f"Attention in the course of training: {what}\n{note}")
     return figure
 
 
@@ -86,13 +76,13 @@ def by_length(table: pd.DataFrame, note: str) -> Figure:
         for ax in line:
             uniform = np.array([uniform_values(panel, int(t)) for t in T])
             if uniform.size:
-                ax.plot(T, uniform, **REFERENCE, label="uniform")
-            log_axis(ax.yaxis)
+                ax.plot(T, uniform, **kit.REFERENCE, label="uniform")
+            kit.log_axis(ax.yaxis)
             _legend(ax, ax)
     for ax in axes[-1]:
-        length_axis(ax, T.tolist(), "length T of the window (steps)")
+        kit.length_axis(ax, T.tolist(), "length T of the window (steps)")
     what = seeds_in_words(table["seed"].nunique(), "mean over seeds, and seeds")
-    entitle(figure, f"Attention against the length of the window: {what}\n{note}")
+    kit.entitle(figure, f"Attention against the length of the window: {what}\n{note}")
     return figure
 
 
@@ -101,7 +91,7 @@ def _grid(
 ) -> tuple[Figure, np.ndarray]:
     """A row per panel of the registry, a column per table, and the lines in them."""
     width = 4.6 + 4 * len(columns) if across == "step" else 7.5 * len(columns)
-    figure = new_figure(width, 1 + 2.8 * len(PANELS))
+    figure = kit.new_figure(width, 1 + 2.8 * len(PANELS))
     axes = figure.subplots(
         len(PANELS), len(columns), sharex=True, sharey="row", squeeze=False
     )
@@ -113,7 +103,7 @@ def _grid(
         for ax, own in zip(line, columns.values(), strict=True):
             for layer, style in zip(layers, _STYLES, strict=False):
                 _courses(ax, own[own["layer"] == layer], across, panel, style)
-            open_frame(ax)
+            kit.open_frame(ax)
     for ax, name in zip(axes[0], columns, strict=True):
         ax.set_title(name, fontsize="small")
     return figure, axes
@@ -121,7 +111,7 @@ def _grid(
 
 def _legend(ax: Axes, *of: Axes) -> None:
     """What is drawn on some axes, beside one of them."""
-    found, place = entries_of(of), (1.02, 0.5)
+    found, place = kit.entries_of(of), (1.02, 0.5)
     where = {"loc": "center left", "bbox_to_anchor": place}
     ax.legend(found.values(), found, **where, frameon=False, fontsize="small")
 
@@ -135,13 +125,16 @@ def _courses(
         if own.empty:
             continue
         seeds = own.pivot_table(index=across, columns="seed", values="value")
-        look = {"color": style_of(number).color, "marker": "o", "ms": 3.5, "ls": style}
+        colour = kit.style_of(number).color
+        look = {"color": colour, "marker": "o", "ms": 3.5, "ls": style}
         label = f"{entry.label}, layer {own['layer'].iloc[0]}"
+        if ax.get_yscale() == "log" and (seeds == 0).all(axis=None):
+            label += " (exactly 0)"
         if across == "T":
             label += _exponent(own) if panel.power_law else ""
-            dots = {"color": look["color"], "alpha": 0.4, "ms": 7, "mew": 0}
+            dots = {"color": colour, "alpha": 0.4, "ms": 7, "mew": 0}
             ax.plot(own["T"], own["value"], ".", **dots)
-        line_of_seeds(ax, seeds, band=across != "T", label=label, **look)
+        kit.line_of_seeds(ax, seeds, band=across != "T", label=label, **look)
 
 
 def _exponent(own: pd.DataFrame) -> str:

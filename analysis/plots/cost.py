@@ -5,31 +5,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    RED,
-    REFERENCE,
-    entitle,
-    entries_of,
-    legend_outside,
-    length_axis,
-    log_axis,
-    new_figure,
-    open_frame,
-)
+from analysis.plots import style as kit
 
 # Markers serve in grey.
 _METHODS: dict[str, tuple[str, str, str]] = {
-    "torch": ("torch.func.jacrev", PURPLE, "v"),
-    "jacrev": ("jax.jacrev", RED, "s"),
-    "autodiff": ("autodiff, by row (ours)", ORANGE, "D"),
-    "path_norms": ("closed form: path_norms", BLUE, "o"),
-    "profile": ("closed form: profile", GREEN, "^"),
-    "forward": ("one forward pass", BLACK, "x"),
+    "torch": ("torch.func.jacrev", kit.PURPLE, "v"),
+    "jacrev": ("jax.jacrev", kit.RED, "s"),
+    "autodiff": ("autodiff, by row (ours)", kit.ORANGE, "D"),
+    "path_norms": ("closed form: path_norms", kit.BLUE, "o"),
+    "profile": ("closed form: profile", kit.GREEN, "^"),
+    "forward": ("one forward pass", kit.BLACK, "x"),
 }
 _NORMS = {"frobenius": "Frobenius", "spectral": "spectral", "none": "forward only"}
 _LAYERS = {
@@ -43,7 +28,7 @@ def cost_against_length(table: pd.DataFrame) -> Figure:
     layers = [name for name in _LAYERS if name in set(table["layer"])]
     norms = [name for name in ("frobenius", "spectral") if name in set(table["norm"])]
     norms = norms or ["none"]
-    figure = new_figure(1.5 + 4.2 * len(layers), 1.6 + 2.7 * len(norms))
+    figure = kit.new_figure(1.5 + 4.2 * len(layers), 1.6 + 2.7 * len(norms))
     axes = figure.subplots(
         len(norms), len(layers), sharex=True, sharey=True, squeeze=False
     )
@@ -60,16 +45,16 @@ def cost_against_length(table: pd.DataFrame) -> Figure:
                 ax.plot(line["T"], line["seconds"], **look)
             _slope_two(ax, measured)
             ax.set_title(f"{_LAYERS[layer]}, {_NORMS[norm]}", fontsize="medium")
-            open_frame(ax)
+            kit.open_frame(ax)
         row[0].set_ylabel("time of one call (s)")
     for ax in axes[-1]:
-        length_axis(ax, sorted(set(table["T"])), "window length T (time steps)")
-    log_axis(axes[0, 0].yaxis, digits=(1,))
-    entries, there = entries_of(axes.flat), set(measured["method"])
+        kit.length_axis(ax, sorted(set(table["T"])), "window length T (time steps)")
+    kit.log_axis(axes[0, 0].yaxis, digits=(1,))
+    entries, there = kit.entries_of(axes.flat), set(measured["method"])
     names = [name for method, (name, *_) in _METHODS.items() if method in there]
-    legend_outside(figure, {name: entries[name] for name in names}, 1 + len(layers))
+    kit.legend_outside(figure, {name: entries[name] for name in names}, 1 + len(layers))
     size = ", ".join(["D = 64", *dict.fromkeys(table["dtype"])])
-    entitle(figure, f"Cost of every influence in a window of T steps ({size})")
+    kit.entitle(figure, f"Cost of every influence in a window of T steps ({size})")
     return figure
 
 
@@ -82,7 +67,7 @@ def _slope_two(ax: Axes, measured: pd.DataFrame) -> None:
     lowest = forward.loc[forward["T"] == longest, "seconds"].min()
     T = np.array([max(longest / 16, forward["T"].min()), longest], dtype=float)
     seconds = 0.15 * lowest * (T / longest) ** 2
-    ax.plot(T, seconds, **REFERENCE, zorder=1)
+    ax.plot(T, seconds, **kit.REFERENCE, zorder=1)
     ax.annotate(
         r"slope $T^2$",
         (T.mean(), seconds[-1] * (T.mean() / T[-1]) ** 2),

@@ -9,20 +9,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from analysis.plots.style import (
-    MARKERS,
-    REFERENCE,
-    Line,
-    entitle,
-    entries_of,
-    legend_outside,
-    line_of_seeds,
-    log_axis,
-    new_figure,
-    open_frame,
-    style_of,
-    whole_axis,
-)
+from analysis.plots import style as kit
 from analysis.variants import depth_in_words
 
 _BAND = "bands from the lowest to the highest"
@@ -59,11 +46,11 @@ def influence_by_lag(table: pd.DataFrame) -> Figure:
             for label in rows["label"].unique():
                 seeds = 100 * by_seed.loc[label].xs(kind, level="node_kind").unstack(0)
                 name = line_of(rows[rows["label"] == label].iloc[0])
-                line_of_seeds(ax, seeds, label=name, ms=4, **styles[name]._asdict())
+                kit.line_of_seeds(ax, seeds, label=name, ms=4, **styles[name]._asdict())
             if row == 0:
                 ax.set_title(title, fontsize="medium")
-            log_axis(ax.yaxis)
-            whole_axis(ax.xaxis)
+            kit.log_axis(ax.yaxis)
+            kit.whole_axis(ax.xaxis)
             if not ax.xaxis_inverted():
                 ax.invert_xaxis()
     for row, words in enumerate(kinds.values()):
@@ -110,12 +97,13 @@ def influence_by_hop(table: pd.DataFrame) -> Figure:
             seeds.index = pd.Index(places)
             if not order[-1].isdecimal():  # a gap: no line to it
                 seeds.loc[len(order) - 1] = np.nan
-            line_of_seeds(ax, seeds, label=name, ms=4, **styles[name]._asdict())
+            kit.line_of_seeds(ax, seeds, label=name, ms=4, **styles[name]._asdict())
         if zeros:
             text = "exactly 0 beyond the own node:\n" + "\n".join(zeros)
             place: Any = {"ha": "right", "va": "top", "transform": ax.transAxes}
             ax.text(0.98, 0.97, text, fontsize="x-small", **place)
         ax.set_title(title, fontsize="medium")
+        kit.log_axis(ax.yaxis)
         ax.set_xticks(places, order)
         if len(order) > 8:
             ax.tick_params(axis="x", labelsize="x-small")
@@ -139,9 +127,9 @@ def bounds_tightness(table: pd.DataFrame) -> Figure:
     """
     said = table[table["pairs_above_rounding"] > 0]
     labels, names = list(table["label"].unique()), list(table["bound"].unique())
-    figure = new_figure(10, 2.4 + 0.28 * len(labels) * len(names))
+    figure = kit.new_figure(10, 2.4 + 0.28 * len(labels) * len(names))
     ax = figure.subplots()
-    styles = {name: style_of(number) for number, name in enumerate(names, 1)}
+    styles = {name: kit.style_of(number) for number, name in enumerate(names, 1)}
     for place, label in enumerate(labels):
         own = said[said["label"] == label].groupby("bound", sort=False)
         for number, (name, rows) in enumerate(own):
@@ -156,14 +144,15 @@ def bounds_tightness(table: pd.DataFrame) -> Figure:
         note = "" if is_bound else " (leaves paths out: no bound)"
         style = styles[name]._replace(ls="-")
         ax.plot([], [], label=name + note, **style._asdict())
-    ax.axvline(1, **REFERENCE, label="tight")
+    ax.axvline(1, **kit.REFERENCE, label="tight")
     ax.set(xscale="log", xlabel="exact influence / bound (median, 5 to 95 % of pairs)")
+    kit.log_axis(ax.xaxis, digits=(1,))
     ax.set_yticks(range(len(labels)), labels, fontsize="small")
     ax.set_ylim(len(labels) - 0.5, -0.5)  # as much room around one group as around many
-    open_frame(ax, grid="x")
+    kit.open_frame(ax, grid="x")
     what = "Exact influence over its bounds"
     _add_title(figure, table, what, "dots: the medians of single ones")
-    legend_outside(figure, entries_of([ax]), columns=2)
+    kit.legend_outside(figure, kit.entries_of([ax]), columns=2)
     return figure
 
 
@@ -183,7 +172,7 @@ def depth(table: pd.DataFrame) -> Figure:
     if table.assign(kind=names).groupby("kind")["variant"].nunique().max() > 1:
         names = table["variant"] + ", " + table["stack"].str.replace("-", " ")
     table = table.assign(line=names)
-    styles = {line: style_of(k) for k, line in enumerate(table["line"].unique())}
+    styles = {line: kit.style_of(k) for k, line in enumerate(table["line"].unique())}
     figure, axes = _grid(1, 2, 4.2)
     power = "" if "newest_quarter" in table else "squared_"  # of an estimate
     depths = sorted(table["layers"].unique())
@@ -194,9 +183,9 @@ def depth(table: pd.DataFrame) -> Figure:
             own = table[table["line"] == line]
             column = f"{power}{end}_quarter"
             seeds = own.pivot_table(index="layers", columns=["seed"], values=column)
-            line_of_seeds(ax, 100 * seeds, label=line, ms=4, **style._asdict())
+            kit.line_of_seeds(ax, 100 * seeds, label=line, ms=4, **style._asdict())
         if table["window"].nunique() == 1:
-            ax.axhline(uniform, **REFERENCE)
+            ax.axhline(uniform, **kit.REFERENCE)
             across = ax.get_yaxis_transform()
             place: Any = {"va": "center", "fontsize": "x-small", "transform": across}
             ax.text(1.01, uniform, "uniform", **place)
@@ -249,23 +238,23 @@ def _panels_of(table: pd.DataFrame) -> _Panels:
 
 def _styles_of(
     table: pd.DataFrame, line_of: Callable[[pd.Series], str]
-) -> dict[str, Line]:
+) -> dict[str, kit.Line]:
     """Colours by name; of names that are depths, dark to bright."""
     rows = table.drop_duplicates("label")
     names = list(dict.fromkeys(line_of(row) for _, row in rows.iterrows()))
-    styles = {name: style_of(number) for number, name in enumerate(names)}
+    styles = {name: kit.style_of(number) for number, name in enumerate(names)}
     if all(name.split()[0].isdecimal() for name in names):
         names.sort(key=lambda name: int(name.split()[0]))
         places = np.linspace(0, 0.9, len(names))
         for number, (name, place) in enumerate(zip(names, places, strict=True)):
             colour = to_hex(colormaps["viridis"](place))
-            styles[name] = Line(colour, "solid", MARKERS[number % len(MARKERS)])
+            styles[name] = kit.style_of(number)._replace(color=colour, ls="solid")
     return {name: styles[name] for name in names}
 
 
 def _grid(rows: int, panels: int, height: float) -> tuple[Figure, Any]:
     """A figure of so many rows of panels side by side, and its axes as a table."""
-    figure = new_figure(max(7.0, 1 + 4.0 * panels), 1.8 + height * rows)
+    figure = kit.new_figure(max(7.0, 1 + 4.0 * panels), 1.8 + height * rows)
     axes = figure.subplots(rows, panels, squeeze=False, sharex="row", sharey=True)
     return figure, axes
 
@@ -277,16 +266,16 @@ def _add_title(figure: Figure, table: pd.DataFrame, what: str, spread: str) -> N
     counts = table.groupby("label")["seed"].nunique()
     several = " to ".join(str(n) for n in sorted({counts.min(), counts.max()}))
     seeds = "one seed" if several == "1" else f"means over {several} seeds, {spread}"
-    entitle(figure, f"{what}\n{sizes}; {seeds}")
+    kit.entitle(figure, f"{what}\n{sizes}; {seeds}")
 
 
-def _finish(figure: Figure, axes: Any, styles: dict[str, Line], below: str) -> None:
+def _finish(figure: Figure, axes: Any, styles: dict[str, kit.Line], below: str) -> None:
     """Grids, what the x axis is, and one legend for all panels, in order."""
     for ax in axes.flat:
-        open_frame(ax)
+        kit.open_frame(ax)
     for ax in axes[-1]:
         ax.set_xlabel(below, fontsize="small")
-    entries = entries_of(axes.flat)
+    entries = kit.entries_of(axes.flat)
     entries = {name: entries[name] for name in styles if name in entries}
     column = 0.7 + 0.085 * max(map(len, entries))  # inches, about
-    legend_outside(figure, entries, columns=int(figure.get_figwidth() / column))
+    kit.legend_outside(figure, entries, columns=int(figure.get_figwidth() / column))

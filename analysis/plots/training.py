@@ -5,19 +5,8 @@ import pandas as pd
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from analysis.plots.style import (
-    entitle,
-    entries_of,
-    legend_outside,
-    line_of_seeds,
-    log_axis,
-    mark_uniform,
-    new_figure,
-    open_frame,
-    step_map,
-    style_of,
-    whole_axis,
-)
+from analysis.plots import style as kit
+from analysis.variants import seeds_in_words
 
 
 def training_curves(table: pd.DataFrame) -> Figure:
@@ -33,7 +22,7 @@ def training_curves(table: pd.DataFrame) -> Figure:
         The figure.
     """
     windows = sorted(table["window"].unique())
-    figure = new_figure(1 + 4.8 * len(windows), 4.8)
+    figure = kit.new_figure(1 + 4.8 * len(windows), 4.8)
     axes = figure.subplots(1, len(windows), squeeze=False)[0]
     variants = list(dict.fromkeys(table["variant"]))
     single = table["epoch"].nunique() == 1  # a point is no line
@@ -44,18 +33,20 @@ def training_curves(table: pd.DataFrame) -> Figure:
             if own.empty:
                 continue
             by_seed = own.pivot(index="epoch", columns="seed", values="validation_mae")
-            look = style_of(number)._asdict() | ({} if single else {"marker": ""})
-            line_of_seeds(ax, by_seed.ffill(), label=variant, **look)
+            look = kit.style_of(number)._asdict() | ({} if single else {"marker": ""})
+            kit.line_of_seeds(ax, by_seed.ffill(), label=variant, **look)
         ax.set_title(f"{window} steps in", fontsize="medium")
         ax.set_xlabel("epoch")
-        whole_axis(ax.xaxis)
-        log_axis(ax.yaxis, digits=range(1, 10))
+        kit.whole_axis(ax.xaxis)
+        kit.log_axis(ax.yaxis, digits=range(1, 10))
         ax.tick_params(axis="y", labelsize="small")
-        open_frame(ax)
+        kit.open_frame(ax)
     axes[0].set_ylabel("validation MAE (mph)")
-    entries = entries_of(axes)
+    entries = kit.entries_of(axes)
     shown = {variant: entries[variant] for variant in variants}
-    legend_outside(figure, shown, columns=1 + len(windows))
+    kit.legend_outside(figure, shown, columns=1 + len(windows))
+    what = seeds_in_words(table["seed"].nunique(), "mean and range over seeds")
+    kit.entitle(figure, f"Validation error in the course of training: {what}")
     return figure
 
 
@@ -74,12 +65,12 @@ def attention_maps(maps: dict[str, Float[np.ndarray, "T T"]], title: str) -> Fig
     """
     columns = min(len(maps), 3)
     rows = -(-len(maps) // columns)
-    figure = new_figure(3.4 * columns + 1, 3.4 * rows + 0.9)
+    figure = kit.new_figure(3.4 * columns + 1, 3.4 * rows + 0.9)
     axes = figure.subplots(rows, columns, squeeze=False)
     top = max(float(table.max()) for table in maps.values())
     image = None
     for ax, (variant, table) in zip(axes.flat, maps.items(), strict=False):
-        image = step_map(ax, table, "cividis", vmin=0, vmax=top)
+        image = kit.step_map(ax, table, "cividis", vmin=0, vmax=top)
         share = float(np.trace(table)) / len(table)
         ax.set_title(f"{variant}\ndiagonal mean {share:.3f}", fontsize="small")
     for ax in axes.flat[len(maps) :]:
@@ -90,6 +81,6 @@ def attention_maps(maps: dict[str, Float[np.ndarray, "T T"]], title: str) -> Fig
         ax.set_xlabel("source step j")
     if image is not None:
         bar = figure.colorbar(image, ax=axes, shrink=0.8, label="mean attention weight")
-        mark_uniform(bar, len(next(iter(maps.values()))))
-    entitle(figure, title)
+        kit.mark_uniform(bar, len(next(iter(maps.values()))))
+    kit.entitle(figure, title)
     return figure
