@@ -246,8 +246,8 @@ def mark_uniform(bar: Colorbar, T: int) -> None:
         T: Number of steps.
     """
     bar.ax.axhline(1 / T, color="white", lw=2)
-    across, place = bar.ax.get_yaxis_transform(), {"ha": "right", "va": "center"}
-    bar.ax.text(-0.2, 1 / T, "1/T", transform=across, fontsize="x-small", **place)
+    place: dict[str, Any] = {"ha": "right", "va": "center", "fontsize": "x-small"}
+    bar.ax.text(-0.2, 1 / T, "1/T", transform=bar.ax.get_yaxis_transform(), **place)
 
 
 def share_map(

@@ -33,8 +33,9 @@ def training_curves(table: pd.DataFrame) -> Figure:
             if own.empty:
                 continue
             by_seed = own.pivot(index="epoch", columns="seed", values="validation_mae")
-            look = kit.style_of(number)._asdict() | ({} if single else {"marker": ""})
-            kit.line_of_seeds(ax, by_seed.ffill(), label=variant, **look)
+            look = kit.style_of(number)
+            look = look if single else look._replace(marker="")
+            kit.line_of_seeds(ax, by_seed.ffill(), label=variant, **look._asdict())
         ax.set_title(f"{window} steps in", fontsize="medium")
         ax.set_xlabel("epoch")
         kit.whole_axis(ax.xaxis)
