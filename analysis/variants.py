@@ -353,3 +353,15 @@ def _settings(run: TrainOptions) -> dict[str, Any]:
         found |= dataclasses.asdict(group)
     left_out = (*_NAMED_BY_BASE, *_NO_SETTINGS, *PLACES)
     return {k: v for k, v in found.items() if k not in left_out}
+
+
+def seeds_in_words(count: int, several: str = "mean over seeds") -> str:
+    """What a line of so many seeds is."""
+    return several if count > 1 else "one seed"
+
+
+def some_layers(layers: Iterable[Any], most: int = 3) -> list[int]:
+    """Layers to show: all of a few, else evenly spaced ones from first to last."""
+    there = sorted({int(layer) for layer in layers})
+    last, count = len(there) - 1, min(most, len(there))
+    return [there[round(k * last / max(1, count - 1))] for k in range(count)]

@@ -14,9 +14,10 @@ from analysis.attention._results import _panels
 from analysis.attention._sources import Source
 from analysis.attention.options import AttentionOptions
 from analysis.diagnostics.registry import PANELS, drawn_in
-from analysis.plots.attention import dots, path_maps, some_layers
+from analysis.plots.attention import dots, path_maps
 from analysis.plots.attention_courses import by_length, by_training_step
 from analysis.plots.training import attention_maps
+from analysis.variants import some_layers
 from models.runs.folder import RunFolder
 from sensitivity import AttentionWeights, LayerInput, ScoreBias
 from sensitivity.certificates import certificates
@@ -157,7 +158,7 @@ def test_courses_have_a_row_for_every_panel_and_a_line_for_every_diagnostic():
 
 
 def test_layers_to_show_are_few_and_evenly_spaced():
-    assert some_layers(pd.DataFrame({"layer": range(12)})) == [0, 6, 11]
+    assert some_layers(range(12)) == [0, 6, 11]
 
 
 def test_a_folder_of_0_1_0_goes_on_without_its_parts(tmp_path):

@@ -4,8 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.attention._comparison import MEAN, compare, comparison_page
-from analysis.attention._markdown import certificate_page
+from analysis.attention._comparison import (
+    MEAN,
+    certificate_page,
+    compare,
+    comparison_page,
+)
 
 
 def table_of(values: dict[str, list[float]]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.plots.bounds import RED
+from analysis.plots.style import RED
 from analysis.plots.verdicts import verdict_share, verdicts_by_step
 from sensitivity.equations import STATEMENTS
 

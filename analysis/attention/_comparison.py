@@ -1,12 +1,12 @@
-"""Variants over their seeds, with intervals, and beside (b)."""
+"""Variants over their seeds and beside (b), and certificates: tables and pages."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from analysis.attention._markdown import markdown_table
 from analysis.diagnostics.registry import BY_NAME, DIAGNOSTICS, SHOWN
+from analysis.markdown import markdown_table
 from analysis.statistics import Difference, paired_difference
 
 MEAN = "mean"  # over layers
@@ -99,3 +99,26 @@ def _value(row: dict[Any, Any] | None, of: str) -> str:
     if pd.isna(low) or low == high:
         return text
     return f"{text} [{low:{sign}.3g}, {high:{sign}.3g}]"
+
+
+def certificate_page(table: pd.DataFrame, note: str) -> str:
+    """``certificates.md``: a row per length, variant and certificate, all samples."""
+    head = (
+        *("T", "variant", "certificate", "applies", "samples", "holds"),
+        *("exact, median", "bound, median", "exact / bound, median", "worst"),
+    )
+    rows = []
+    names = ["T", "variant", "certificate", "applies"]
+    for key, own in table.groupby(names, sort=False, dropna=False):
+        inside, holding = own.dropna(subset=["bound"]), ""
+        medians = [own["exact"].median()]
+        if len(inside):
+            holding = f"{int(inside['holds'].astype(bool).sum())} of {len(inside)}"
+            medians += [inside["bound"].median(), inside["ratio"].median()]
+            medians += [inside["ratio"].max()]
+        numbers = [f"{value:.3g}" for value in medians] + [""] * (4 - len(medians))
+        rows.append([*map(str, key), str(len(own)), holding, *numbers])
+    title = (
+        "# The whole Jacobian of trained layers: exact spectral norm and certificates"
+    )
+    return "\n".join([title, "", note, "", *markdown_table(head, rows), ""])

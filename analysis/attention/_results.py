@@ -8,19 +8,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from analysis.attention._comparison import MEAN, compare, comparison_page
-from analysis.attention._markdown import certificate_page
+from analysis.attention._comparison import (
+    MEAN,
+    certificate_page,
+    compare,
+    comparison_page,
+)
 from analysis.attention._measure import MAPS
 from analysis.attention._parts import Measured
 from analysis.attention._sources import Source
 from analysis.attention.options import AttentionOptions
 from analysis.diagnostics.registry import DIAGNOSTICS, PANELS
-from analysis.plots.attention import dots, path_maps, seeds_in_words, some_layers
+from analysis.plots.attention import dots, path_maps
 from analysis.plots.attention_courses import by_length, by_training_step
+from analysis.variants import seeds_in_words, some_layers
+from models.runs.console import empty_table
 from models.runs.folder import RunFolder
 
 Pairs = list[tuple[Source, Measured]]
@@ -150,16 +154,14 @@ def _panels(pairs: Pairs) -> tuple[str, dict[str, dict[str, np.ndarray]]]:
 def _show(console: Console, rows: pd.DataFrame, norm: str) -> None:
     """Print some layers of every variant, of kept weights the first and last step."""
     title = f"Means over seeds; {norm.capitalize()} norms"
-    shown = Table(title=title, box=box.SIMPLE_HEAD, collapse_padding=True)
     printed = [entry for entry in DIAGNOSTICS if entry.short]
     kept = rows["step"].notna().any()
-    for name in ("T", "variant", *(["step"] if kept else []), "layer"):
-        shown.add_column(name, no_wrap=name != "variant")
-    for entry in printed:  # a narrow terminal folds variants, and cuts no number
-        heading = textwrap.fill(entry.short, 9)
-        shown.add_column(heading, justify="right", no_wrap=True)
+    names = ("T", "variant", *(["step"] if kept else []), "layer")
+    numbers = [textwrap.fill(entry.short, 9) for entry in printed]
+    # A narrow terminal folds variants, and cuts no number.
+    shown = empty_table(title, names, numbers, ["variant"], collapse_padding=True)
     rows = rows[rows["layer"] != MEAN]
-    layers = some_layers(rows)
+    layers = some_layers(rows["layer"])
     keys = ["T", "variant", "step", "layer"]
     for (T, variant), own in rows.groupby(["T", "variant"], sort=False):
         ends = {own["step"].min(), own["step"].max()} if kept else None
@@ -177,9 +179,8 @@ def _show(console: Console, rows: pd.DataFrame, norm: str) -> None:
 def _show_bounds(console: Console, bounds: pd.DataFrame) -> None:
     """Print how the certificates did."""
     title = "Certificates on the whole layer, exact / bound (spectral)"
-    shown = Table(title=title, box=box.SIMPLE_HEAD)
-    for name in ("certificate", "holds in", "median ratio", "worst ratio"):
-        shown.add_column(name)
+    names = ("certificate", "holds in", "median ratio", "worst ratio")
+    shown = empty_table(title, names, wraps=names)
     for name, own in bounds.groupby("certificate", sort=False):
         spoken = own[own["bound"].notna()]
         holds = int(spoken["holds"].astype(bool).sum())

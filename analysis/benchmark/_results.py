@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from analysis.benchmark._measure import Measurement
+from models.runs.console import empty_table
 
 
 def tidy(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -108,10 +108,10 @@ def cost_line(measured: Measurement) -> str:
 
 def cost_table(table: pd.DataFrame) -> Table:
     """Every cell, to print."""
-    shown = Table(box=box.SIMPLE_HEAD, title_justify="left")
-    shown.title = "Cost of one call (passes: in forward passes of the same layer)"
+    title = "Cost of one call (passes: in forward passes of the same layer)"
     names = ("layer", "norm", "T", "method")
-    add_columns(shown, names, ("time", "compiling", "peak", "passes"))
+    numbers = ("time", "compiling", "peak", "passes")
+    shown = empty_table(title, names, numbers, title_justify="left")
     order = table.sort_values(
         ["layer", "norm", "T"], kind="stable", ascending=[False, True, True]
     )
@@ -130,19 +130,10 @@ def cost_table(table: pd.DataFrame) -> Table:
     return shown
 
 
-def add_columns(table: Table, words: Sequence[str], numbers: Sequence[str]) -> None:
-    """Columns that do not wrap, numbers to the right."""
-    for name in words:
-        table.add_column(name, no_wrap=True)
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
-
-
 def target_table(judged: Sequence[Target]) -> Table:
     """What had to be reached, and whether it was, to print."""
-    shown = Table(box=box.SIMPLE_HEAD, title="Had to be reached", title_justify="left")
-    shown.add_column("target")
-    add_columns(shown, ("wanted", "measured", "reached"), ())
+    names, look = ("target", "wanted", "measured", "reached"), {"title_justify": "left"}
+    shown = empty_table("Had to be reached", names, wraps=("target",), **look)
     for row in judged:
         number = "" if row.measured is None else f"{row.measured:.3g} {row.unit}"
         style = {"yes": "green", "no": "red"}.get(row.reached, "dim")

@@ -131,8 +131,8 @@ def run(options: BenchmarkOptions) -> int:
     write_whole(options.out / "benchmark.json", json.dumps(record, indent=2) + "\n")
     figure = cost_against_length(table)
     for suffix in ("png", "pdf"):
-        picture = figure_bytes(figure, suffix, dpi=150)
-        write_whole(options.out / f"cost-against-length.{suffix}", picture)
+        name = f"cost-against-length.{suffix}"
+        write_whole(options.out / name, figure_bytes(figure, suffix))
     console.print(
         "wrote benchmark.csv, benchmark.json, cost-against-length.png and .pdf to "
         f"{options.out}"

@@ -7,6 +7,7 @@ import pandas as pd
 
 from analysis.network._parts import Part
 from analysis.variants import COLUMNS, describe
+from models.runs.console import empty_table
 from models.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -75,24 +76,13 @@ def remarks(bounds: pd.DataFrame) -> list[str]:
     ]
 
 
-def _table(title: str, names: Sequence[str], numbers: Sequence[str]) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    shown = Table(box=box.SIMPLE_HEAD, title=title)
-    for name in names:
-        shown.add_column(name, no_wrap=name != "run")
-    for name in numbers:
-        shown.add_column(name, justify="right", no_wrap=True)
-    return shown
-
-
 def _summary_table(summary: pd.DataFrame) -> "Table":
     exact = "own_node_share" in summary
     what, power = ("Influence", "") if exact else ("Squared influence", "squared_")
     names = ["seeds", "newest quarter", "oldest quarter", "mean lag"]
     names += ["own node", "largest on another"] if exact else []
-    shown = _table(f"{what}: means over seeds and windows", ["run"], names)
+    title = f"{what}: means over seeds and windows"
+    shown = empty_table(title, ["run"], names, wraps=["run"])
     by_label: Any = summary.groupby("label", sort=False)
     for label, rows in by_label:
         cells = [str(label), str(len(rows))]
@@ -110,7 +100,7 @@ def _bounds_table(bounds: pd.DataFrame) -> "Table":
     """Of each bound the quantiles of exact / bound, and in how many pairs it holds."""
     numbers = ("median", "5 %", "95 %", "holds in")
     title = "Exact over bound: means over seeds"
-    shown, last = _table(title, ["run", "bound"], numbers), None
+    shown, last = empty_table(title, ["run", "bound"], numbers, wraps=["run"]), None
     by_bound: Any = bounds.groupby(["label", "bound"], sort=False)
     for (label, name), rows in by_bound:
         cells = ["none"] * len(numbers)

@@ -1,26 +1,21 @@
 """Pictures of trained attention: maps by path, and diagnostics by variant."""
 
-import itertools
 import textwrap
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from analysis.diagnostics.registry import Diagnostic, Panel, drawn_in
-from analysis.plots.style import BLACK, BLUE, GREEN, ORANGE, RED
+from analysis.plots import style as kit
+from analysis.variants import some_layers
 
-_ZERO = "#D9D9D9"
 _DECADES = 3
-_LOOKS = ((BLUE, "o"), (RED, "s"), (GREEN, "^"), (ORANGE, "D"))
 _PANELS = {
     "attention": r"attention $\alpha_{ij}$",
     "value": "value path",
@@ -48,9 +43,7 @@ def path_maps(
     Returns:
         The figure.
     """
-    sns.set_theme(context="notebook", style="ticks")
-    size = (15.2, 1.7 + 2.75 * len(rows))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = kit.new_figure(15.2, 1.7 + 2.75 * len(rows))
     axes = figure.subplots(len(rows), len(_PANELS), squeeze=False)
     tops: dict[int, float] = {}
     for table in (maps["attention"] for maps in rows.values()):
@@ -63,39 +56,23 @@ def path_maps(
         for ax, table in zip(line[1:], paths, strict=True):
             images.append(_map(ax, table, "viridis", norm=scale))
         bar = figure.colorbar(images[0], ax=line[0], shrink=0.85)
-        share = 1 / len(maps["attention"])
-        bar.ax.axhline(share, color="white", lw=2)
-        bar.ax.text(
-            -0.2, share, "1/T", ha="right", va="center", fontsize="x-small",
-            transform=bar.ax.get_yaxis_transform(),
-        )  # fmt: skip
+        kit.mark_uniform(bar, len(maps["attention"]))
         bar = figure.colorbar(images[-1], ax=line[1:], shrink=0.85, extend=extend)
         bar.set_label(f"{norm.capitalize()} norm")
-        plain_log_ticks(bar.ax.yaxis)
+        kit.log_axis(bar.ax.yaxis)
         line[0].set_ylabel(f"{textwrap.fill(name, 22)}\nquery step i", fontsize="small")
     for ax, label in zip(axes[0], _PANELS.values(), strict=True):
         ax.set_title(label, fontsize="medium")
     for ax in axes[-1]:
         ax.set_xlabel("source step j", fontsize="small")
-    figure.legend(
-        handles=[Patch(facecolor=_ZERO, edgecolor="0.5")],
-        labels=[
-            "exactly 0 (colours: attention linear from 0, one scale for one length; "
-            "paths logarithmic, one scale a row)"
-        ],
-        loc="outside lower center",
-        frameon=False,
-        fontsize="small",
+    zero = (
+        "exactly 0 (colours: attention linear from 0, one scale for one length; paths "
+        "logarithmic, one scale a row)"
     )
-    entitle(figure, *title.split("\n"))
+    patch = Patch(facecolor=kit.ZERO, edgecolor=kit.GREY)
+    kit.legend_outside(figure, {zero: patch}, columns=1)
+    kit.entitle(figure, title)
     return figure
-
-
-def entitle(figure: Figure, *lines: str) -> None:
-    """Put a title on a figure, wrapped to its width."""
-    width = int(11 * figure.get_figwidth())
-    text = "\n".join(textwrap.fill(line, width) for line in lines)
-    figure.suptitle(text, fontsize="medium")
 
 
 def _scale(tables: list[np.ndarray]) -> tuple[LogNorm, str]:
@@ -110,19 +87,8 @@ def _scale(tables: list[np.ndarray]) -> tuple[LogNorm, str]:
 
 
 def _map(ax: Axes, table: np.ndarray, colours: str, **scale: object):
-    edge = len(table) - 0.5  # steps are counted from 0
-    ax.set_facecolor(_ZERO)
-    image = ax.imshow(
-        np.ma.masked_equal(table, 0),
-        cmap=colours,
-        extent=(-0.5, edge, edge, -0.5),
-        interpolation="nearest",
-        **scale,  # pyright: ignore[reportArgumentType]
-    )
     ax.tick_params(labelsize="x-small")
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-    return image
+    return kit.step_map(ax, np.ma.masked_equal(table, 0), colours, **scale)
 
 
 def dots(panel: Panel, points: pd.DataFrame, rows: pd.DataFrame, note: str) -> Figure:
@@ -140,14 +106,12 @@ def dots(panel: Panel, points: pd.DataFrame, rows: pd.DataFrame, note: str) -> F
     Returns:
         The figure.
     """
-    sns.set_theme(context="notebook", style="ticks")
     points = points[points["head"] == "layer"]
-    lengths, layers = sorted(set(points["T"])), some_layers(points)
+    lengths, layers = sorted(set(points["T"])), some_layers(points["layer"])
     variants = {T: list(points.loc[points["T"] == T, "variant"].unique())
                 for T in lengths}  # fmt: skip
     heights = [0.9 + 0.5 * len(variants[T]) for T in lengths]
-    figure = Figure(figsize=(4 + 4 * len(layers), 2 + sum(heights)),
-                    layout="constrained")  # fmt: skip
+    figure = kit.new_figure(4 + 4 * len(layers), 2 + sum(heights))
     axes = figure.subplots(
         *(len(lengths), len(layers)),
         squeeze=False,
@@ -160,11 +124,11 @@ def dots(panel: Panel, points: pd.DataFrame, rows: pd.DataFrame, note: str) -> F
             if panel.log:  # first: intervals are cut by the scale
                 ax.set_xscale("log")
             for value in uniform_values(panel, T):
-                ax.axvline(value, color=BLACK, ls="--", lw=1.2,
-                           label="uniform attention")  # fmt: skip
+                ax.axvline(value, **kit.REFERENCE, label="uniform attention")
             own = points[(points["T"] == T) & (points["layer"] == layer)]
             means = rows[(rows["T"] == T) & (rows["layer"] == str(layer))]
-            for number, (entry, look) in enumerate(zip(drawn, itertools.cycle(_LOOKS))):
+            for number, entry in enumerate(drawn):
+                look = kit.style_of(number + 1)
                 shift = 0.3 * (number - (len(drawn) - 1) / 2)
                 _draw_dots(ax, own, means, variants[T], entry, look, shift)
             ax.set_ylim(len(variants[T]) - 0.5, -0.5)
@@ -172,23 +136,17 @@ def dots(panel: Panel, points: pd.DataFrame, rows: pd.DataFrame, note: str) -> F
             names = [textwrap.fill(name, 30) for name in variants[T]]
             ax.set_yticklabels(names if layer == layers[0] else [], fontsize="small")
             ax.set_title(f"layer {layer}, T = {T}", fontsize="medium")
-            ax.grid(axis="x", color="0.9", lw=0.6)
-            ax.spines[["top", "right"]].set_visible(False)
+            kit.open_frame(ax, grid="x")
             if panel.log:
-                plain_log_ticks(ax.xaxis)
+                kit.log_axis(ax.xaxis)
         if not panel.log:
             right = max(float(ax.dataLim.xmax) for ax in line)
             line[0].set_xlim(-0.03 * right, 1.06 * right)
     for ax in axes[-1]:
         ax.set_xlabel(panel.axis or panel.title, fontsize="small")
-    figure.legend(
-        **legend_entries(axes),
-        loc="outside lower center",
-        ncols=min(4, 1 + 3 * len(drawn)),
-        frameon=False,
-        fontsize="small",
-    )
-    entitle(figure, panel.title, note)
+    columns = min(4, 1 + 3 * len(drawn))
+    kit.legend_outside(figure, kit.entries_of(axes.flat), columns)
+    kit.entitle(figure, f"{panel.title}\n{note}")
     return figure
 
 
@@ -198,14 +156,14 @@ def _draw_dots(
     means: pd.DataFrame,
     variants: list[str],
     entry: Diagnostic,
-    look: tuple[str, str],
+    look: kit.Line,
     shift: float,
 ) -> None:
     """What is drawn has a label; a mean is of two seeds or more."""
-    colour, marker = look
+    colour = look.color
     seeds = points[points["quantity"] == entry.name]
     height = np.array([variants.index(v) for v in seeds["variant"]]) + shift
-    ax.plot(seeds["value"], height, marker, color=colour, ms=5, alpha=0.45, ls="",
+    ax.plot(seeds["value"], height, look.marker, color=colour, ms=5, alpha=0.45, ls="",
             mew=0, label=f"{entry.label}: a seed")  # fmt: skip
     own = means[(means["quantity"] == entry.name) & (means["seeds"] > 1)]
     if own.empty:
@@ -227,32 +185,3 @@ def uniform_values(panel: Panel, T: int) -> list[float]:
     """What uniform attention has of the diagnostics of a panel, where it says much."""
     found = [e.uniform(T) for e in drawn_in(panel) if e.uniform is not None]
     return [value for value in dict.fromkeys(found) if value]
-
-
-def plain_log_ticks(axis: Axis) -> None:
-    """Ticks of a logarithmic axis at 1, 2 and 5 of every decade, written out."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def legend_entries(axes: np.ndarray) -> dict[str, list]:
-    """``handles`` and ``labels`` of what is drawn on some axes, each label once."""
-    found: dict[str, object] = {}
-    for ax in axes.flat:
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    return {"handles": list(found.values()), "labels": list(found)}
-
-
-def seeds_in_words(count: int, several: str = "mean over seeds") -> str:
-    """What a line of so many seeds is."""
-    return several if count > 1 else "one seed"
-
-
-def some_layers(table: pd.DataFrame, most: int = 3) -> list[int]:
-    """Layers to show: all of a few, else evenly spaced ones from first to last."""
-    layers = sorted(int(layer) for layer in set(table["layer"]))
-    count = min(most, len(layers))
-    chosen = np.linspace(0, len(layers) - 1, count).round().astype(int)
-    return [layers[k] for k in chosen]

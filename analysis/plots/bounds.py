@@ -4,35 +4,20 @@ import textwrap
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    RED,
-    legend_below,
-    length_axis,
-    line_of_seeds,
-    log_axis,
-    new_figure,
-    percent,
-)
+from analysis.plots import style as kit
 from analysis.statistics import fit_power_law
 
-__all__ = ["BLACK", "BLUE", "GREEN", "ORANGE", "RED", "bound_against_length"]
-
 _PANELS = {
-    "Off the diagonal": {"eq8_off_diagonal": (BLUE, "Eq. 8 bound")},
+    "Off the diagonal": {"eq8_off_diagonal": (kit.BLUE, "Eq. 8 bound")},
     "On the diagonal": {
-        "eq8_diagonal_corrected": (GREEN, "corrected bound"),
-        "eq8_diagonal_as_printed": (RED, "Eq. 8 as printed"),
+        "eq8_diagonal_corrected": (kit.GREEN, "corrected bound"),
+        "eq8_diagonal_as_printed": (kit.RED, "Eq. 8 as printed"),
     },
 }
-_TITLE_WIDTH = 50  # characters of a panel's title, and twice that of the figure's
+_TITLE_WIDTH = 50  # characters of a panel's title
 
 
 def bound_against_length(table: pd.DataFrame) -> Figure:
@@ -49,15 +34,14 @@ def bound_against_length(table: pd.DataFrame) -> Figure:
     Returns:
         The figure, two panels on logarithmic axes.
     """
-    figure = new_figure(10, 5.4)
+    figure = kit.new_figure(10, 5.4)
     layer = table[table["head"].astype(str) == "layer"]
     layer = table if layer.empty else layer  # heads only were judged
     axes = figure.subplots(1, 2)
     for ax, (title, bounds) in zip(axes, _PANELS.items(), strict=True):
         _panel(ax, layer, title, bounds)
     axes[0].set_ylabel("Jacobian norm, mean over query steps")
-    title = f"Influence of one time step on another: {_what(table)}"
-    figure.suptitle(textwrap.fill(title, 2 * _TITLE_WIDTH), fontsize="medium")
+    kit.entitle(figure, f"Influence of one time step on another: {_what(table)}")
     return figure
 
 
@@ -84,13 +68,13 @@ def _panel(ax: Axes, table: pd.DataFrame, title: str, bounds: dict) -> None:
     shown = bool((exact > 0).any(axis=None))
     ax.set_yscale("log")
     words = f"exact{_slope(exact)}"
-    line_of_seeds(ax, exact, color=BLACK, marker="o", label=words, zorder=3)
+    kit.line_of_seeds(ax, exact, color=kit.BLACK, marker="o", label=words, zorder=3)
     failing = []
     for statement, (colour, label) in bounds.items():
         rows = table[table["statement"] == statement]
         means = _by_seed(rows, "bound")
         words = label + _slope(means)
-        line_of_seeds(ax, means, band=False, color=colour, ls="--", label=words)
+        kit.line_of_seeds(ax, means, band=False, color=colour, ls="--", label=words)
         if _mark_violations(ax, rows, exact.mean(axis=1), colour, len(failing)):
             failing.append(f"{label} fails")
     if not shown:
@@ -102,10 +86,10 @@ def _panel(ax: Axes, table: pd.DataFrame, title: str, bounds: dict) -> None:
         finding = f"{_course(exact)}{' and '.join(failing) or 'the bound holds'}"
     lines = textwrap.wrap(finding, _TITLE_WIDTH)
     ax.set_title("\n".join([f"{title}:", *lines]), fontsize="medium")
-    length_axis(ax, sorted(table["T"].unique()))
-    log_axis(ax.yaxis)
-    legend_below(ax)
-    sns.despine(ax=ax)
+    kit.length_axis(ax, sorted(table["T"].unique()))
+    kit.log_axis(ax.yaxis)
+    kit.legend_below(ax)
+    kit.open_frame(ax)
 
 
 def _by_seed(rows: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -141,7 +125,7 @@ def _mark_violations(
     )
     for T, part in share.items():
         ax.annotate(
-            f"{percent(part)} %",
+            f"{kit.percent(part)} %",
             (T, 0),  # on the axis, so that it lies on no line
             xycoords=("data", "axes fraction"),
             xytext=(0, 4 + 14 * line),

@@ -4,16 +4,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
-# Okabe and Ito's colours, told apart by the colour-blind too; markers serve in grey.
+from analysis.plots import style as kit
+
+# Markers serve in grey.
 _METHODS: dict[str, tuple[str, str, str]] = {
-    "torch": ("torch.func.jacrev", "#CC79A7", "v"),
-    "jacrev": ("jax.jacrev", "#D55E00", "s"),
-    "autodiff": ("autodiff, by row (ours)", "#E69F00", "D"),
-    "path_norms": ("closed form: path_norms", "#0072B2", "o"),
-    "profile": ("closed form: profile", "#009E73", "^"),
-    "forward": ("one forward pass", "#000000", "x"),
+    "torch": ("torch.func.jacrev", kit.PURPLE, "v"),
+    "jacrev": ("jax.jacrev", kit.RED, "s"),
+    "autodiff": ("autodiff, by row (ours)", kit.ORANGE, "D"),
+    "path_norms": ("closed form: path_norms", kit.BLUE, "o"),
+    "profile": ("closed form: profile", kit.GREEN, "^"),
+    "forward": ("one forward pass", kit.BLACK, "x"),
 }
 _NORMS = {"frobenius": "Frobenius", "spectral": "spectral", "none": "forward only"}
 _LAYERS = {
@@ -27,44 +28,33 @@ def cost_against_length(table: pd.DataFrame) -> Figure:
     layers = [name for name in _LAYERS if name in set(table["layer"])]
     norms = [name for name in ("frobenius", "spectral") if name in set(table["norm"])]
     norms = norms or ["none"]
-    size = (1.5 + 4.2 * len(layers), 1.6 + 2.7 * len(norms))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = kit.new_figure(1.5 + 4.2 * len(layers), 1.6 + 2.7 * len(norms))
     axes = figure.subplots(
         len(norms), len(layers), sharex=True, sharey=True, squeeze=False
     )
     measured = table[table["seconds"].notna()]
     for row, norm in zip(axes, norms, strict=True):
         for ax, layer in zip(row, layers, strict=True):
-            ax.set_xscale("log", base=2)
             ax.set_yscale("log")
             own = measured[
                 (measured["layer"] == layer) & measured["norm"].isin([norm, "none"])
             ]
-            for method, (_, colour, marker) in _METHODS.items():
+            for method, (name, colour, marker) in _METHODS.items():
                 line = own[own["method"] == method].sort_values("T")
-                ax.plot(line["T"], line["seconds"], color=colour, marker=marker, ms=5)
+                look = {"color": colour, "marker": marker, "ms": 5, "label": name}
+                ax.plot(line["T"], line["seconds"], **look)
             _slope_two(ax, measured)
             ax.set_title(f"{_LAYERS[layer]}, {_NORMS[norm]}", fontsize="medium")
-            ax.grid(color="0.9", lw=0.6)
-            ax.spines[["top", "right"]].set_visible(False)
+            kit.open_frame(ax)
         row[0].set_ylabel("time of one call (s)")
-    lengths = sorted(set(table["T"]))
     for ax in axes[-1]:
-        ax.set_xlabel("window length T (time steps)")
-        ax.xaxis.set_major_locator(FixedLocator(lengths))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.set_xticks(lengths, [_short(T) for T in lengths])
-    axes[0, 0].yaxis.set_major_locator(LogLocator(numticks=12))
-    axes[0, 0].yaxis.set_minor_formatter(NullFormatter())
-    lines = dict(zip(_METHODS, axes[0, 0].lines, strict=False))
-    shown = {m: line for m, line in lines.items() if m in set(measured["method"])}
-    names = [_METHODS[method][0] for method in shown]
-    where, columns = "outside lower center", 1 + len(layers)
-    figure.legend([*shown.values()], names, loc=where, ncols=columns, frameon=False)
-    dtypes = ", ".join(dict.fromkeys(table["dtype"]))
-    figure.suptitle(
-        f"Cost of every influence in a window of T steps (D = 64, {dtypes})"
-    )
+        kit.length_axis(ax, sorted(set(table["T"])), "window length T (time steps)")
+    kit.log_axis(axes[0, 0].yaxis, digits=(1,))
+    entries, there = kit.entries_of(axes.flat), set(measured["method"])
+    names = [name for method, (name, *_) in _METHODS.items() if method in there]
+    kit.legend_outside(figure, {name: entries[name] for name in names}, 1 + len(layers))
+    size = ", ".join(["D = 64", *dict.fromkeys(table["dtype"])])
+    kit.entitle(figure, f"Cost of every influence in a window of T steps ({size})")
     return figure
 
 
@@ -77,7 +67,7 @@ def _slope_two(ax: Axes, measured: pd.DataFrame) -> None:
     lowest = forward.loc[forward["T"] == longest, "seconds"].min()
     T = np.array([max(longest / 16, forward["T"].min()), longest], dtype=float)
     seconds = 0.15 * lowest * (T / longest) ** 2
-    ax.plot(T, seconds, color="0.45", ls=":", lw=1.2, zorder=1)
+    ax.plot(T, seconds, **kit.REFERENCE, zorder=1)
     ax.annotate(
         r"slope $T^2$",
         (T.mean(), seconds[-1] * (T.mean() / T[-1]) ** 2),
@@ -85,10 +75,4 @@ def _slope_two(ax: Axes, measured: pd.DataFrame) -> None:
         textcoords="offset points",
         va="top",
         fontsize="small",
-        color="0.35",
     )
-
-
-def _short(T: int) -> str:
-    """1024 as 1k, as on every plot of window lengths."""
-    return f"{T // 1024}k" if T >= 1024 and T % 1024 == 0 else str(T)

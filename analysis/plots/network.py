@@ -1,25 +1,16 @@
 """Pictures of influence through whole forecasters: by lag, hop, bound and depth."""
 
-import itertools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from analysis.plots.network_lines import (
-    MARKERS,
-    add_title,
-    band,
-    finish,
-    grid,
-    kind_and_stack,
-    panels_of,
-    style_of,
-    styles_of,
-)
-from analysis.plots.style import COLOURS, log_axis, new_figure, whole_axis
+from analysis.plots import style as kit
+from analysis.variants import depth_in_words
 
 _BAND = "bands from the lowest to the highest"
 
@@ -46,27 +37,27 @@ def influence_by_lag(table: pd.DataFrame) -> Figure:
     keys = ["label", "seed", "window_index", "lag", "node_kind"]
     of_lag = table.groupby(keys, sort=False)[share].sum()
     by_seed = of_lag.groupby(["label", "seed", "lag", "node_kind"], sort=False).mean()
-    panels, line_of = panels_of(table)
-    styles = styles_of(table, line_of)
-    figure, axes = grid(len(kinds), len(panels), 3.0)
+    panels, line_of = _panels_of(table)
+    styles = _styles_of(table, line_of)
+    figure, axes = _grid(len(kinds), len(panels), 3.0)
     for row, kind in enumerate(kinds):
         for ax, (title, rows) in zip(axes[row], panels.items(), strict=True):
+            ax.set_yscale("log")
             for label in rows["label"].unique():
                 seeds = 100 * by_seed.loc[label].xs(kind, level="node_kind").unstack(0)
                 name = line_of(rows[rows["label"] == label].iloc[0])
-                band(ax, seeds, styles[name], name)
+                kit.line_of_seeds(ax, seeds, label=name, ms=4, **styles[name]._asdict())
             if row == 0:
                 ax.set_title(title, fontsize="medium")
-            ax.set_yscale("log")
-            log_axis(ax.yaxis)
-            whole_axis(ax.xaxis)
+            kit.log_axis(ax.yaxis)
+            kit.whole_axis(ax.xaxis)
             if not ax.xaxis_inverted():
                 ax.invert_xaxis()
     for row, words in enumerate(kinds.values()):
         axes[row][0].set_ylabel(f"share of {word} (%)\nfrom {words}")
     what = "How much each input step moves the forecast"
-    add_title(figure, table, what, _BAND)
-    finish(figure, axes, styles, "age of the input step (steps before the newest)")
+    _add_title(figure, table, what, _BAND)
+    _finish(figure, axes, styles, "age of the input step (steps before the newest)")
     return figure
 
 
@@ -91,11 +82,12 @@ def influence_by_hop(table: pd.DataFrame) -> Figure:
             order.append(name)
             places.append(len(places) + 0.3)
     by_seed = table.groupby(["label", "seed", "hop"])["influence"].mean()
-    panels, line_of = panels_of(table)
-    styles = styles_of(table, line_of)
-    figure, axes = grid(1, len(panels), 3.8)
+    panels, line_of = _panels_of(table)
+    styles = _styles_of(table, line_of)
+    figure, axes = _grid(1, len(panels), 3.8)
     for ax, (title, rows) in zip(axes[0], panels.items(), strict=True):
         zeros = []
+        ax.set_yscale("log")
         for label in rows["label"].unique():
             seeds = by_seed.loc[label].unstack(0).reindex(order)
             name = line_of(rows[rows["label"] == label].iloc[0])
@@ -105,19 +97,19 @@ def influence_by_hop(table: pd.DataFrame) -> Figure:
             seeds.index = pd.Index(places)
             if not order[-1].isdecimal():  # a gap: no line to it
                 seeds.loc[len(order) - 1] = np.nan
-            band(ax, seeds, styles[name], name)
+            kit.line_of_seeds(ax, seeds, label=name, ms=4, **styles[name]._asdict())
         if zeros:
             text = "exactly 0 beyond the own node:\n" + "\n".join(zeros)
             place: Any = {"ha": "right", "va": "top", "transform": ax.transAxes}
             ax.text(0.98, 0.97, text, fontsize="x-small", **place)
         ax.set_title(title, fontsize="medium")
-        ax.set_yscale("log")
+        kit.log_axis(ax.yaxis)
         ax.set_xticks(places, order)
         if len(order) > 8:
             ax.tick_params(axis="x", labelsize="x-small")
     axes[0][0].set_ylabel("influence of one node on one node\n(z-score per z-score)")
-    add_title(figure, table, "Influence of nodes on each other by distance", _BAND)
-    finish(figure, axes, styles, "edges of the road graph between them (0: own node)")
+    _add_title(figure, table, "Influence of nodes on each other by distance", _BAND)
+    _finish(figure, axes, styles, "edges of the road graph between them (0: own node)")
     return figure
 
 
@@ -135,32 +127,32 @@ def bounds_tightness(table: pd.DataFrame) -> Figure:
     """
     said = table[table["pairs_above_rounding"] > 0]
     labels, names = list(table["label"].unique()), list(table["bound"].unique())
-    figure = new_figure(10, 2.4 + 0.28 * len(labels) * len(names))
+    figure = kit.new_figure(10, 2.4 + 0.28 * len(labels) * len(names))
     ax = figure.subplots()
-    colours = dict(zip(names, itertools.cycle(COLOURS[1:])))
-    markers = dict(zip(names, itertools.cycle(MARKERS)))
+    styles = {name: kit.style_of(number) for number, name in enumerate(names, 1)}
     for place, label in enumerate(labels):
         own = said[said["label"] == label].groupby("bound", sort=False)
         for number, (name, rows) in enumerate(own):
-            style: Any = {"color": colours[name]}
+            style: Any = {"color": styles[name].color}
             height = place + (number - (len(own) - 1) / 2) * 0.8 / len(names)
             ends, medians = rows[["ratio_05", "ratio_95"]].mean(), rows["ratio_median"]
             ax.plot(ends, [height] * 2, lw=2, solid_capstyle="butt", **style)
             ax.plot(medians, [height] * len(rows), ".", ms=4, alpha=0.6, **style)
-            ax.plot(medians.mean(), height, markers[name], ms=6, **style)
+            ax.plot(medians.mean(), height, styles[name].marker, ms=6, **style)
     kinds = table.drop_duplicates("bound").set_index("bound")["is_bound"]
     for name, is_bound in zip(names, kinds, strict=True):
         note = "" if is_bound else " (leaves paths out: no bound)"
-        ax.plot([], [], markers[name], color=colours[name], ls="-", label=name + note)
-    ax.axvline(1, color="0.4", lw=1, ls="dashed", label="tight")
+        style = styles[name]._replace(ls="-")
+        ax.plot([], [], label=name + note, **style._asdict())
+    ax.axvline(1, **kit.REFERENCE, label="tight")
     ax.set(xscale="log", xlabel="exact influence / bound (median, 5 to 95 % of pairs)")
+    kit.log_axis(ax.xaxis, digits=(1,))
     ax.set_yticks(range(len(labels)), labels, fontsize="small")
     ax.set_ylim(len(labels) - 0.5, -0.5)  # as much room around one group as around many
-    ax.grid(axis="x", color="0.9", lw=0.6)
-    sns.despine(ax=ax)
+    kit.open_frame(ax, grid="x")
     what = "Exact influence over its bounds"
-    add_title(figure, table, what, "dots: the medians of single ones")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+    _add_title(figure, table, what, "dots: the medians of single ones")
+    kit.legend_outside(figure, kit.entries_of([ax]), columns=2)
     return figure
 
 
@@ -176,12 +168,12 @@ def depth(table: pd.DataFrame) -> Figure:
     Returns:
         The figure, two panels.
     """
-    names = kind_and_stack(table)
+    names = _kind_and_stack(table)
     if table.assign(kind=names).groupby("kind")["variant"].nunique().max() > 1:
         names = table["variant"] + ", " + table["stack"].str.replace("-", " ")
     table = table.assign(line=names)
-    styles = {line: style_of(k) for k, line in enumerate(table["line"].unique())}
-    figure, axes = grid(1, 2, 4.2)
+    styles = {line: kit.style_of(k) for k, line in enumerate(table["line"].unique())}
+    figure, axes = _grid(1, 2, 4.2)
     power = "" if "newest_quarter" in table else "squared_"  # of an estimate
     depths = sorted(table["layers"].unique())
     T = int(table["window"].iloc[0])
@@ -191,9 +183,9 @@ def depth(table: pd.DataFrame) -> Figure:
             own = table[table["line"] == line]
             column = f"{power}{end}_quarter"
             seeds = own.pivot_table(index="layers", columns=["seed"], values=column)
-            band(ax, 100 * seeds, style, line)
+            kit.line_of_seeds(ax, 100 * seeds, label=line, ms=4, **style._asdict())
         if table["window"].nunique() == 1:
-            ax.axhline(uniform, color="0.5", lw=1, ls="dotted")
+            ax.axhline(uniform, **kit.REFERENCE)
             across = ax.get_yaxis_transform()
             place: Any = {"va": "center", "fontsize": "x-small", "transform": across}
             ax.text(1.01, uniform, "uniform", **place)
@@ -204,6 +196,86 @@ def depth(table: pd.DataFrame) -> Figure:
         ax.set_ylim(bottom=0)
     axes[0][0].set_ylabel(f"share of {power.replace('_', ' ')}influence (%)")
     what = "Which end of the window moves the forecast, by depth"
-    add_title(figure, table, what, _BAND)
-    finish(figure, axes, styles, "temporal layers, and as many graph layers")
+    _add_title(figure, table, what, _BAND)
+    _finish(figure, axes, styles, "temporal layers, and as many graph layers")
     return figure
+
+
+class _Panels(NamedTuple):
+    """Small multiples."""
+
+    tables: dict[str, pd.DataFrame]  # the rows of each by its title
+    line_of: Callable[[pd.Series], str]  # what the line of a row is called
+
+
+def _kind_and_stack(table: pd.DataFrame) -> pd.Series:
+    """Kind of the temporal layers and stack of each row, in words."""
+    return table["model"] + ", " + table["stack"].str.replace("-", " ")
+
+
+def _panels_of(table: pd.DataFrame) -> _Panels:
+    """Panels by temporal layers and stack where runs differ in these, else by depth."""
+    # Lines are variants and, where a panel holds several, depths.
+    kinds, layers = _kind_and_stack(table), table["layers"]
+    if kinds.nunique() > 1:
+        panels = {str(kind): table[kinds == kind] for kind in kinds.unique()}
+    elif layers.nunique() > 1:
+        depths = sorted(layers.unique())
+        panels = {depth_in_words(depth): table[layers == depth] for depth in depths}
+    else:
+        panels = {"": table}
+    deep = any(rows["layers"].nunique() > 1 for rows in panels.values())
+    single = all(rows["variant"].nunique() == 1 for rows in panels.values())
+
+    def line_of(row: pd.Series) -> str:
+        if not deep:
+            return str(row["variant"])
+        words = depth_in_words(row["layers"])
+        return words if single else f"{row['variant']}, {words}"
+
+    return _Panels(panels, line_of)
+
+
+def _styles_of(
+    table: pd.DataFrame, line_of: Callable[[pd.Series], str]
+) -> dict[str, kit.Line]:
+    """Colours by name; of names that are depths, dark to bright."""
+    rows = table.drop_duplicates("label")
+    names = list(dict.fromkeys(line_of(row) for _, row in rows.iterrows()))
+    styles = {name: kit.style_of(number) for number, name in enumerate(names)}
+    if all(name.split()[0].isdecimal() for name in names):
+        names.sort(key=lambda name: int(name.split()[0]))
+        places = np.linspace(0, 0.9, len(names))
+        for number, (name, place) in enumerate(zip(names, places, strict=True)):
+            colour = to_hex(colormaps["viridis"](place))
+            styles[name] = kit.style_of(number)._replace(color=colour, ls="solid")
+    return {name: styles[name] for name in names}
+
+
+def _grid(rows: int, panels: int, height: float) -> tuple[Figure, Any]:
+    """A figure of so many rows of panels side by side, and its axes as a table."""
+    figure = kit.new_figure(max(7.0, 1 + 4.0 * panels), 1.8 + height * rows)
+    axes = figure.subplots(rows, panels, squeeze=False, sharex="row", sharey=True)
+    return figure, axes
+
+
+def _add_title(figure: Figure, table: pd.DataFrame, what: str, spread: str) -> None:
+    """What a picture shows, of which sizes, and its spread where there is one."""
+    pairs = table[["window", "horizon"]].drop_duplicates().to_numpy()
+    sizes = " and ".join(f"{window} steps in, {ahead} out" for window, ahead in pairs)
+    counts = table.groupby("label")["seed"].nunique()
+    several = " to ".join(str(n) for n in sorted({counts.min(), counts.max()}))
+    seeds = "one seed" if several == "1" else f"means over {several} seeds, {spread}"
+    kit.entitle(figure, f"{what}\n{sizes}; {seeds}")
+
+
+def _finish(figure: Figure, axes: Any, styles: dict[str, kit.Line], below: str) -> None:
+    """Grids, what the x axis is, and one legend for all panels, in order."""
+    for ax in axes.flat:
+        kit.open_frame(ax)
+    for ax in axes[-1]:
+        ax.set_xlabel(below, fontsize="small")
+    entries = kit.entries_of(axes.flat)
+    entries = {name: entries[name] for name in styles if name in entries}
+    column = 0.7 + 0.085 * max(map(len, entries))  # inches, about
+    kit.legend_outside(figure, entries, columns=int(figure.get_figwidth() / column))

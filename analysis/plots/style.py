@@ -4,14 +4,16 @@ A picture takes a frame and returns a `Figure`; it is made by `new_figure`, take
 colours from here, and is written by `models.runs.folder.RunFolder.write_figure`.
 """
 
-from collections.abc import Sequence
-from typing import Any
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
     FuncFormatter,
@@ -30,8 +32,39 @@ COLOURS = (BLACK, BLUE, GREEN, ORANGE, RED, PURPLE)
 DASHES: tuple[Any, ...] = ("solid", "dashed", "dotted", "dashdot", (0, (6, 1, 1, 1)))
 """In the order in which runs, or what is one level above the colour, take them."""
 
-GREY = "0.5"
-"""Of reference lines: a ratio of 1, uniform attention."""
+MARKERS = "osD^vP"
+"""In the order in which variants take them."""
+
+GREY, ZERO = "0.5", "#D9D9D9"
+"""Of what is no data: reference lines, and what is exactly 0 in a map."""
+
+REFERENCE: dict[str, Any] = {"color": GREY, "lw": 1.5, "ls": "dotted"}
+"""How a reference line is drawn: a ratio of 1, uniform attention."""
+
+
+class Line(NamedTuple):
+    """How a line is drawn, as ``ax.plot`` names it."""
+
+    color: str
+    ls: Any
+    marker: str
+
+
+def style_of(number: int) -> Line:
+    """The style of a line by its number: colours first, then dashes too.
+
+    Args:
+        number: From 0, which is black; a reader takes it for the first of all.
+
+    Returns:
+        The style.
+    """
+    turn = number + number // len(COLOURS)
+    return Line(
+        COLOURS[number % len(COLOURS)],
+        DASHES[turn % len(DASHES)],
+        MARKERS[number % len(MARKERS)],
+    )
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -48,27 +81,55 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def length_axis(ax: Axes, lengths: Sequence[int]) -> None:
+def entitle(figure: Figure, title: str) -> None:
+    """Put a title on a figure, its lines wrapped to the width.
+
+    Args:
+        figure: The figure.
+        title: What is shown.
+    """
+    width = int(11 * figure.get_figwidth())
+    lines = (textwrap.fill(line, width) for line in title.splitlines())
+    figure.suptitle("\n".join(lines), fontsize="medium")
+
+
+def open_frame(ax: Axes, grid: Literal["both", "x"] = "both") -> None:
+    """A light grid, and no frame at the top and to the right.
+
+    Args:
+        ax: The axes.
+        grid: Whether lines go both ways or stand on the horizontal axis.
+    """
+    ax.grid(axis=grid, color="0.9", lw=0.6)
+    sns.despine(ax=ax)
+
+
+def length_axis(
+    ax: Axes, lengths: Sequence[int], label: str = "number of time steps T"
+) -> None:
     """A horizontal axis of lengths T: log2, a tick at every length measured.
 
     Args:
         ax: The axes.
-        lengths: The lengths T.
+        lengths: The lengths T; 1024 is written 1k.
+        label: What the lengths are.
     """
     ax.set_xscale("log", base=2)
-    ax.set_xlabel("number of time steps T")
-    ax.set_xticks(list(lengths), [str(T) for T in lengths])
+    ax.set_xlabel(label)
+    names = [str(T) if T % 1024 else f"{T // 1024}k" for T in lengths]
+    ax.set_xticks(list(lengths), names)
     ax.xaxis.set_minor_locator(NullLocator())
     ax.margins(x=0.08)
 
 
-def log_axis(axis: Axis) -> None:
-    """Ticks of a logarithmic axis at 1, 2 and 5, in plain numbers.
+def log_axis(axis: Axis, digits: Sequence[int] = (1, 2, 5)) -> None:
+    """Ticks of a logarithmic axis, in plain numbers.
 
     Args:
         axis: Such as ``ax.yaxis``; its scale is set before.
+        digits: Where in every decade.
     """
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_locator(LogLocator(subs=digits))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
@@ -80,7 +141,7 @@ def whole_axis(axis: Axis, ticks: int = 7) -> None:
         axis: Such as ``ax.xaxis``.
         ticks: At most how many.
     """
-    axis.set_major_locator(MaxNLocator(integer=True, nbins=ticks))
+    axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=ticks))
 
 
 def legend_below(ax: Axes, columns: int = 2, size: str = "small") -> None:
@@ -101,8 +162,44 @@ def legend_below(ax: Axes, columns: int = 2, size: str = "small") -> None:
     )
 
 
+def entries_of(axes: Iterable[Axes]) -> dict[str, Any]:
+    """What has a label on some axes.
+
+    Args:
+        axes: The axes.
+
+    Returns:
+        What is drawn by its label, each label once.
+    """
+    found: dict[str, Any] = {}
+    for ax in axes:
+        for drawn, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, drawn)
+    return found
+
+
+def legend_outside(figure: Figure, entries: Mapping[str, Any], columns: int) -> None:
+    """One legend for all panels, at the foot of the figure.
+
+    Args:
+        figure: The figure.
+        entries: What is drawn by its label.
+        columns: How many entries side by side, at most.
+    """
+    figure.legend(
+        [*entries.values()],
+        [*entries],
+        loc="outside lower center",
+        ncols=max(1, min(len(entries), columns)),
+        frameon=False,
+        fontsize="small",
+    )
+
+
 def line_of_seeds(ax: Axes, by_seed: pd.DataFrame, band: bool = True, **line: Any):
     """A line of means over seeds, in a band from the lowest to the highest of them.
+
+    A mean of 0 is a gap on a logarithmic axis, whose scale is set before.
 
     Args:
         ax: The axes.
@@ -110,11 +207,47 @@ def line_of_seeds(ax: Axes, by_seed: pd.DataFrame, band: bool = True, **line: An
         band: Whether to draw the band.
         **line: How the line is drawn, as for ``ax.plot``; ``color`` among it.
     """
-    places = by_seed.index.to_numpy(float)
-    if band:
+    by_seed = by_seed.sort_index()
+    places, mean = by_seed.index.to_numpy(float), by_seed.mean(axis=1)
+    if ax.get_yscale() == "log":
+        mean = mean.where(mean > 0)
+    if band and by_seed.shape[1] > 1:
         low, high = by_seed.min(axis=1), by_seed.max(axis=1)
         ax.fill_between(places, low, high, color=line["color"], alpha=0.15, lw=0)
-    ax.plot(places, by_seed.mean(axis=1).to_numpy(float), **line)
+    ax.plot(places, mean.to_numpy(float), **line)
+
+
+def step_map(ax: Axes, table: np.ndarray, colours: str, **scale: Any) -> Any:
+    """A map of query steps i by source steps j, both counted from 0.
+
+    Args:
+        ax: The axes.
+        table: A value per i and j; what is masked is drawn as an exact 0.
+        colours: Name of the colour map.
+        **scale: As for ``ax.imshow``: ``vmin`` and ``vmax``, or ``norm``.
+
+    Returns:
+        The image, for a colour bar.
+    """
+    edge = len(table) - 0.5
+    ax.set_facecolor(ZERO)
+    look: dict[str, Any] = {"interpolation": "nearest", "cmap": colours} | scale
+    image = ax.imshow(table, extent=(-0.5, edge, edge, -0.5), **look)
+    for axis in (ax.xaxis, ax.yaxis):
+        whole_axis(axis, ticks=5)
+    return image
+
+
+def mark_uniform(bar: Colorbar, T: int) -> None:
+    """Mark 1/T, uniform attention, on a colour bar.
+
+    Args:
+        bar: The colour bar of attention weights.
+        T: Number of steps.
+    """
+    bar.ax.axhline(1 / T, color="white", lw=2)
+    place: dict[str, Any] = {"ha": "right", "va": "center", "fontsize": "x-small"}
+    bar.ax.text(-0.2, 1 / T, "1/T", transform=bar.ax.get_yaxis_transform(), **place)
 
 
 def share_map(

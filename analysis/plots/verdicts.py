@@ -1,26 +1,9 @@
 """Pictures of the verdicts on trained layers: where, and when, statements hold."""
 
-import textwrap
-
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
-from analysis.plots.style import (
-    BLACK,
-    BLUE,
-    DASHES,
-    GREEN,
-    GREY,
-    ORANGE,
-    RED,
-    legend_below,
-    line_of_seeds,
-    log_axis,
-    new_figure,
-    share_map,
-    whole_axis,
-)
+from analysis.plots import style as kit
 
 _PRINTED = {
     "eq8_diagonal_as_printed": "Eq. 8 diagonal, as printed",
@@ -29,17 +12,22 @@ _PRINTED = {
 _OTHERS = "all other statements"
 # What the pictures of training show: median exact / bound ...
 _RATIOS = {
-    "eq8_off_diagonal": ("Eq. 8 off the diagonal", BLUE, "o"),
-    "eq8_diagonal_corrected": ("Eq. 8 diagonal, corrected", GREEN, "s"),
-    "eq8_diagonal_as_printed": ("Eq. 8 diagonal, as printed", RED, "X"),
-    "query_max": ("query path against C_Q", ORANGE, "^"),
-    "query_covariance": ("query path against covariances", BLACK, "v"),
+    "eq8_off_diagonal": ("Eq. 8 off the diagonal", kit.BLUE, "o"),
+    "eq8_diagonal_corrected": ("Eq. 8 diagonal, corrected", kit.GREEN, "s"),
+    "eq8_diagonal_as_printed": ("Eq. 8 diagonal, as printed", kit.RED, "X"),
+    "query_max": ("query path against C_Q", kit.ORANGE, "^"),
+    "query_covariance": ("query path against covariances", kit.BLACK, "v"),
 }
 # ... and shares; the wider line is below, so that both show where they coincide.
 _SHARES = {
-    _OTHERS: ("least of all others", GREEN, "o", 3),
-    "eq8_diagonal_as_printed_per_row": ("printed diagonal, row by row", ORANGE, "s", 2),
-    "eq8_diagonal_as_printed": ("Eq. 8 diagonal, as printed", RED, "X", 1),
+    _OTHERS: ("least of all others", kit.GREEN, "o", 3),
+    "eq8_diagonal_as_printed_per_row": (
+        "printed diagonal, row by row",
+        kit.ORANGE,
+        "s",
+        2,
+    ),
+    "eq8_diagonal_as_printed": ("Eq. 8 diagonal, as printed", kit.RED, "X", 1),
 }
 
 
@@ -59,18 +47,17 @@ def verdict_share(table: pd.DataFrame) -> Figure:
     heads = list(dict.fromkeys(table["head"].astype(str)))
     width = max(3.0, 1.4 + 0.6 * len(heads))
     height = 2.2 + 0.34 * len(table[rows].drop_duplicates())
-    figure = new_figure(1.4 + 3 * width, height)
+    figure = kit.new_figure(1.4 + 3 * width, height)
     axes, image = figure.subplots(1, 3, sharey=True), None
     for ax, (statement, title) in zip(axes, panels.items(), strict=True):
         share = _share(table, statement, rows).reindex(columns=heads)
         names = [_place(key, several) for key in share.index]
-        image = share_map(ax, share, names, heads)
+        image = kit.share_map(ax, share, names, heads)
         ax.set_title(title, fontsize="small")
         ax.set_xlabel("head" if heads != ["layer"] else "")
     if image is not None:
         figure.colorbar(image, ax=axes, label="rows that hold (%)")
-    title = f"Verdicts on trained attention: {_words(table)}"
-    figure.suptitle(textwrap.fill(title, int(39 * width)), fontsize="small")
+    kit.entitle(figure, f"Verdicts on trained attention: {_words(table)}")
     return figure
 
 
@@ -105,35 +92,35 @@ def verdicts_by_step(table: pd.DataFrame) -> Figure:
         median of exact / bound. A line per run; bands reach from its lowest to its
         highest seed.
     """
-    figure = new_figure(10, 5.2)
+    figure = kit.new_figure(10, 5.2)
     left, right = figure.subplots(1, 2)
     left.set(ylim=(-4, 104), ylabel="rows in which the statement holds (%)")
     right.set(yscale="log", ylabel="exact / bound, median")
     runs = list(dict.fromkeys(table["run"]))
     for number, run in enumerate(runs):
-        own, dash = table[table["run"] == run], DASHES[number % len(DASHES)]
+        own, dash = table[table["run"] == run], kit.DASHES[number % len(kit.DASHES)]
         for statement, (title, colour, marker, width) in _SHARES.items():
             line = {"color": colour, "marker": marker, "ls": dash}
             line |= {"lw": 1.5 * width, "ms": 4 + 2 * width}
             line |= {"label": "_" if number else title}  # a legend for the first run
-            line_of_seeds(left, 100 * _share(own, statement, ["step"], "seed"), **line)
+            percent = 100 * _share(own, statement, ["step"], "seed")
+            kit.line_of_seeds(left, percent, **line)
         for statement, (title, colour, marker) in _RATIOS.items():
             rows = own[own["statement"] == statement]
             medians = rows.groupby(["step", "seed"])["median_ratio"].median().unstack()
             line = {"color": colour, "marker": marker, "ls": dash}
-            line_of_seeds(right, medians, label="_" if number else title, **line)
+            kit.line_of_seeds(right, medians, label="_" if number else title, **line)
         if len(runs) > 1:
             name = "/".join(str(run).split("/")[-2:])
-            left.plot([], [], color="0.4", ls=dash, label=name)
-    right.axhline(1, color=GREY, ls=":", lw=1)
-    log_axis(right.yaxis)
+            left.plot([], [], color=kit.GREY, ls=dash, label=name)
+    right.axhline(1, **kit.REFERENCE)
+    kit.log_axis(right.yaxis)
     for ax in (left, right):
         ax.set_xlabel("training steps")
-        whole_axis(ax.xaxis)
-        legend_below(ax, size="x-small")
-        sns.despine(ax=ax)
-    title = f"Verdicts while training: {_words(table)}"
-    figure.suptitle(textwrap.fill(title, 110), fontsize="small")
+        kit.whole_axis(ax.xaxis)
+        kit.legend_below(ax, size="x-small")
+        kit.open_frame(ax)
+    kit.entitle(figure, f"Verdicts while training: {_words(table)}")
     return figure
 
 

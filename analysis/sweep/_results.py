@@ -10,6 +10,7 @@ from analysis.sweep._earlier import TYPES
 from analysis.sweep._points import Layers
 from analysis.sweep._verdicts import last_steps, verdicts, verdicts_by
 from analysis.sweep.options import SweepOptions
+from models.runs.console import empty_table
 from models.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -65,16 +66,13 @@ def _pictures(options: SweepOptions, table: pd.DataFrame) -> "dict[str, Figure]"
 
 def _show(console: "Console", verdict: pd.DataFrame, heads: int) -> None:
     """Print the verdicts; a layer of one head is that head, and shown once."""
-    from rich.table import Table
+    from rich.box import HEAVY_HEAD
 
     if heads == 1 and "layer" in set(verdict["level"]):
         verdict = verdict[verdict["level"] == "layer"]
-    table = Table(title="Verdicts: exact <= bound, ratio = exact / bound")
-    for name in ("statement", "level"):
-        table.add_column(name, no_wrap=True)
+    title = "Verdicts: exact <= bound, ratio = exact / bound"
     numbers = ("holds in", "worst ratio", "median ratio", "exact ~ T^", "95 % interval")
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = empty_table(title, ("statement", "level"), numbers, box=HEAVY_HEAD)
     for row in verdict.to_dict("records"):
         rows, holding, slope = row["rows"], row["rows_holding"], row["exponent"]
         if not rows:

@@ -7,12 +7,13 @@ has differences below the values.
 import itertools
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from analysis.markdown import markdown_table
 from analysis.tables._layout import Cell, ResultTable, Row
+from models.runs.console import empty_table
 
 _TEX = {
     **{
@@ -28,7 +29,7 @@ _TEX = {
 def markdown(table: ResultTable) -> str:
     """GitHub's, the title above and the notes below."""
     names = [" ".join(column) for column in table.columns]
-    lines = [["variant", "seeds", *names], ["---", *["---:"] * (1 + len(names))]]
+    lines = []
     for row in table.variants:
         values = [f"**{c.value}**" if c.best else c.value for c in row.cells]
         lines.append([row.label, row.seeds, *values])
@@ -37,8 +38,8 @@ def markdown(table: ResultTable) -> str:
             lines.append([f"*{row.minus}*", row.paired_seeds, *gaps])
     for row in table.baselines:
         lines.append([f"baseline: {row.label}", "", *(c.value for c in row.cells)])
-    bars = (" | ".join(cell.replace("|", r"\|") for cell in line) for line in lines)
-    body = "\n".join(f"| {bar} |" for bar in bars)
+    rule = f"| --- |{' ---: |' * (1 + len(names))}"
+    body = "\n".join(markdown_table(["variant", "seeds", *names], lines, rule))
     notes = "\n".join(f"- {note}" for note in table.notes)
     return f"**{table.title}**\n\n{body}\n\n{notes}\n"
 
@@ -116,11 +117,9 @@ def show(console: Console, table: ResultTable) -> None:
 
 
 def _block(table: ResultTable, columns: Sequence[int]) -> Table:
-    shown = Table(box=box.SIMPLE_HEAD)
-    shown.add_column("variant", min_width=23)
-    shown.add_column("seeds", justify="right", no_wrap=True)
-    for k in columns:
-        shown.add_column(" ".join(table.columns[k]), justify="right", no_wrap=True)
+    numbers = ["seeds", *(" ".join(table.columns[k]) for k in columns)]
+    shown = empty_table(None, ["variant"], numbers, wraps=["variant"])
+    shown.columns[0].min_width = 23
     for row in (*table.variants, *table.baselines):
         if table.variants and table.baselines and row is table.baselines[0]:
             shown.add_section()

@@ -2,11 +2,12 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Container, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 _WIDTH = 130  # where there is no terminal: the widest table fits
 
@@ -17,6 +18,36 @@ def open_console() -> "Console":
 
     width = None if sys.stdout.isatty() else _WIDTH
     return Console(width=width, highlight=False, markup=False, soft_wrap=True)
+
+
+def empty_table(
+    title: str | None,
+    words: Sequence[str],
+    numbers: Sequence[str] = (),
+    wraps: Container[str] = (),
+    **look: Any,
+) -> "Table":
+    """A table to print, of columns that keep their lines whole.
+
+    Args:
+        title: What stands above it.
+        words: Names of the first columns.
+        numbers: Names of the others, which are to the right.
+        wraps: Names of columns that wrap where the terminal is narrow.
+        **look: What else is not as usual, as for ``rich.table.Table``.
+
+    Returns:
+        The table, for rows to be added.
+    """
+    from rich import box
+    from rich.table import Table
+
+    shown = Table(**{"title": title, "box": box.SIMPLE_HEAD} | look)
+    for name in words:
+        shown.add_column(name, no_wrap=name not in wraps)
+    for name in numbers:
+        shown.add_column(name, justify="right", no_wrap=name not in wraps)
+    return shown
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import pandas as pd
 
 from data import Prepared
 from models.baselines import Ridge, baselines, ridge_bytes
+from models.runs.console import empty_table
 from models.runs.folder import RunFolder
 from models.schedule import learning_rate
 from models.train._loop import Progress
@@ -165,16 +166,13 @@ def epoch_line(progress: Progress, left: float) -> str:
 
 def test_table(console: "Console", table: pd.DataFrame, horizon: int) -> None:
     """Print the rows of ``test.csv`` at a few steps of the horizon."""
-    from rich.table import Table
+    from rich.box import HEAVY_HEAD
 
     steps = sorted({max(1, horizon // 4), max(1, horizon // 2), horizon})
     shown = [*map(str, steps), "mean"]
     title = "Test errors, MAE / RMSE (mph) / MAPE (%), at single steps and their mean"
-    printed = Table(title=title)
-    printed.add_column("model", no_wrap=True)
-    for step in shown:
-        name = f"step {step}" if step != "mean" else f"mean of 1 to {horizon}"
-        printed.add_column(name, justify="right", no_wrap=True)
+    names = [*(f"step {step}" for step in steps), f"mean of 1 to {horizon}"]
+    printed = empty_table(title, ["model"], names, box=HEAVY_HEAD)
     for model, own in table.groupby("model", sort=False):
         means = own.groupby("horizon")[["mae", "rmse", "mape"]].mean()
         seeds = own["seed"].nunique()

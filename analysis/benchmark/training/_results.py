@@ -11,10 +11,9 @@ from typing import Any
 
 import jax
 import pandas as pd
-from rich import box
 from rich.table import Table
 
-from analysis.benchmark._results import Target, add_columns, duration, judge
+from analysis.benchmark._results import Target, duration, judge
 from analysis.benchmark.training._cases import (
     BATCHES_ONLY,
     MEANINGS,
@@ -27,6 +26,7 @@ from analysis.benchmark.training._cases import (
 )
 from analysis.benchmark.training._epochs import MISSING_SHARE, SEED, TRIAL
 from analysis.benchmark.training._timing import COUNTED
+from models.runs.console import empty_table
 from models.runs.environment import environment
 from models.runs.whole_files import write_whole
 
@@ -72,11 +72,10 @@ def targets(table: pd.DataFrame, *, accelerator: bool) -> list[Target]:
 
 def step_table(table: pd.DataFrame) -> Table:
     """Every method, to print."""
-    shown = Table(box=box.SIMPLE_HEAD, title_justify="left")
-    shown.title = "Cost of training (a step of 4 seeds is one of each)"
+    title = "Cost of training (a step of 4 seeds is one of each)"
     names = ("part", "method", "nodes")
     numbers = ("a step", "timed steps", "in an epoch", "compiling", "products")
-    add_columns(shown, names, numbers)
+    shown = empty_table(title, names, numbers, title_justify="left")
     for row in table.to_dict("records"):
         compiling, share = row["compile_seconds"], row["matmul_share"]
         shown.add_row(
