@@ -126,7 +126,7 @@ def compare(
         name = options.folder(window).name
         title = (
             f"Attention of the last block, {name.replace('-', ' -> ')} steps\nmean "
-            f"over {MAP_WINDOWS} test windows, all nodes, heads and seeds, evaluation "
+            f"over at most {MAP_WINDOWS} test windows, all nodes, heads and seeds, evaluation "
             "mode"
         )
         folder.write_figure(f"attention-{name}", attention_maps(maps, title))
@@ -164,7 +164,8 @@ def last_block_map(runs: "list[TrainOptions]") -> Any:
     maps = []
     for options in runs:
         run = restore(options)
-        batch = spread_windows(run.prepared, MAP_WINDOWS)
+        count = min(MAP_WINDOWS, len(run.prepared.split.test))
+        batch = spread_windows(run.prepared, count)
         for _, _, model in best_models(run):
             seen = model.attention_maps(batch.speeds, batch.time_of_day, batch.average)
             maps.append(np.asarray(seen[-1]))
