@@ -126,8 +126,8 @@ def compare(
         name = options.folder(window).name
         title = (
             f"Attention of the last block, {name.replace('-', ' -> ')} steps\nmean "
-            f"over at most {MAP_WINDOWS} test windows, all nodes, heads and seeds, evaluation "
-            "mode"
+            f"over at most {MAP_WINDOWS} test windows, all nodes, heads and seeds, "
+            "evaluation mode"
         )
         folder.write_figure(f"attention-{name}", attention_maps(maps, title))
         names.append(f"attention-{name}.png")
