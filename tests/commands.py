@@ -128,13 +128,6 @@ def _a_run() -> Path:
 
 
 @functools.cache
-def _a_walk() -> Path:
-    """A series with few test windows: a study's maps are of all of them."""
-    values = train_runs.walk().values
-    return train_runs.write_values(Path(train_runs._programs()) / "walk.npz", values)
-
-
-@functools.cache
 def finished(command: Command) -> Path:
     """The folder of a finished call, one for all tests. Leave it as it is."""
     out = Path(train_runs._programs()) / command.module
@@ -196,7 +189,7 @@ COMMANDS = [
     ),
     Command(
         "analysis.study",
-        arguments=lambda: (*_STUDY, "--dataset", _a_walk()),
+        arguments=lambda: (*_STUDY, "--dataset", train_runs.walk_file()),
         results=(
             *("tables/table-4-3.csv", "training-curves.png", "attention-4-3.png"),
             "4-3/b-1-layers/seeds-0-0/test.csv",
