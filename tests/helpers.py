@@ -1,13 +1,17 @@
-"""Random layers for the tests of ``sensitivity``, what is asserted of them, verdicts.
+"""Random layers for the tests of ``sensitivity``, and how commands are run and read.
 
 Few shapes, so that little compiles: all tests share them. Every array is NumPy's, of
 float64. The oracle itself is `tests.reference`.
 """
 
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
 from sensitivity import AttentionWeights, ScoreBias, check_bounds, path_jacobians
@@ -209,3 +213,45 @@ def judged(x, w, level: Any = "head", **options: Any):
 def assert_true_statements_hold(table):
     for name in TRUE:
         assert table.rows_holding[name] == table.rows[name], table.loc[name]
+
+
+@contextlib.contextmanager
+def compiles_fast() -> Iterator[None]:
+    """Compile in half the time, to slower programs.
+
+    Yields:
+        Nothing.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+
+
+# --- commands -------------------------------------------------------------------------
+
+
+def run(main: Callable[[list[str]], int], *words: object) -> int:
+    """The status of a command."""
+    try:
+        return main([str(word) for word in words])
+    except SystemExit as stop:  # from the reader of the command line
+        return int(str(stop.code))
+
+
+def refusal(
+    capsys: pytest.CaptureFixture, command: Callable[..., int], *arguments: object
+) -> tuple[int, str]:
+    """Status of a command that fails, and what it says on stderr, as one line."""
+    capsys.readouterr()
+    status = command(*arguments)
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return status, " ".join(said.replace("│", " ").split())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files of a folder, and what they hold."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 import tyro
 
 from analysis.sweep.options import SweepOptions
 from sensitivity.sweep import main
 from tests.data_files import frame, write
+from tests.helpers import run
 
 SMALL = ("--d-model", "4", "--seeds", "2", "--samples", "2", "--T", "4", "8", "12")
 ONE = ("--T", "4", "--seeds", "1")
@@ -40,19 +40,7 @@ STATEMENTS = [
 def sweep(out: Path, *arguments: object) -> int:
     """Run the command; drawn layers are small where nothing else is given."""
     small = () if "--checkpoint" in arguments else SMALL
-    try:
-        return main([*small, *map(str, arguments), "--out", str(out)])
-    except SystemExit as stop:  # from the reader of the command line
-        return int(str(stop.code))
-
-
-def refusal(capsys: pytest.CaptureFixture, out: Path, *arguments: object):
-    """Status of a command that fails, and what it says on stderr, as one line."""
-    capsys.readouterr()
-    status = sweep(out, *arguments)
-    said = capsys.readouterr().err
-    assert "Traceback" not in said
-    return status, " ".join(said.replace("│", " ").split())
+    return run(main, *small, *arguments, "--out", out)
 
 
 @functools.cache
@@ -95,13 +83,6 @@ def points(out: Path) -> dict[str, int]:
     """Finished points and when they were written."""
     files = (out / "parts").glob("*.csv")
     return {file.name: file.stat().st_mtime_ns for file in files}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """All files of a folder but its lock, and what they hold."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
-    return {name: text for name, text in found.items() if name != ".lock"}
 
 
 def write_traffic(folder: Path) -> Path:

@@ -1,5 +1,6 @@
 """Trained attention under the microscope: its numbers, its command, its refusals."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.attention import _parts, main
+from analysis.attention import main
 from analysis.attention._measure import MAPS, measure
 from analysis.diagnostics.registry import BY_NAME, DIAGNOSTICS, SHOWN
 from models.layer_inputs import layer_inputs
 from models.train.restore import spread_windows
-from tests import reference, train_runs
+from tests import helpers, reference, train_runs
+from tests.helpers import contents
 
 command_line = train_runs.command_line
 SMALL = ("--windows", "2", "--certificates", "2")
@@ -40,13 +42,10 @@ def masked(tmp_path_factory) -> Path:
 
 def refused(capsys: pytest.CaptureFixture, *arguments: object) -> str:
     """What the command says when it refuses with 2."""
-    capsys.readouterr()
-    try:
-        status = main([str(word) for word in arguments])
-    except SystemExit as stop:  # from the reader of the command line
-        status = stop.code
+    attention = functools.partial(helpers.run, main)
+    status, said = helpers.refusal(capsys, attention, *arguments)
     assert status == 2
-    return " ".join(capsys.readouterr().err.replace("│", " ").split())
+    return said
 
 
 # On trained layers.
@@ -117,37 +116,25 @@ def test_under_a_full_mask_the_value_and_key_paths_vanish_and_the_query_path_sta
 
 
 @pytest.mark.slow
-def test_an_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(
-    run, tmp_path, monkeypatch, capsys
+def test_kept_weights_are_measured_by_training_step_and_damaged_parts_again(
+    run, tmp_path, capsys
 ):
-    kept = ("--weights", "kept", "--windows", "2")
-    words = [str(run), *kept, "--out", str(tmp_path / "out")]
-    real, calls = _parts._part, []
-
-    def interrupted(*arguments):
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        calls.append(None)
-        return real(*arguments)
-
-    monkeypatch.setattr(_parts, "_part", interrupted)
-    assert main(words) == 130
-    assert "the same command goes on" in capsys.readouterr().err
-    assert len(list((tmp_path / "out/parts").glob("*.npz"))) == 3
-    monkeypatch.setattr(_parts, "_part", real)
-    damaged = sorted((tmp_path / "out/parts").glob("*.npz"))[0]
-    damaged.write_bytes(damaged.read_bytes()[:100])
+    out = tmp_path / "out"
+    words = [str(run), "--weights", "kept", "--windows", "2", "--out", str(out)]
     assert main(words) == 0
-    assert capsys.readouterr().out.count("finished before") == 2
-    assert (tmp_path / "out/by-training-step.png").exists()
-    other = tmp_path / "other"
-    assert main([*words[:-1], str(other)]) == 0
-    for name in ("diagnostics.csv", "variants.csv", "maps.npz"):
-        there, here = (tmp_path / "out" / name, other / name)
-        assert there.read_bytes() == here.read_bytes()
-    table = pd.read_csv(other / "diagnostics.csv")
+    assert (out / "by-training-step.png").exists()
+    table = pd.read_csv(out / "diagnostics.csv")
     assert sorted(set(table["step"])) == [0, 4, 8]
-    assert not (other / "certificates.csv").exists()
+    assert not (out / "certificates.csv").exists()
+    before = contents(out)
+    damaged = sorted((out / "parts").glob("*.npz"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    capsys.readouterr()
+    assert main(words) == 0
+    assert capsys.readouterr().out.count("finished before") == 5
+    again = contents(out)
+    for name in ("diagnostics.csv", "variants.csv", "maps.npz"):
+        assert again[name] == before[name]
     assert "--windows 2 there, 1 asked for" in refused(capsys, *words, "--windows", 1)
     assert main([*words, "--windows", "1", "--overwrite"]) == 0
 

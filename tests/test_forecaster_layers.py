@@ -22,7 +22,6 @@ from tests.forecasters import (
     build,
     draw_inputs,
     parameters,
-    quick_jit,
     run,
     small,
 )
@@ -215,7 +214,7 @@ def influence(layers: list, steps: int) -> np.ndarray:
     """Largest entry of d output[i] / d input[j] of layers in a row, shape (T, T)."""
     graph, state = nnx.split(nnx.List(layers))
 
-    @quick_jit
+    @jax.jit
     def jacobians(state, x):
         def forward(x):
             x, clock = x[None, None], jnp.full((1, 1, steps, 1), 0.3)
@@ -264,7 +263,7 @@ def cross_node(config) -> np.ndarray:
     model, inputs = build(config), draw_inputs(config, batch=1)
     graph, state = nnx.split(model)
 
-    @quick_jit
+    @jax.jit
     def jacobian(state, inputs):
         def forward(speeds):
             return nnx.merge(graph, state)(speeds, inputs.time_of_day)[0]

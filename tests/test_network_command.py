@@ -1,5 +1,6 @@
 """Influence through trained forecasters: what the command leaves, and refuses."""
 
+import functools
 import gc
 import json
 import shutil
@@ -19,27 +20,22 @@ from models.runs.folder import RunFolder, digest
 from models.train.record import read_options
 from models.train.restore import best_models, restore, spread_windows
 from sensitivity.network import space_time_norms
-from tests import train_runs
-from tests.train_runs import contents, finished, train
+from tests import helpers, train_runs
+from tests.helpers import contents
+from tests.train_runs import finished, train
 
 command_line = train_runs.command_line
 KEYS = ["seed", "window_index", "output_step", "input_step"]
 LABEL = "run-abcdef0123-seed-0"
 
 
-def network(*arguments):
-    try:
-        return main([str(word) for word in arguments])
-    except SystemExit as stop:
-        return int(str(stop.code))
+network = functools.partial(helpers.run, main)
 
 
-def refused(capsys, *arguments, status=2):
-    capsys.readouterr()
-    assert network(*arguments) == status
-    said = capsys.readouterr().err
-    assert "Traceback" not in said
-    return " ".join(said.replace("│", " ").split())
+def refused(capsys, *arguments):
+    status, said = helpers.refusal(capsys, network, *arguments)
+    assert status == 2
+    return said
 
 
 @pytest.fixture(scope="module")
@@ -158,27 +154,6 @@ def test_parts_of_version_0_1_0_are_known_by_what_they_hold(tmp_path):
     assert part.tables["hops"].to_dict("list") == {"hop": ["0"], "share": [1.0]}
     names = {name for name in contents(parts) if "torn" not in name}
     assert len(names) == 1
-
-
-@pytest.mark.slow
-def test_an_interrupt_keeps_finished_parts(tmp_path, calls, monkeypatch, capsys):
-    measure = analysis.network._measure.measure
-
-    def once(*given):
-        if len(calls) == 1:
-            raise KeyboardInterrupt
-        return measure(*given)
-
-    plain = (finished(), "--windows", 1, "--no-bounds", "--out", tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(analysis.network._measure, "measure", once)
-        said = refused(capsys, *plain, status=130)
-    assert "the same command goes on" in said
-    assert len(list((tmp_path / "parts").iterdir())) == 1
-    assert not json.loads((tmp_path / "run.json").read_text())["complete"]
-    assert network(*plain) == 0
-    assert capsys.readouterr().out.count("finished before") == 1
-    assert len(calls) == 2
 
 
 @pytest.mark.slow

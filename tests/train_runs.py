@@ -25,6 +25,7 @@ from models.train._setup import Setup, set_up
 from models.train.command import preset_of
 from models.train.options import TrainOptions
 from models.train.record import read_run
+from tests.helpers import contents, run
 
 ROOT = Path(__file__).parents[1]
 SIZES = (
@@ -36,6 +37,7 @@ CHANCES = ("--dropout", 0.2, "--regularizer", "dropout", "--diagonal-dropout", 0
 LENGTH = ("--epochs", 4, "--seeds", 2, "--predictions")
 EPOCHS = (*LENGTH, *CHANCES)
 RESUME = (*EPOCHS, "--resume")
+KEPT = ("--epochs", 2, "--seeds", 2, "--keep-epochs", 0, 2)
 STEPS, NODES = 200, 3
 
 
@@ -58,20 +60,6 @@ def _remembering() -> dict[str, Any]:
 def remembering_as_environment() -> dict[str, str]:
     """The same for a process of its own."""
     return {name.upper(): str(value) for name, value in _remembering().items()}
-
-
-@contextlib.contextmanager
-def compiles_fast() -> Iterator[None]:
-    """Compile in half the time, to slower programs.
-
-    Yields:
-        Nothing.
-    """
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @contextlib.contextmanager
@@ -179,19 +167,7 @@ def made(*more: object) -> Setup:
 
 def train(out: Path, *more: object) -> int:
     """Run the command."""
-    try:
-        return main(arguments(out, *more))
-    except SystemExit as stop:  # from the reader of the command line
-        return int(str(stop.code))
-
-
-def refusal(capsys: pytest.CaptureFixture, out: Path, *more: object):
-    """Status of a command that fails, and what it says on stderr, as one line."""
-    capsys.readouterr()
-    status = train(out, *more)
-    said = capsys.readouterr().err
-    assert "Traceback" not in said
-    return status, " ".join(said.replace("│", " ").split())
+    return run(main, *arguments(out, *more))
 
 
 @functools.cache
@@ -200,6 +176,21 @@ def finished() -> Path:
     out = Path(_programs()) / "finished"
     assert train(out, *EPOCHS) == 0
     return out
+
+
+@functools.cache
+def trained(*more: object) -> Path:
+    """A run of two epochs, the same for all tests. Leave it as it is."""
+    name = "-".join(str(word).strip("-") for word in more) or "plain"
+    out = Path(_programs()) / "runs" / name
+    assert train(out, *KEPT, *more) == 0
+    return out
+
+
+def shortened(checkpoint: Path) -> None:
+    """The files of the arrays of a checkpoint end early."""
+    for file in (checkpoint / "state").rglob("d/*"):
+        file.write_bytes(file.read_bytes()[:20])
 
 
 def one_of(tree: Any, seed: int) -> list[np.ndarray]:
@@ -219,13 +210,13 @@ def kept(out: Path, like: TrainState) -> TrainState:
 def same(out: Path, like: TrainState) -> bool:
     """Whether a run ended as the one that ran through, to the last bit."""
     done = finished()
-    results = ("test.csv", "predictions.npz")
+    here, there = contents(out), contents(done)
     pairs = zip(
         jax.tree.leaves(kept(out, like)), jax.tree.leaves(kept(done, like)), strict=True
     )
     return (
         metrics(out).equals(metrics(done))
-        and all((out / f).read_bytes() == (done / f).read_bytes() for f in results)
+        and all(here[f] == there[f] for f in ("test.csv", "predictions.npz"))
         and all(np.array_equal(one, other) for one, other in pairs)
         and not list(out.rglob("*.part"))
         and not list(out.rglob("*-tmp*"))
@@ -236,9 +227,3 @@ def same(out: Path, like: TrainState) -> bool:
 def metrics(out: Path) -> Any:
     """The rows of ``metrics.csv``, without the times, which no two runs share."""
     return pd.read_csv(out / "metrics.csv").drop(columns="seconds")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """All files of a folder, and what they hold."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
