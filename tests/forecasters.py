@@ -50,10 +50,7 @@ def abstract(config: ForecasterConfig) -> Forecaster:
 
 
 def build(
-    config: ForecasterConfig,
-    seed: int = 0,
-    dtype: Any = np.float64,
-    scale: float = 0.5,
+    config: ForecasterConfig, seed: int = 0, dtype: Any = np.float64, scale: float = 0.5
 ) -> Any:
     """Every parameter is drawn from N(0, scale^2), scales of norms around 1."""
     rng = np.random.default_rng(seed)

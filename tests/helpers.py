@@ -101,11 +101,7 @@ def make_case(
 def full_bias(shape: Shape, score_bias: ScoreBias) -> np.ndarray:
     """The whole score bias (H, T, T), as the oracle wants it."""
     return reference.score_bias(
-        shape.T,
-        shape.H,
-        score_bias.diagonal,
-        score_bias.causal,
-        score_bias.array,
+        shape.T, shape.H, score_bias.diagonal, score_bias.causal, score_bias.array
     )
 
 
@@ -217,11 +213,7 @@ def assert_true_statements_hold(table):
 
 @contextlib.contextmanager
 def compiles_fast() -> Iterator[None]:
-    """Compile in half the time, to slower programs.
-
-    Yields:
-        Nothing.
-    """
+    """Compile in half the time, to slower programs."""
     jax.config.update("jax_disable_most_optimizations", True)
     try:
         yield
@@ -241,14 +233,17 @@ def run(main: Callable[[list[str]], int], *words: object) -> int:
 
 
 def refusal(
-    capsys: pytest.CaptureFixture, command: Callable[..., int], *arguments: object
-) -> tuple[int, str]:
-    """Status of a command that fails, and what it says on stderr, as one line."""
+    capsys: pytest.CaptureFixture,
+    command: Callable[..., int],
+    *arguments: object,
+    status: int = 2,
+) -> str:
+    """What a command that fails with this status says on stderr, as one line."""
     capsys.readouterr()
-    status = command(*arguments)
+    assert command(*arguments) == status
     said = capsys.readouterr().err
     assert "Traceback" not in said
-    return status, " ".join(said.replace("│", " ").split())
+    return " ".join(said.replace("│", " ").split())
 
 
 def contents(folder: Path) -> dict[str, bytes]:

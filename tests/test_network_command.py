@@ -21,7 +21,7 @@ from models.train.record import read_options
 from models.train.restore import best_models, restore, spread_windows
 from sensitivity.network import space_time_norms
 from tests import helpers, train_runs
-from tests.helpers import contents
+from tests.helpers import contents, refusal
 from tests.train_runs import finished, train
 
 command_line = train_runs.command_line
@@ -30,12 +30,6 @@ LABEL = "run-abcdef0123-seed-0"
 
 
 network = functools.partial(helpers.run, main)
-
-
-def refused(capsys, *arguments):
-    status, said = helpers.refusal(capsys, network, *arguments)
-    assert status == 2
-    return said
 
 
 @pytest.fixture(scope="module")
@@ -201,13 +195,13 @@ def test_an_estimate_agrees_with_the_exact_figures(done, tmp_path):
 def test_the_same_seed_of_the_same_variant_is_refused_in_two_folders(tmp_path, capsys):
     other = shutil.copytree(finished(), tmp_path / "other")
     out = tmp_path / "out"
-    said = refused(capsys, finished(), other, "--out", out)
+    said = refusal(capsys, network, finished(), other, "--out", out)
     assert "each seed of a variant may come once, but seed 0 of" in said
     assert not out.exists()
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
-    said = refused(capsys, tmp_path / "no", "--out", tmp_path / "out")
+    said = refusal(capsys, network, tmp_path / "no", "--out", tmp_path / "out")
     assert f"{tmp_path / 'no'} is no training run" in said
     assert not (tmp_path / "out").exists()
 
@@ -225,7 +219,9 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
     ],
 )
 def test_options_that_cannot_be_are_refused(tmp_path, capsys, given, words):
-    assert words in refused(capsys, tmp_path, *given, "--out", tmp_path / "out")
+    assert words in refusal(
+        capsys, network, tmp_path, *given, "--out", tmp_path / "out"
+    )
 
 
 @pytest.mark.slow
@@ -239,7 +235,7 @@ def test_options_that_cannot_be_are_refused(tmp_path, capsys, given, words):
     ],
 )
 def test_more_than_there_is_is_refused(tmp_path, capsys, given, words):
-    said = refused(capsys, finished(), *given, "--out", tmp_path)
+    said = refusal(capsys, network, finished(), *given, "--out", tmp_path)
     assert words in said
     assert str(finished()) in said
 
@@ -247,7 +243,9 @@ def test_more_than_there_is_is_refused(tmp_path, capsys, given, words):
 @pytest.mark.slow
 def test_a_budget_below_one_output_is_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(analysis.network._measure, "bytes_of_tables", lambda *_: 0)
-    said = refused(capsys, finished(), "--max-memory", "2KB", "--out", tmp_path)
+    said = refusal(
+        capsys, network, finished(), "--max-memory", "2KB", "--out", tmp_path
+    )
     assert "--max-memory (2.0 KiB) must be at least" in said
     assert "for one output of this network" in said
     assert "Or ask for fewer --windows" in said
@@ -259,7 +257,7 @@ def test_a_run_without_its_data_says_which_path_it_wants(tmp_path, capsys):
     shutil.copy(train_runs.walk_file(), data)
     assert train(run, "--epochs", 1, "--dataset", data) == 0
     data.unlink()
-    said = refused(capsys, run, "--out", tmp_path / "out")
+    said = refusal(capsys, network, run, "--out", tmp_path / "out")
     assert f"{run} cannot be read back" in said
     assert str(data) in said
 
@@ -269,6 +267,6 @@ def test_a_run_without_its_data_says_which_path_it_wants(tmp_path, capsys):
 def test_a_damaged_checkpoint_is_refused(tmp_path, capsys):
     run = shutil.copytree(finished(), tmp_path / "run")
     shutil.rmtree(run / "checkpoints" / "4" / "state")
-    said = refused(capsys, run, "--out", tmp_path / "out")
+    said = refusal(capsys, network, run, "--out", tmp_path / "out")
     assert f"the checkpoint {run / 'checkpoints' / '4'} is damaged" in said
     gc.collect()

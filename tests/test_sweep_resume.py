@@ -10,14 +10,7 @@ import sensitivity.bounds
 from analysis.sweep._drawn import RandomLayers
 from analysis.sweep._earlier import earlier_point
 from tests.helpers import contents
-from tests.sweep_runs import (
-    RESULTS,
-    finished,
-    options,
-    points,
-    same,
-    sweep,
-)
+from tests.sweep_runs import RESULTS, finished, options, points, same, sweep
 
 
 @pytest.fixture

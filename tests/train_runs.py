@@ -64,11 +64,7 @@ def remembering_as_environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def as_on_the_command_line() -> Iterator[None]:
-    """Float32 as users have it, and no program is compiled twice in a session.
-
-    Yields:
-        Nothing.
-    """
+    """Float32 as users have it, and no program is compiled twice in a session."""
     before = {name: getattr(jax.config, name) for name in _remembering()}
     compilation_cache.reset_cache()
     for name, value in _remembering().items():
@@ -87,11 +83,7 @@ def as_on_the_command_line() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def command_line() -> Iterator[None]:
-    """All of a module as users have it.
-
-    Yields:
-        Nothing.
-    """
+    """All of a module as users have it."""
     with as_on_the_command_line():
         yield
 
