@@ -4,7 +4,11 @@ Few shapes, so that little compiles: all tests share them. Every array is NumPy'
 float64. The oracle itself is `tests.reference`.
 """
 
+import atexit
 import contextlib
+import functools
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -166,6 +170,23 @@ diagonals = st.sampled_from([0.0, -0.1, -np.inf])
 kinds = st.sampled_from(["zero", "normal", "forbidding"])
 
 
+class Draw(NamedTuple):
+    """What a case is drawn from, whatever its shape."""
+
+    seed: int
+    scale: float
+    diagonal: float
+    kind: str
+
+    def of(self, shape: Shape) -> tuple[Any, AttentionWeights, ScoreBias, np.ndarray]:
+        """Inputs, a layer, its score bias, and that as the oracle wants it."""
+        drawn = make_case(self.seed, shape, self.kind, self.scale, self.diagonal)
+        return *drawn, full_bias(shape, drawn[-1])
+
+
+draws = st.builds(Draw, seeds, scales, diagonals, kinds)
+
+
 def folded_values(w):
     """W^O W^V of every head, shape (H, O, D)."""
     value = np.moveaxis(np.asarray(w.value), 0, -1)
@@ -222,6 +243,14 @@ def compiles_fast() -> Iterator[None]:
 
 
 # --- commands -------------------------------------------------------------------------
+
+
+@functools.cache
+def scratch() -> Path:
+    """A folder for all tests of a session."""
+    folder = tempfile.mkdtemp(prefix="tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def run(main: Callable[[list[str]], int], *words: object) -> int:

@@ -1,9 +1,6 @@
 """Small sweeps to look at, and what the command said."""
 
-import atexit
 import functools
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ import tyro
 from analysis.sweep.options import SweepOptions
 from sensitivity.sweep import main
 from tests.data_files import frame, write
-from tests.helpers import run
+from tests.helpers import run, scratch
 
 SMALL = ("--d-model", "4", "--seeds", "2", "--samples", "2", "--T", "4", "8", "12")
 ONE = ("--T", "4", "--seeds", "1")
@@ -44,16 +41,9 @@ def sweep(out: Path, *arguments: object) -> int:
 
 
 @functools.cache
-def _folder() -> Path:
-    folder = tempfile.mkdtemp(prefix="sweeps-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
-
-
-@functools.cache
 def finished(*arguments: str) -> Path:
     """A complete sweep, the same for all tests. Leave it as it is."""
-    out = _folder() / ("-".join(arguments) or "small")
+    out = scratch() / f"sweep-{'-'.join(arguments)}"
     assert sweep(out, *arguments) == 0
     return out
 

@@ -1,10 +1,7 @@
 """Small training runs, what the command says, and compilers that remember."""
 
-import atexit
 import contextlib
 import functools
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +22,7 @@ from models.train._setup import Setup, set_up
 from models.train.command import preset_of
 from models.train.options import TrainOptions
 from models.train.record import read_run
-from tests.helpers import contents, run
+from tests.helpers import contents, run, scratch
 
 ROOT = Path(__file__).parents[1]
 SIZES = (
@@ -41,12 +38,9 @@ KEPT = ("--epochs", 2, "--seeds", 2, "--keep-epochs", 0, 2)
 STEPS, NODES = 200, 3
 
 
-@functools.cache
 def _programs() -> str:
     """Folder of compiled programs, for all tests of a session."""
-    folder = tempfile.mkdtemp(prefix="compiled-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    return str(scratch())
 
 
 def _remembering() -> dict[str, Any]:
@@ -126,7 +120,7 @@ def write_values(path: Path, values: np.ndarray) -> Path:
 @functools.cache
 def walk_file() -> Path:
     """A file of a walk, the same for all tests of a session."""
-    return write_values(Path(_programs()) / "walk.npz", walk().values)
+    return write_values(scratch() / "walk.npz", walk().values)
 
 
 def small(*more: object) -> list[str]:
@@ -165,7 +159,7 @@ def train(out: Path, *more: object) -> int:
 @functools.cache
 def finished() -> Path:
     """A finished run of two seeds, one for all tests. Leave it as it is."""
-    out = Path(_programs()) / "finished"
+    out = scratch() / "finished"
     assert train(out, *EPOCHS) == 0
     return out
 
@@ -174,7 +168,7 @@ def finished() -> Path:
 def trained(*more: object) -> Path:
     """A run of two epochs, the same for all tests. Leave it as it is."""
     name = "-".join(str(word).strip("-") for word in more) or "plain"
-    out = Path(_programs()) / "runs" / name
+    out = scratch() / "runs" / name
     assert train(out, *KEPT, *more) == 0
     return out
 
