@@ -130,7 +130,7 @@ def test_a_step_that_occurs_twice_or_not_is_named(capsys, tmp_path, run):
     doubled = pd.concat([table, table[table["model"] == "ridge"].head(1)])
     for rows, words in ((doubled, "once for ridge"), (table[1:], "once for seed 0")):
         rows.to_csv(run / "test.csv", index=False)
-        assert words in refusal(capsys, tables, tmp_path / "out", run)[1]
+        assert words in refusal(capsys, tables, tmp_path / "out", run)
 
 
 @pytest.mark.parametrize(
