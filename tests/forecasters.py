@@ -11,14 +11,9 @@ from flax import nnx
 from models.config import ForecasterConfig, GraphConfig, TemporalConfig
 from models.forecaster import Forecaster
 from models.graph import random_walks
+from tests.helpers import compiles_fast
 
 ROAD = np.array([[1.0, 0.5, 0, 0], [0.25, 1, 2, 0], [0, 0, 0, 3], [0, 0, 0, 0]])
-
-
-# Tests compile more than they compute.
-quick_jit = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
 
 
 class Inputs(NamedTuple):
@@ -55,10 +50,7 @@ def abstract(config: ForecasterConfig) -> Forecaster:
 
 
 def build(
-    config: ForecasterConfig,
-    seed: int = 0,
-    dtype: Any = np.float64,
-    scale: float = 0.5,
+    config: ForecasterConfig, seed: int = 0, dtype: Any = np.float64, scale: float = 0.5
 ) -> Any:
     """Every parameter is drawn from N(0, scale^2), scales of norms around 1."""
     rng = np.random.default_rng(seed)
@@ -100,10 +92,11 @@ def run(
 ) -> Any:
     """What a method returns, compiled once for modules of one kind; for every key."""
     graph, state = nnx.split(module)
-    return _run(graph, state, method, jax.tree.map(jnp.asarray, args), key, keys)
+    with compiles_fast():  # tests compile more than they compute
+        return _run(graph, state, method, jax.tree.map(jnp.asarray, args), key, keys)
 
 
-@functools.partial(quick_jit, static_argnums=(0, 2))
+@functools.partial(jax.jit, static_argnums=(0, 2))
 def _run(graph: Any, state: Any, method: str, args: Any, key: Any, keys: Any) -> Any:
     function = getattr(nnx.merge(graph, state), method)
     if keys is not None:

@@ -1,13 +1,21 @@
-"""Random layers for the tests of ``sensitivity``, what is asserted of them, verdicts.
+"""Random layers for the tests of ``sensitivity``, and how commands are run and read.
 
 Few shapes, so that little compiles: all tests share them. Every array is NumPy's, of
 float64. The oracle itself is `tests.reference`.
 """
 
+import atexit
+import contextlib
+import functools
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
 from sensitivity import AttentionWeights, ScoreBias, check_bounds, path_jacobians
@@ -97,11 +105,7 @@ def make_case(
 def full_bias(shape: Shape, score_bias: ScoreBias) -> np.ndarray:
     """The whole score bias (H, T, T), as the oracle wants it."""
     return reference.score_bias(
-        shape.T,
-        shape.H,
-        score_bias.diagonal,
-        score_bias.causal,
-        score_bias.array,
+        shape.T, shape.H, score_bias.diagonal, score_bias.causal, score_bias.array
     )
 
 
@@ -166,6 +170,23 @@ diagonals = st.sampled_from([0.0, -0.1, -np.inf])
 kinds = st.sampled_from(["zero", "normal", "forbidding"])
 
 
+class Draw(NamedTuple):
+    """What a case is drawn from, whatever its shape."""
+
+    seed: int
+    scale: float
+    diagonal: float
+    kind: str
+
+    def of(self, shape: Shape) -> tuple[Any, AttentionWeights, ScoreBias, np.ndarray]:
+        """Inputs, a layer, its score bias, and that as the oracle wants it."""
+        drawn = make_case(self.seed, shape, self.kind, self.scale, self.diagonal)
+        return *drawn, full_bias(shape, drawn[-1])
+
+
+draws = st.builds(Draw, seeds, scales, diagonals, kinds)
+
+
 def folded_values(w):
     """W^O W^V of every head, shape (H, O, D)."""
     value = np.moveaxis(np.asarray(w.value), 0, -1)
@@ -209,3 +230,52 @@ def judged(x, w, level: Any = "head", **options: Any):
 def assert_true_statements_hold(table):
     for name in TRUE:
         assert table.rows_holding[name] == table.rows[name], table.loc[name]
+
+
+@contextlib.contextmanager
+def compiles_fast() -> Iterator[None]:
+    """Compile in half the time, to slower programs."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+
+
+# --- commands -------------------------------------------------------------------------
+
+
+@functools.cache
+def scratch() -> Path:
+    """A folder for all tests of a session."""
+    folder = tempfile.mkdtemp(prefix="tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def run(main: Callable[[list[str]], int], *words: object) -> int:
+    """The status of a command."""
+    try:
+        return main([str(word) for word in words])
+    except SystemExit as stop:  # from the reader of the command line
+        return int(str(stop.code))
+
+
+def refusal(
+    capsys: pytest.CaptureFixture,
+    command: Callable[..., int],
+    *arguments: object,
+    status: int = 2,
+) -> str:
+    """What a command that fails with this status says on stderr, as one line."""
+    capsys.readouterr()
+    assert command(*arguments) == status
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return " ".join(said.replace("│", " ").split())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files of a folder, and what they hold."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}

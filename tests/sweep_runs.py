@@ -1,20 +1,17 @@
 """Small sweeps to look at, and what the command said."""
 
-import atexit
 import functools
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 import tyro
 
 from analysis.sweep.options import SweepOptions
 from sensitivity.sweep import main
 from tests.data_files import frame, write
+from tests.helpers import run, scratch
 
 SMALL = ("--d-model", "4", "--seeds", "2", "--samples", "2", "--T", "4", "8", "12")
 ONE = ("--T", "4", "--seeds", "1")
@@ -40,32 +37,13 @@ STATEMENTS = [
 def sweep(out: Path, *arguments: object) -> int:
     """Run the command; drawn layers are small where nothing else is given."""
     small = () if "--checkpoint" in arguments else SMALL
-    try:
-        return main([*small, *map(str, arguments), "--out", str(out)])
-    except SystemExit as stop:  # from the reader of the command line
-        return int(str(stop.code))
-
-
-def refusal(capsys: pytest.CaptureFixture, out: Path, *arguments: object):
-    """Status of a command that fails, and what it says on stderr, as one line."""
-    capsys.readouterr()
-    status = sweep(out, *arguments)
-    said = capsys.readouterr().err
-    assert "Traceback" not in said
-    return status, " ".join(said.replace("│", " ").split())
-
-
-@functools.cache
-def _folder() -> Path:
-    folder = tempfile.mkdtemp(prefix="sweeps-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
+    return run(main, *small, *arguments, "--out", out)
 
 
 @functools.cache
 def finished(*arguments: str) -> Path:
     """A complete sweep, the same for all tests. Leave it as it is."""
-    out = _folder() / ("-".join(arguments) or "small")
+    out = scratch() / f"sweep-{'-'.join(arguments)}"
     assert sweep(out, *arguments) == 0
     return out
 
@@ -95,13 +73,6 @@ def points(out: Path) -> dict[str, int]:
     """Finished points and when they were written."""
     files = (out / "parts").glob("*.csv")
     return {file.name: file.stat().st_mtime_ns for file in files}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """All files of a folder but its lock, and what they hold."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
-    return {name: text for name, text in found.items() if name != ".lock"}
 
 
 def write_traffic(folder: Path) -> Path:

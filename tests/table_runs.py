@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pytest
 
 from analysis.tables import main
+from tests.helpers import run
 
 ARGUMENTS = {
     **{"dataset": "metr-la", "data": "somewhere/metr-la-29", "split": "windows"},
@@ -70,19 +70,7 @@ def write_run(
 
 def tables(out: Path, *arguments: object) -> int:
     """Run the command."""
-    try:
-        return main([*map(str, arguments), "--out", str(out)])
-    except SystemExit as stop:  # from the reader of the command line
-        return int(str(stop.code))
-
-
-def refusal(capsys: pytest.CaptureFixture, out: Path, *arguments: object):
-    """Status of a command that fails, and what it says on stderr, as one line."""
-    capsys.readouterr()
-    status = tables(out, *arguments)
-    said = capsys.readouterr().err
-    assert "Traceback" not in said
-    return status, " ".join(said.replace("│", " ").split())
+    return run(main, *arguments, "--out", out)
 
 
 def markdown_rows(path: Path) -> dict[str, dict[str, str]]:

@@ -21,15 +21,11 @@ from tests.helpers import (
     PAPER,
     SHAPES,
     assert_close,
-    diagonals,
+    draws,
     full_bias,
-    kinds,
     make_array,
-    make_case,
     make_layer,
     rounding_scale,
-    scales,
-    seeds,
 )
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
@@ -39,12 +35,10 @@ jitted = jax.jit(attend, static_argnames="per_head")
 
 @pytest.mark.parametrize("per_head", [False, True])
 @pytest.mark.parametrize("name", SHAPES)
-@given(seed=seeds, scale=scales, diagonal=diagonals, kind=kinds)
+@given(draw=draws)
 @settings(max_examples=25)
-def test_the_output_is_the_oracles(name, per_head, seed, scale, diagonal, kind):
-    shape = SHAPES[name]
-    x, w, score_bias = make_case(seed, shape, kind, scale, diagonal)
-    bias = full_bias(shape, score_bias)
+def test_the_output_is_the_oracles(name, per_head, draw):
+    x, w, score_bias, bias = draw.of(SHAPES[name])
     oracle = reference.heads if per_head else reference.attention
     actual = jitted(x, x, x, w, score_bias, per_head=per_head)
     scale_of_values = np.abs(x).max() * rounding_scale(x, w, "frobenius").sum()

@@ -1,5 +1,6 @@
 """Trained attention under the microscope: its numbers, its command, its refusals."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.attention import _parts, main
+from analysis.attention import main
 from analysis.attention._measure import MAPS, measure
 from analysis.diagnostics.registry import BY_NAME, DIAGNOSTICS, SHOWN
 from models.layer_inputs import layer_inputs
 from models.train.restore import spread_windows
-from tests import reference, train_runs
+from tests import helpers, reference, train_runs
+from tests.helpers import contents, refusal
 
 command_line = train_runs.command_line
 SMALL = ("--windows", "2", "--certificates", "2")
@@ -38,15 +40,7 @@ def masked(tmp_path_factory) -> Path:
     return out
 
 
-def refused(capsys: pytest.CaptureFixture, *arguments: object) -> str:
-    """What the command says when it refuses with 2."""
-    capsys.readouterr()
-    try:
-        status = main([str(word) for word in arguments])
-    except SystemExit as stop:  # from the reader of the command line
-        status = stop.code
-    assert status == 2
-    return " ".join(capsys.readouterr().err.replace("│", " ").split())
+attention = functools.partial(helpers.run, main)
 
 
 # On trained layers.
@@ -117,62 +111,49 @@ def test_under_a_full_mask_the_value_and_key_paths_vanish_and_the_query_path_sta
 
 
 @pytest.mark.slow
-def test_an_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(
-    run, tmp_path, monkeypatch, capsys
+def test_kept_weights_are_measured_by_training_step_and_damaged_parts_again(
+    run, tmp_path, capsys
 ):
-    kept = ("--weights", "kept", "--windows", "2")
-    words = [str(run), *kept, "--out", str(tmp_path / "out")]
-    real, calls = _parts._part, []
-
-    def interrupted(*arguments):
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        calls.append(None)
-        return real(*arguments)
-
-    monkeypatch.setattr(_parts, "_part", interrupted)
-    assert main(words) == 130
-    assert "the same command goes on" in capsys.readouterr().err
-    assert len(list((tmp_path / "out/parts").glob("*.npz"))) == 3
-    monkeypatch.setattr(_parts, "_part", real)
-    damaged = sorted((tmp_path / "out/parts").glob("*.npz"))[0]
-    damaged.write_bytes(damaged.read_bytes()[:100])
+    out = tmp_path / "out"
+    words = [str(run), "--weights", "kept", "--windows", "2", "--out", str(out)]
     assert main(words) == 0
-    assert capsys.readouterr().out.count("finished before") == 2
-    assert (tmp_path / "out/by-training-step.png").exists()
-    other = tmp_path / "other"
-    assert main([*words[:-1], str(other)]) == 0
-    for name in ("diagnostics.csv", "variants.csv", "maps.npz"):
-        there, here = (tmp_path / "out" / name, other / name)
-        assert there.read_bytes() == here.read_bytes()
-    table = pd.read_csv(other / "diagnostics.csv")
+    assert (out / "by-training-step.png").exists()
+    table = pd.read_csv(out / "diagnostics.csv")
     assert sorted(set(table["step"])) == [0, 4, 8]
-    assert not (other / "certificates.csv").exists()
-    assert "--windows 2 there, 1 asked for" in refused(capsys, *words, "--windows", 1)
+    assert not (out / "certificates.csv").exists()
+    before = contents(out)
+    damaged = sorted((out / "parts").glob("*.npz"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    capsys.readouterr()
+    assert main(words) == 0
+    assert capsys.readouterr().out.count("finished before") == 5
+    again = contents(out)
+    for name in ("diagnostics.csv", "variants.csv", "maps.npz"):
+        assert again[name] == before[name]
+    assert "--windows 2 there, 1 asked for" in refusal(
+        capsys, attention, *words, "--windows", 1
+    )
     assert main([*words, "--windows", "1", "--overwrite"]) == 0
 
 
 @pytest.mark.slow
 def test_what_cannot_be_measured_is_refused_by_name(tmp_path, capsys):
     run = train_runs.finished()
-    out = ("--out", tmp_path / "out")
-    said = refused(capsys, tmp_path, *out)
-    assert "is no training run: it holds no run.json" in said
-    assert "--windows (10000) must be at least 1 and at most the" in refused(
-        capsys, run, *SMALL, "--windows", 10000, *out
-    )
-    assert "--nodes (4) must be at most the 3" in refused(
-        capsys, run, *SMALL, "--nodes", 4, *out
-    )
-    assert "--certificates (2) are of best weights only" in refused(
-        capsys, run, "--weights", "kept", "--certificates", 2, *out
-    )
-    assert "each folder once" in refused(capsys, run, run, *out)
-    assert "RUNS must name at least one" in refused(capsys, *out)
-    assert "--windows must be at least 1" in refused(capsys, run, "--windows", 0, *out)
+    kept = ("--weights", "kept", "--certificates", 2)
+    for given, words in (
+        ((tmp_path,), "is no training run: it holds no run.json"),
+        ((run, *SMALL, "--windows", 10000), "--windows (10000) must be at least 1 and"),
+        ((run, *SMALL, "--nodes", 4), "--nodes (4) must be at most the 3"),
+        ((run, *kept), "--certificates (2) are of best weights only"),
+        ((run, run), "each folder once"),
+        ((), "RUNS must name at least one"),
+        ((run, "--windows", 0), "--windows must be at least 1"),
+    ):
+        said = refusal(capsys, attention, *given, "--out", tmp_path / "out")
+        assert words in said
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("dear")
-    said = refused(capsys, run, "--out", tmp_path / "full")
+    said = refusal(capsys, attention, run, "--out", tmp_path / "full")
     assert "it holds 'letter.txt'" in said
     assert (tmp_path / "full" / "letter.txt").read_text() == "dear"
 
@@ -182,7 +163,7 @@ def test_runs_that_lack_data_attention_kept_weights_or_their_end_are_refused(
 ):
     trained = train_runs.finished()
     out = ("--out", tmp_path / "out")
-    said = refused(capsys, trained, "--weights", "kept", *out)
+    said = refusal(capsys, attention, trained, "--weights", "kept", *out)
     assert "--weights kept needs weights that were kept" in said
 
     def changed(name: str, **values: object) -> Path:
@@ -194,16 +175,14 @@ def test_runs_that_lack_data_attention_kept_weights_or_their_end_are_refused(
         (folder / "run.json").write_text(json.dumps(record))
         return folder
 
-    assert "is not complete" in refused(
-        capsys, changed("unfinished", complete=False), *out
-    )
+    unfinished = changed("unfinished", complete=False)
+    assert "is not complete" in refusal(capsys, attention, unfinished, *out)
     gone = tmp_path / "nowhere" / "speeds"
-    said = refused(
-        capsys, changed("moved", dataset="metr-la", data=str(gone), days=None), *out
-    )
+    moved = changed("moved", dataset="metr-la", data=str(gone), days=None)
+    said = refusal(capsys, attention, moved, *out)
     assert f"{gone} does not exist; say with --data" in said
     convolution = {"model": "convolution", "heads": None, "taps": 3}
     plain = {"regularizer": "none", "penalty": None, "diagonal_dropout": None}
-    said = refused(capsys, changed("taps", **convolution, **plain), *out)
+    said = refusal(capsys, attention, changed("taps", **convolution, **plain), *out)
     assert "has no attention layer: its temporal layers are of --model conv" in said
     assert not (tmp_path / "out").exists()

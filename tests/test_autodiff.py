@@ -20,14 +20,11 @@ from tests.helpers import (
     SHAPES,
     Shape,
     assert_close,
-    diagonals,
+    draws,
     full_bias,
-    kinds,
     make_array,
     make_case,
     make_layer,
-    scales,
-    seeds,
     slack,
 )
 
@@ -51,15 +48,13 @@ plain = jax.jit(whole_layer, static_argnums=3)
     ("name", "per_head"),
     [(name, False) for name in SHAPES] + [("folded", True), ("many", True)],
 )
-@given(seed=seeds, scale=scales, diagonal=diagonals, kind=kinds)
+@given(draw=draws)
 @settings(max_examples=15)
 def test_the_paths_are_the_jacobians_of_the_whole_layer_and_of_the_oracle(
-    name, per_head, seed, scale, diagonal, kind
+    name, per_head, draw
 ):
-    shape = SHAPES[name]
-    x, w, score_bias = make_case(seed, shape, kind, scale, diagonal)
+    x, w, score_bias, bias = draw.of(SHAPES[name])
     paths = path_jacobians(x, w, score_bias=score_bias, per_head=per_head)
-    bias = full_bias(shape, score_bias)
     oracle = reference.path_jacobians(x, w, bias, per_head)
     query, key, value = plain(jnp.asarray(x), w, score_bias, per_head)
     direct = dict(zip(PATHS, (value, key, query, value + key + query), strict=True))

@@ -25,6 +25,7 @@ from analysis.benchmark.training._timing import (
     own_times,
 )
 from data import gather
+from tests.helpers import compiles_fast
 
 STEPS = {  # seconds of a step, made up so that every target is reached
     ("step", "ours"): 0.6,
@@ -54,20 +55,8 @@ def reached(table, accelerator=False):
     return [target.reached for target in targets(table, accelerator=accelerator)]
 
 
-@pytest.fixture
-def compiles_fast():
-    """Compile in half the time, to slower programs, for what is not about their speed.
-
-    Yields:
-        Nothing.
-    """
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiles_fast")
+@compiles_fast()
 def test_a_quick_run_without_pytorch_says_so_and_writes_the_rest(
     tmp_path, capsys, monkeypatch
 ):
@@ -235,7 +224,7 @@ def test_what_was_not_measured_or_is_a_trial_reaches_nothing():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiles_fast")
+@compiles_fast()
 def test_an_epoch_goes_on_from_the_last_and_its_program_is_known():
     size = size_of("step", quick=True)
     epochs = Epochs(random_data(size), size, steps=2, seeds=2)

@@ -31,7 +31,7 @@ from tests.helpers import (
     assert_close,
     assert_true_statements_hold,
     diagonals,
-    full_bias,
+    draws,
     judged,
     kinds,
     make_array,
@@ -61,14 +61,11 @@ COLUMNS = ["statement", "rows", "rows_holding", "worst_ratio", "median_ratio"]
         pytest.param("narrow", "closed_form", marks=pytest.mark.slow),
     ],
 )
-@given(seed=seeds, scale=scales, diagonal=diagonals, kind=kinds)
+@given(draw=draws)
 @settings(max_examples=10)
-def test_both_sides_of_every_statement_are_the_oracles(
-    name, engine, norm, seed, scale, diagonal, kind
-):
+def test_both_sides_of_every_statement_are_the_oracles(name, engine, norm, draw):
     shape = SHAPES[name]
-    x, w, score_bias = make_case(seed, shape, kind, scale, diagonal)
-    bias = full_bias(shape, score_bias)
+    x, w, score_bias, bias = draw.of(shape)
     for level in LEVELS:
         per_head = level == "head"
         residual = residual_allowed(w, per_head)
@@ -140,10 +137,10 @@ def test_rows_without_other_steps_are_skipped():
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@given(seed=seeds, scale=scales, diagonal=diagonals, kind=kinds)
+@given(draw=draws)
 @settings(max_examples=25)
-def test_the_rungs_are_ordered_where_they_must_be(norm, seed, scale, diagonal, kind):
-    x, w, score_bias = make_case(seed, FOLDED, kind, scale, diagonal)
+def test_the_rungs_are_ordered_where_they_must_be(norm, draw):
+    x, w, score_bias, _ = draw.of(FOLDED)
     p = profile(x, w, score_bias=score_bias, norm=norm)
     names = ("query_constant", "query_weighted", "query_centred", "query_covariance")
     constant, weighted, centred, covariance = (
@@ -153,7 +150,7 @@ def test_the_rungs_are_ordered_where_they_must_be(norm, seed, scale, diagonal, k
     s = ROUNDING * np.asarray(p.rounding_scale)
     assert (weighted <= most * (1 + 1e-9) + s).all()
     assert (p.query_norm <= covariance * (1 + 1e-9) + s).all()
-    if not np.isinf(diagonal) and kind == "zero":
+    if not np.isinf(draw.diagonal) and draw.kind == "zero":
         assert np.isfinite(centred).all()
 
 

@@ -16,6 +16,7 @@ import pytest
 import models.checkpoints
 from models.checkpoints import Checkpoint, CheckpointFolder, KeptWeights
 from models.early_stopping import TrainState
+from tests.train_runs import shortened
 
 HISTORY = [{"epoch": 1, "seed": 0, "loss": 0.1 + 0.2, "validation_mae": float("nan")}]
 
@@ -149,12 +150,6 @@ def test_a_full_disk_is_one_error_and_what_was_there_stays(
         found = folder.load(STATE)
         assert found is not None
         assert_same(found.state, STATE)
-
-
-def shortened(checkpoint: Path) -> None:
-    """Files of arrays end early."""
-    for file in (checkpoint / "state").rglob("d/*"):
-        file.write_bytes(file.read_bytes()[:20])
 
 
 def flipped(checkpoint: Path) -> None:

@@ -25,6 +25,7 @@ from tests.helpers import (
     Shape,
     assert_close,
     diagonals,
+    draws,
     full_bias,
     kinds,
     make_array,
@@ -64,12 +65,10 @@ def check(x, w, score_bias, bias, norm, engine, per_head, residual=None):
         if (engine, norm) != ("autodiff", "spectral") or name in ("paper", "folded")
     ],
 )
-@given(seed=seeds, scale=scales, diagonal=diagonals, kind=kinds)
+@given(draw=draws)
 @settings(max_examples=25)
-def test_every_norm_is_the_oracles(engine, name, norm, seed, scale, diagonal, kind):
-    shape = SHAPES[name]
-    x, w, score_bias = make_case(seed, shape, kind, scale, diagonal)
-    bias = full_bias(shape, score_bias)
+def test_every_norm_is_the_oracles(engine, name, norm, draw):
+    x, w, score_bias, bias = draw.of(SHAPES[name])
     for per_head in (False, True):
         check(x, w, score_bias, bias, norm, engine, per_head)
 

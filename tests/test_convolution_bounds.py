@@ -122,19 +122,3 @@ def test_the_bound_is_attained_by_equal_taps():
         axis=(2, 3),
     )
     np.testing.assert_allclose(norms, convolution_bound(T, P, 1.0, [1, 2]), atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: lag_matrix(0, 2), "T must be at least 1, got 0"),
-        (lambda: lag_matrix(2, 0), "taps must be at least 1, got 0"),
-        (lambda: lag_matrix(2, 2, 0), "dilation must be at least 1, got 0"),
-        (lambda: dilations(1, 2, 3), "taps must be at least 2, got 1"),
-        (lambda: convolution_bound(2, 2, -1.0, [1]), "gain must be at least 0, got -1"),
-        (lambda: row_normalised(np.diag([1.0, 0])), "no empty row, got one at 1"),
-    ],
-)
-def test_errors_name_argument_rule_and_value(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()

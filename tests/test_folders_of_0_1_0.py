@@ -40,15 +40,25 @@ def folders(tmp_path, monkeypatch):
     return tmp_path
 
 
-def equal(one: Path, other: Path, keys: list[str]) -> None:
-    """The rows of one table are in the other, and hold the same numbers."""
+def equal(one: Path, other: Path, keys: list[str], rounding: float = ROUNDING) -> None:
+    """The rows of one table are in the other, and hold the same words and numbers."""
     old, new = (pd.read_csv(file, dtype={"hop": str}) for file in (one, other))
-    both = old.merge(new, on=keys, suffixes=("", "_now"), how="left", validate="1:1")
-    for name in old.columns.difference(keys):
-        if f"{name}_now" in both and pd.api.types.is_float_dtype(old[name]):
-            np.testing.assert_allclose(
-                both[f"{name}_now"], both[name], rtol=ROUNDING, atol=ROUNDING
-            )
+    assert set(old.columns) <= set(new.columns)
+    found = old[keys].merge(new, on=keys, how="left", validate="1:1")
+    pd.testing.assert_frame_equal(
+        found[list(old.columns)], old, rtol=rounding, atol=rounding
+    )
+
+
+def equal_page(one: Path, other: Path) -> None:
+    """Two pages have the same words, and numbers equal to their three digits."""
+    for old, new in zip(
+        one.read_text().split(), other.read_text().split(), strict=True
+    ):
+        try:
+            assert float(new) == pytest.approx(float(old), rel=0.01)
+        except ValueError:
+            assert new == old
 
 
 def test_a_finished_sweep_is_not_done_again(folders, capsys):
@@ -83,9 +93,22 @@ def test_a_training_run_is_read_and_goes_on(folders):
 
 def test_its_attention_is_measured_as_then(folders):
     assert attention(ATTENTION.split()) == 0
-    keys = ["T", "variant", "seed", "layer", "head", "quantity"]
-    name = "attention/diagnostics.csv"
-    equal(FIXTURES / name, folders / name, keys)
+    then, now = FIXTURES / "attention", folders / "attention"
+    of_layer = ["T", "variant", "step", "layer"]
+    keys = [*of_layer, "seed", "head", "quantity"]
+    equal(then / "diagnostics.csv", now / "diagnostics.csv", keys)
+    keys = [*of_layer, "quantity"]
+    equal(then / "variants.csv", now / "variants.csv", keys)
+    keys = [*of_layer, "seed", "window_index", "node", "certificate"]
+    equal(then / "certificates.csv", now / "certificates.csv", keys, rounding=1e-4)
+    equal_page(then / "certificates.md", now / "certificates.md")
+    with np.load(then / "maps.npz") as old, np.load(now / "maps.npz") as new:
+        assert set(old) <= set(new)
+        np.testing.assert_array_equal(new["maps"], old["maps"])
+        for name in {*old} - {"maps"}:
+            np.testing.assert_allclose(
+                new[name], old[name], rtol=ROUNDING, atol=ROUNDING
+            )
 
 
 def test_its_network_is_not_measured_again(folders, capsys):

@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jax.test_util import check_grads
 
 from models.config import GraphConfig, TemporalConfig
-from tests.forecasters import Inputs, build, draw_inputs, quick_jit, run, small
+from tests.forecasters import Inputs, build, draw_inputs, run, small
 
 pytestmark = pytest.mark.slow  # seconds of compiling each
 
@@ -59,7 +59,7 @@ def test_every_parameter_is_trained(regularizer):
     graph, params, rest = nnx.split(build(config), nnx.Param, ...)
     inputs = Inputs(*jax.tree.map(jnp.asarray, draw_inputs(config)))
 
-    @quick_jit
+    @jax.jit
     def gradient(params):
         def loss(params):
             model = nnx.merge(graph, params, rest)
@@ -123,7 +123,7 @@ def test_bfloat16_rounds_the_products_and_nothing_else(temporal, graph):
         model = build(each, dtype=np.float32, scale=0.25)
         static, params = nnx.split(model)
 
-        @quick_jit
+        @jax.jit
         def gradient(params, static=static):
             def loss(params):
                 forecast = nnx.merge(static, params)(*inputs)

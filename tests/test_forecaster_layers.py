@@ -17,15 +17,7 @@ from models.graph import GraphConvolution, GraphLayer, random_walks
 from models.layers import layer_norm
 from models.temporal import TemporalAttention, TemporalLayer
 from tests import models_reference, reference
-from tests.forecasters import (
-    ROAD,
-    build,
-    draw_inputs,
-    parameters,
-    quick_jit,
-    run,
-    small,
-)
+from tests.forecasters import ROAD, build, draw_inputs, parameters, run, small
 
 N, B, T, D = 4, 2, 5, 6  # of the small forecaster
 WALKS = models_reference.random_walks(ROAD)
@@ -132,9 +124,7 @@ def test_the_road_is_not_trained():
     np.testing.assert_allclose(run(layer.mix, "adjacencies"), WALKS, rtol=1e-12)
 
 
-@given(
-    hnp.arrays(float, (4, 4), elements=st.sampled_from([0.0, 0.0, 0.3, 1.0, 2.5])),
-)
+@given(hnp.arrays(float, (4, 4), elements=st.sampled_from([0.0, 0.0, 0.3, 1.0, 2.5])))
 def test_walks_leave_a_node_by_its_edges(weights):
     for walk, edges in zip(random_walks(weights), (weights, weights.T), strict=True):
         np.testing.assert_array_equal(walk > 0, edges > 0)
@@ -215,7 +205,7 @@ def influence(layers: list, steps: int) -> np.ndarray:
     """Largest entry of d output[i] / d input[j] of layers in a row, shape (T, T)."""
     graph, state = nnx.split(nnx.List(layers))
 
-    @quick_jit
+    @jax.jit
     def jacobians(state, x):
         def forward(x):
             x, clock = x[None, None], jnp.full((1, 1, steps, 1), 0.3)
@@ -264,7 +254,7 @@ def cross_node(config) -> np.ndarray:
     model, inputs = build(config), draw_inputs(config, batch=1)
     graph, state = nnx.split(model)
 
-    @quick_jit
+    @jax.jit
     def jacobian(state, inputs):
         def forward(speeds):
             return nnx.merge(graph, state)(speeds, inputs.time_of_day)[0]

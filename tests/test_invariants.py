@@ -19,12 +19,11 @@ from tests.helpers import (
     Shape,
     assert_close,
     assert_true_statements_hold,
-    diagonals,
+    draws,
     folded_values,
     jacobians,
     kinds,
     make_array,
-    make_case,
     make_layer,
     rounding_scale,
     scales,
@@ -44,12 +43,10 @@ def norms(x, w, score_bias=None, norm: Any = "spectral", engine: Any = "closed_f
     return jax.tree.map(np.asarray, tables)
 
 
-@given(seed=seeds, scale=scales, diagonal=diagonals, kind=kinds)
+@given(draw=draws)
 @settings(max_examples=25)
-def test_the_key_path_sums_to_zero_and_the_value_path_to_its_matrix(
-    seed, scale, diagonal, kind
-):
-    x, w, score_bias = make_case(seed, TWO, kind, scale, diagonal)
+def test_the_key_path_sums_to_zero_and_the_value_path_to_its_matrix(draw):
+    x, w, score_bias, _ = draw.of(TWO)
     paths = jacobians(x, w, score_bias)
     s = ROUNDING * rounding_scale(x, w, "frobenius")[..., None, None]
     assert_close(paths.key.sum(2), np.zeros((2, 6, 5, 5)), 0, s)

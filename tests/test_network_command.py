@@ -1,5 +1,6 @@
 """Influence through trained forecasters: what the command leaves, and refuses."""
 
+import functools
 import gc
 import json
 import shutil
@@ -19,27 +20,16 @@ from models.runs.folder import RunFolder, digest
 from models.train.record import read_run
 from models.train.restore import best_models, restore, spread_windows
 from sensitivity.network import space_time_norms
-from tests import train_runs
-from tests.train_runs import contents, finished, train
+from tests import helpers, train_runs
+from tests.helpers import contents, refusal
+from tests.train_runs import finished, train
 
 command_line = train_runs.command_line
 KEYS = ["seed", "window_index", "output_step", "input_step"]
 LABEL = "run-abcdef0123-seed-0"
 
 
-def network(*arguments):
-    try:
-        return main([str(word) for word in arguments])
-    except SystemExit as stop:
-        return int(str(stop.code))
-
-
-def refused(capsys, *arguments, status=2):
-    capsys.readouterr()
-    assert network(*arguments) == status
-    said = capsys.readouterr().err
-    assert "Traceback" not in said
-    return " ".join(said.replace("│", " ").split())
+network = functools.partial(helpers.run, main)
 
 
 @pytest.fixture(scope="module")
@@ -161,27 +151,6 @@ def test_parts_of_version_0_1_0_are_known_by_what_they_hold(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_interrupt_keeps_finished_parts(tmp_path, calls, monkeypatch, capsys):
-    measure = analysis.network._measure.measure
-
-    def once(*given):
-        if len(calls) == 1:
-            raise KeyboardInterrupt
-        return measure(*given)
-
-    plain = (finished(), "--windows", 1, "--no-bounds", "--out", tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(analysis.network._measure, "measure", once)
-        said = refused(capsys, *plain, status=130)
-    assert "the same command goes on" in said
-    assert len(list((tmp_path / "parts").iterdir())) == 1
-    assert not json.loads((tmp_path / "run.json").read_text())["complete"]
-    assert network(*plain) == 0
-    assert capsys.readouterr().out.count("finished before") == 1
-    assert len(calls) == 2
-
-
-@pytest.mark.slow
 def test_the_diagonal_graph_passes_exactly_nothing_between_nodes(tmp_path, capsys):
     """In bfloat16 too, whose weights are measured as the layers round them."""
     run, out = tmp_path / "run", tmp_path / "out"
@@ -226,7 +195,7 @@ def test_an_estimate_agrees_with_the_exact_figures(done, tmp_path):
 def test_the_same_seed_of_the_same_variant_is_refused_in_two_folders(tmp_path, capsys):
     other = shutil.copytree(finished(), tmp_path / "other")
     out = tmp_path / "out"
-    said = refused(capsys, finished(), other, "--out", out)
+    said = refusal(capsys, network, finished(), other, "--out", out)
     assert "each seed of a variant may come once, but seed 0 of" in said
     said = refused(capsys, finished(), finished(), "--out", out)
     assert "RUNS must name each folder once, got" in said
@@ -234,7 +203,7 @@ def test_the_same_seed_of_the_same_variant_is_refused_in_two_folders(tmp_path, c
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
-    said = refused(capsys, tmp_path / "no", "--out", tmp_path / "out")
+    said = refusal(capsys, network, tmp_path / "no", "--out", tmp_path / "out")
     assert f"{tmp_path / 'no'} is no training run" in said
     assert not (tmp_path / "out").exists()
 
@@ -252,7 +221,9 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
     ],
 )
 def test_options_that_cannot_be_are_refused(tmp_path, capsys, given, words):
-    assert words in refused(capsys, tmp_path, *given, "--out", tmp_path / "out")
+    assert words in refusal(
+        capsys, network, tmp_path, *given, "--out", tmp_path / "out"
+    )
 
 
 @pytest.mark.slow
@@ -266,7 +237,7 @@ def test_options_that_cannot_be_are_refused(tmp_path, capsys, given, words):
     ],
 )
 def test_more_than_there_is_is_refused(tmp_path, capsys, given, words):
-    said = refused(capsys, finished(), *given, "--out", tmp_path)
+    said = refusal(capsys, network, finished(), *given, "--out", tmp_path)
     assert words in said
     assert str(finished()) in said
 
@@ -274,7 +245,9 @@ def test_more_than_there_is_is_refused(tmp_path, capsys, given, words):
 @pytest.mark.slow
 def test_a_budget_below_one_output_is_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(analysis.network._measure, "bytes_of_tables", lambda *_: 0)
-    said = refused(capsys, finished(), "--max-memory", "2KB", "--out", tmp_path)
+    said = refusal(
+        capsys, network, finished(), "--max-memory", "2KB", "--out", tmp_path
+    )
     assert "--max-memory (2.0 KiB) must be at least" in said
     assert "for one output of this network" in said
     assert "Or ask for fewer --windows" in said
@@ -286,7 +259,7 @@ def test_a_run_without_its_data_says_which_path_it_wants(tmp_path, capsys):
     shutil.copy(train_runs.walk_file(), data)
     assert train(run, "--epochs", 1, "--dataset", data) == 0
     data.unlink()
-    said = refused(capsys, run, "--out", tmp_path / "out")
+    said = refusal(capsys, network, run, "--out", tmp_path / "out")
     assert f"{run} cannot be read back" in said
     assert str(data) in said
 
@@ -296,6 +269,6 @@ def test_a_run_without_its_data_says_which_path_it_wants(tmp_path, capsys):
 def test_a_damaged_checkpoint_is_refused(tmp_path, capsys):
     run = shutil.copytree(finished(), tmp_path / "run")
     shutil.rmtree(run / "checkpoints" / "4" / "state")
-    said = refused(capsys, run, "--out", tmp_path / "out")
+    said = refusal(capsys, network, run, "--out", tmp_path / "out")
     assert f"the checkpoint {run / 'checkpoints' / '4'} is damaged" in said
     gc.collect()

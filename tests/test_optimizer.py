@@ -16,7 +16,8 @@ from models.early_stopping import Recipe, TrainState
 from models.schedule import learning_rate
 from models.training import Held, Trainer
 from tests import train_runs
-from tests.train_runs import compiles_fast, made, walk
+from tests.helpers import compiles_fast
+from tests.train_runs import made, walk
 
 command_line = train_runs.command_line
 

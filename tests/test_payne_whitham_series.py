@@ -14,12 +14,7 @@ from data._freeway_draws import (
     draw_open_share,
     read_detectors,
 )
-from data._freeway_network import (
-    ENTRIES,
-    build_freeway,
-    road_adjacency,
-    road_distances,
-)
+from data._freeway_network import ENTRIES, build_freeway, road_adjacency, road_distances
 from data._freeway_solver import FlowState, simulate
 from data.freeway import FreewayOptions, simulate_traffic
 from data.payne_whitham import PayneWhitham

@@ -18,15 +18,11 @@ from tests.helpers import (
     ROUNDING,
     SHAPES,
     assert_close,
-    diagonals,
-    full_bias,
-    kinds,
+    draws,
     make_case,
     make_layer,
     residual_allowed,
     rounding_scale,
-    scales,
-    seeds,
 )
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
@@ -34,12 +30,11 @@ pytestmark = pytest.mark.usefixtures("strict_promotion")
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", ["paper", "folded", "narrow"])
-@given(seed=seeds, scale=scales, diagonal=diagonals, kind=kinds)
+@given(draw=draws)
 @settings(max_examples=25)
-def test_every_field_is_the_oracles(name, norm, seed, scale, diagonal, kind):
+def test_every_field_is_the_oracles(name, norm, draw):
     shape = SHAPES[name]
-    x, w, score_bias = make_case(seed, shape, kind, scale, diagonal)
-    bias = full_bias(shape, score_bias)
+    x, w, score_bias, bias = draw.of(shape)
     residual = residual_allowed(w, per_head=True)
     expected = reference.profile(x, w, bias, norm, residual)
     actual = profile(x, w, score_bias=score_bias, norm=norm)

@@ -1,6 +1,7 @@
 """The grid of a study: what is trained, what is skipped, what is continued."""
 
 import dataclasses
+import functools
 import json
 from typing import Any
 
@@ -23,6 +24,7 @@ from analysis.study.command import label_of
 from analysis.tables import main as tables
 from models.runs.folder import RunFolder
 from models.train.options import TrainOptions
+from tests import helpers
 from tests.table_runs import write_run
 
 
@@ -217,12 +219,8 @@ def test_seeds_trained_piece_by_piece_are_one_row_of_one_table(tmp_path):
     ],
 )
 def test_bad_arguments_are_named(capsys, arguments, rule):
-    try:
-        status = main(arguments)
-    except SystemExit as stop:
-        status = stop.code
-    assert status == 2
-    assert rule in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    said = helpers.refusal(capsys, functools.partial(helpers.run, main), *arguments)
+    assert rule in said
 
 
 def test_training_curves_have_a_line_per_variant_and_a_panel_per_window():

@@ -23,16 +23,9 @@ from models.train.restore import (
 )
 from sensitivity import ScoreBias, check_bounds
 from tests import train_runs
-from tests.checkpoint_runs import RUN, run
-from tests.sweep_runs import (
-    STATEMENTS,
-    SWEEP_COLUMNS,
-    refusal,
-    sweep,
-    table,
-    verdict_table,
-)
-from tests.train_runs import train, walk, write_values
+from tests.helpers import refusal
+from tests.sweep_runs import STATEMENTS, SWEEP_COLUMNS, sweep, table, verdict_table
+from tests.train_runs import KEPT, train, trained, walk, write_values
 
 command_line = train_runs.command_line
 
@@ -45,7 +38,7 @@ ODD = (*ODD, "--penalty", -1, "--no-residual")
 @pytest.mark.slow
 def test_every_row_is_what_check_bounds_says_of_what_the_layer_really_saw(tmp_path):
     out = tmp_path / "out"
-    folder = run(*ODD)
+    folder = trained(*ODD)
     given = ("--checkpoint", folder, "--samples", 3, "--level", "both")
     assert sweep(out, *given) == 0
     assert not table(out)["residual"].any()
@@ -104,7 +97,7 @@ def test_every_row_is_what_check_bounds_says_of_what_the_layer_really_saw(tmp_pa
 
 @pytest.mark.slow
 def test_kept_weights_are_looked_at_from_the_untrained_to_the_last(tmp_path):
-    out, folder = tmp_path / "out", run("--layers", 2)
+    out, folder = tmp_path / "out", trained("--layers", 2)
     assert sweep(out, "--checkpoint", folder, "--weights", "kept", "--nodes", 2) == 0
     rows = table(out)
     assert sorted(set(rows["step"])) == [0, 8]
@@ -128,7 +121,7 @@ def test_kept_weights_are_looked_at_from_the_untrained_to_the_last(tmp_path):
 
 @pytest.mark.slow
 def test_a_seed_that_has_stopped_keeps_the_step_at_which_it_did():
-    restored = restore(read_run(run("--layers", 2)).options())
+    restored = restore(read_run(trained("--layers", 2)).options())
     state = restored.state._replace(
         stopped=np.array([True, False]), epoch=np.array([1, 2])
     )
@@ -139,17 +132,17 @@ def test_a_seed_that_has_stopped_keeps_the_step_at_which_it_did():
 
 @pytest.mark.slow
 def test_a_run_that_changes_under_a_sweep_is_not_mixed(tmp_path):
-    folder = shutil.copytree(run("--layers", 2), tmp_path / "run")
+    folder = shutil.copytree(trained("--layers", 2), tmp_path / "run")
     asked = SweepOptions(checkpoint=(folder,), weights="kept")
     layers = TrainedLayers(asked)
-    assert train(folder, *RUN, "--layers", 2, "--first-seed", 7, "--overwrite") == 0
+    assert train(folder, *KEPT, "--layers", 2, "--first-seed", 7, "--overwrite") == 0
     with pytest.raises(ValueError, match="was changed while it was looked at"):
         layers.inputs(layers.points[-1])
 
 
 @pytest.mark.slow
 def test_the_plan_keeps_within_the_budget_and_changes_no_number(tmp_path):
-    given = {"checkpoint": (run("--layers", 2),), "samples": 8}
+    given = {"checkpoint": (trained("--layers", 2),), "samples": 8}
     plenty = TrainedLayers(SweepOptions(**given))
     budget = plenty.size() // 2**10 + 1
     tight = SweepOptions(**given, measure=MeasureOptions(max_memory=f"{budget}KiB"))
@@ -163,7 +156,7 @@ def test_the_plan_keeps_within_the_budget_and_changes_no_number(tmp_path):
 @pytest.mark.slow
 def test_runs_of_several_windows_give_bound_against_length(tmp_path):
     out = tmp_path / "out"
-    runs = [run("--window", T, "--regularizer", "mask") for T in (3, 4, 6)]
+    runs = [trained("--window", T, "--regularizer", "mask") for T in (3, 4, 6)]
     assert sweep(out, "--checkpoint", *runs) == 0
     verdicts = verdict_table(out).set_index("statement")
     assert (out / "bound-vs-T.png").stat().st_size > 10_000
@@ -178,20 +171,19 @@ def test_runs_of_several_windows_give_bound_against_length(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_that_was_trained_anew_is_not_mixed_with_the_old_one(tmp_path, capsys):
-    folder = shutil.copytree(run("--layers", 2), tmp_path / "run")
+    folder = shutil.copytree(trained("--layers", 2), tmp_path / "run")
     out, given = tmp_path / "out", ("--checkpoint", folder)
     assert sweep(out, *given) == 0
     again = ("--layers", 2, "--learning-rate", 0.01, "--overwrite")
-    assert train(folder, *RUN, *again) == 0
-    status, said = refusal(capsys, out, *given)
-    assert status == 2
+    assert train(folder, *KEPT, *again) == 0
+    said = refusal(capsys, sweep, out, *given)
     assert "(the data or the weights are others)" in said
     assert sweep(out, *given, "--overwrite") == 0
 
 
 @pytest.mark.slow
 def test_a_bfloat16_layer_is_rounded_as_it_runs():
-    folder = run("--precision", "bfloat16")
+    folder = trained("--precision", "bfloat16")
     layers = TrainedLayers(SweepOptions(checkpoint=(folder,)))
     layer, _ = layers.inputs(layers.points[0])
     for array in (layer.x, *jax.tree.leaves(layer.weights)):
@@ -218,8 +210,7 @@ def test_data_that_moved_are_named_with_data(tmp_path, capsys):
     moved = data.rename(tmp_path / "moved.npz")
     assert sweep(tmp_path / "out", "--checkpoint", folder, "--data", moved) == 0
     given = ("--checkpoint", folder, "--data", tmp_path)
-    status, said = refusal(capsys, tmp_path / "other", *given)
-    assert status == 2
+    said = refusal(capsys, sweep, tmp_path / "other", *given)
     assert str(data) in said
 
 
@@ -237,13 +228,12 @@ def changed(folder: Path, **arguments: object) -> Path:
 @pytest.mark.slow
 def test_what_cannot_be_read_back_is_said_by_name(tmp_path, capsys):
     def refused(folder: Path, *more: object) -> str:
-        status, said = refusal(capsys, tmp_path / "out", "--checkpoint", folder, *more)
-        assert status == 2
+        said = refusal(capsys, sweep, tmp_path / "out", "--checkpoint", folder, *more)
         assert not (tmp_path / "out").exists()
         return said
 
     def copy(name: str) -> Path:
-        return shutil.copytree(run("--layers", 2), tmp_path / name)
+        return shutil.copytree(trained("--layers", 2), tmp_path / name)
 
     (tmp_path / "empty").mkdir()
     assert "is no training run: it holds no run.json" in refused(tmp_path / "empty")
@@ -270,7 +260,7 @@ def test_what_cannot_be_read_back_is_said_by_name(tmp_path, capsys):
 
     assert trainer(sizes[:place] + sizes[place + 2 :]) == 0
     assert "must have attention layers" in refused(convolution)
-    folder = run("--layers", 2)
+    folder = trained("--layers", 2)
     assert "--nodes (4) must be at most the 3" in refused(folder, "--nodes", 4)
     assert "--samples (999) must not exceed the" in refused(folder, "--samples", 999)
     budget = refused(folder, "--max-memory", "2KiB")

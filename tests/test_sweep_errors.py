@@ -7,15 +7,8 @@ import pytest
 
 from sensitivity.sweep import main
 from tests.data_files import frame, write
-from tests.sweep_runs import (
-    ONE,
-    contents,
-    finished,
-    options,
-    points,
-    refusal,
-    sweep,
-)
+from tests.helpers import contents, refusal
+from tests.sweep_runs import ONE, finished, options, points, sweep
 
 MASK, DROPOUT = ("--regularizer", "mask"), ("--regularizer", "dropout")
 TRAINED = ("--checkpoint", ".")
@@ -68,8 +61,7 @@ TRAINED = ("--checkpoint", ".")
 def test_arguments_that_cannot_be_are_refused_by_name(
     tmp_path, capsys, arguments, words
 ):
-    status, said = refusal(capsys, tmp_path / "out", *arguments)
-    assert status == 2
+    said = refusal(capsys, sweep, tmp_path / "out", *arguments)
     assert words in said
     assert not (tmp_path / "out").exists()
 
@@ -79,8 +71,7 @@ def test_a_scale_that_overflows_is_refused_and_makes_no_verdict(
     tmp_path, capsys, dtype
 ):
     asked = (*ONE, "--scale", "1e200", "--dtype", dtype)
-    status, said = refusal(capsys, tmp_path / "out", *asked)
-    assert status == 2
+    said = refusal(capsys, sweep, tmp_path / "out", *asked)
     assert ("--scale (1e+200) is too large" if dtype == "float32" else "finite") in said
     assert not points(tmp_path / "out")
 
@@ -140,8 +131,7 @@ def test_data_that_cannot_be_read_are_refused(tmp_path, capsys, damage):
     folder.mkdir()
     damage(write(folder))
     asked = (*ONE, "--source", "metr-la", "--data", folder)
-    status, said = refusal(capsys, tmp_path / "out", *asked)
-    assert status == 2
+    said = refusal(capsys, sweep, tmp_path / "out", *asked)
     where = "data does not exist" if damage is absent else "data/metr-la.h5"
     assert f"--data: {tmp_path}/{where}" in said
     assert not (tmp_path / "out").exists()
@@ -150,8 +140,7 @@ def test_data_that_cannot_be_read_are_refused(tmp_path, capsys, damage):
 def test_lengths_beyond_the_series_are_refused(tmp_path, capsys):
     write(tmp_path)
     asked = (*ONE, "--source", "metr-la", "--data", tmp_path, "--T", "4", "7")
-    status, said = refusal(capsys, tmp_path / "out", *asked)
-    assert status == 2
+    said = refusal(capsys, sweep, tmp_path / "out", *asked)
     assert "--T (7) must not exceed the 6 steps of" in said
 
 
@@ -163,8 +152,7 @@ def test_a_data_file_that_changed_is_never_mixed_in(tmp_path, capsys):
     assert sweep(out, *asked) == 0
     before = contents(out)
     write(tmp_path, frame() ** 2)
-    status, said = refusal(capsys, out, *asked)
-    assert status == 2
+    said = refusal(capsys, sweep, out, *asked)
     assert "--out" in said
     assert "(the data or the weights are others)" in said
     assert contents(out) == before

@@ -1,6 +1,5 @@
 """What a sweep has finished stays, whatever happens, and the same command goes on."""
 
-import itertools
 import json
 import shutil
 from pathlib import Path
@@ -10,16 +9,8 @@ import pytest
 import sensitivity.bounds
 from analysis.sweep._drawn import RandomLayers
 from analysis.sweep._earlier import earlier_point
-from tests.sweep_runs import (
-    RESULTS,
-    contents,
-    finished,
-    options,
-    points,
-    refusal,
-    same,
-    sweep,
-)
+from tests.helpers import contents
+from tests.sweep_runs import RESULTS, finished, options, points, same, sweep
 
 
 @pytest.fixture
@@ -32,25 +23,6 @@ def done():
 def copied(done, tmp_path):
     """A complete sweep, to be changed."""
     return shutil.copytree(done, tmp_path / "out")
-
-
-def test_an_interrupt_between_points_keeps_them(done, tmp_path, capsys, monkeypatch):
-    out, count, whole = tmp_path / "out", itertools.count(), sensitivity.bounds.measure
-
-    def interrupted(*arguments, **options):
-        if next(count) == 3:
-            raise KeyboardInterrupt
-        return whole(*arguments, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(sensitivity.bounds, "measure", interrupted)
-        status, said = refusal(capsys, out)
-    assert status == 130
-    assert str(out) in said
-    assert "the same command goes on" in said
-    assert len(points(out)) == 3
-    assert sweep(out) == 0
-    assert same(out, done)
 
 
 def part(out: Path, name: str) -> Path:

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from models.train.record import read_run
-from tests.table_runs import markdown_rows, refusal, tables, write_run
+from tests.helpers import refusal
+from tests.table_runs import markdown_rows, tables, write_run
 
 
 @pytest.fixture
@@ -41,23 +42,20 @@ def rewrite(path, change):
 )
 def test_a_bad_argument_is_named(capsys, tmp_path, run, arguments, words):
     arguments = [run if one == "RUN" else one for one in arguments]
-    status, said = refusal(capsys, tmp_path / "out", *arguments)
-    assert status == 2
+    said = refusal(capsys, tables, tmp_path / "out", *arguments)
     assert words in said
     assert not (tmp_path / "out").exists()
 
 
 def test_out_must_be_a_folder(capsys, tmp_path, run):
     (tmp_path / "file").write_text("mine")
-    status, said = refusal(capsys, tmp_path / "file", run)
-    assert (status, (tmp_path / "file").read_text()) == (2, "mine")
+    said = refusal(capsys, tables, tmp_path / "file", run)
+    assert (tmp_path / "file").read_text() == "mine"
     assert "file) must be a folder, but it is a file." in said
     (tmp_path / "link").symlink_to(tmp_path / "gone")
-    status, said = refusal(capsys, tmp_path / "link", run)
-    assert status == 2
+    said = refusal(capsys, tables, tmp_path / "link", run)
     assert "gone, which is not there" in said
-    status, said = refusal(capsys, tmp_path / "file" / "out", run)
-    assert status == 1  # cannot be written
+    said = refusal(capsys, tables, tmp_path / "file" / "out", run, status=1)
     assert "Not a directory" in said
 
 
@@ -97,8 +95,7 @@ def test_pytables_is_not_shadowed():
 
 def test_a_folder_that_is_no_run_is_named(capsys, tmp_path):
     (tmp_path / "photos").mkdir()
-    status, said = refusal(capsys, tmp_path / "out", tmp_path / "photos")
-    assert status == 2
+    said = refusal(capsys, tables, tmp_path / "out", tmp_path / "photos")
     assert "photos is no training run: it holds no run.json" in said
 
 
@@ -116,8 +113,7 @@ def test_a_folder_that_is_no_run_is_named(capsys, tmp_path):
 )
 def test_a_record_that_does_not_fit_is_named(capsys, tmp_path, run, change, words):
     rewrite(run / "run.json", change)
-    status, said = refusal(capsys, tmp_path / "out", run)
-    assert status == 2
+    said = refusal(capsys, tables, tmp_path / "out", run)
     assert words in said
     assert "run" in said
 
@@ -134,7 +130,7 @@ def test_a_step_that_occurs_twice_or_not_is_named(capsys, tmp_path, run):
     doubled = pd.concat([table, table[table["model"] == "ridge"].head(1)])
     for rows, words in ((doubled, "once for ridge"), (table[1:], "once for seed 0")):
         rows.to_csv(run / "test.csv", index=False)
-        assert words in refusal(capsys, tmp_path / "out", run)[1]
+        assert words in refusal(capsys, tables, tmp_path / "out", run)
 
 
 @pytest.mark.parametrize(
@@ -150,8 +146,7 @@ def test_a_broken_test_table_is_named(capsys, tmp_path, run, content, words):
     (run / "test.csv").unlink()
     if content is not None:
         (run / "test.csv").write_text(content)
-    status, said = refusal(capsys, tmp_path / "out", run)
-    assert status == 2
+    said = refusal(capsys, tables, tmp_path / "out", run)
     assert words in said
 
 
@@ -159,11 +154,9 @@ def test_an_incomplete_run_is_named_and_left_out_only_on_request(capsys, tmp_pat
     half = write_run(tmp_path / "half", {7: 9.0}, record={"complete": False})
     (half / "test.csv").unlink()  # a run that was killed has none
     rewrite(half / "run.json", lambda record: record.pop("device"))
-    status, said = refusal(capsys, tmp_path / "out", run, half)
-    assert status == 2
+    said = refusal(capsys, tables, tmp_path / "out", run, half)
     assert "half is not complete. Train it to its end, or leave it out with" in said
-    status, said = refusal(capsys, tmp_path / "out", half, "--partial")
-    assert status == 2
+    said = refusal(capsys, tables, tmp_path / "out", half, "--partial")
     assert "RUNS must hold a complete run, but none of ['half'] is" in said
     assert not (tmp_path / "out").exists()
     assert tables(tmp_path / "out", run, half, "--partial") == 0
@@ -175,8 +168,7 @@ def test_an_incomplete_run_is_named_and_left_out_only_on_request(capsys, tmp_pat
 def test_the_same_seed_twice_is_refused_with_both_folders(capsys, tmp_path):
     one = write_run(tmp_path / "one", {0: 3.0, 1: 3.0})
     two = write_run(tmp_path / "two", {1: 3.1, 2: 3.1})
-    status, said = refusal(capsys, tmp_path / "out", one, two)
-    assert status == 2
+    said = refusal(capsys, tables, tmp_path / "out", one, two)
     assert "seed 1 of (b) No regularization is in" in said
     assert "one and in" in said
 
@@ -186,8 +178,7 @@ def test_baselines_that_differ_betray_different_data(capsys, tmp_path):
     near = write_run(tmp_path / "near", {1: 3.0}, baselines={"ridge": 3.40001})
     far = write_run(tmp_path / "far", {2: 3.0}, baselines={"ridge": 3.5})
     assert tables(tmp_path / "out", one, near) == 0
-    status, said = refusal(capsys, tmp_path / "out", one, far)
-    assert status == 2
+    said = refusal(capsys, tables, tmp_path / "out", one, far)
     assert "the baseline 'ridge' must have the same errors" in said
 
 

@@ -11,7 +11,7 @@ from flax import nnx
 from analysis.benchmark._torch_forecaster import torch_forecaster
 from models.config import ForecasterConfig
 from models.positions import position_encoding
-from tests.forecasters import build, draw_inputs, evaluate, quick_jit
+from tests.forecasters import build, draw_inputs, evaluate
 
 torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed")
 
@@ -91,7 +91,7 @@ def test_the_twin_has_the_same_gradients_of_the_mean_absolute_error(dtype, toler
     targets = np.random.default_rng(2).normal(size=(2, 3, 4)).astype(dtype)
     graph, state = nnx.split(model)
 
-    @quick_jit
+    @jax.jit
     def gradient(state):
         def loss(state):
             return jnp.abs(nnx.merge(graph, state)(*inputs) - targets).mean()

@@ -15,7 +15,8 @@ from models.runs.flags import flag
 from models.train import command
 from models.train import options as choices
 from models.train.options import PRESETS, TrainOptions
-from tests.train_runs import ROOT, options, parsed, refusal
+from tests.helpers import refusal
+from tests.train_runs import ROOT, options, parsed, train
 
 # --- presets ------------------------------------------------------------------------
 
@@ -214,8 +215,7 @@ def test_the_cores_of_a_cpu_become_devices_unless_the_user_said_how(
 def test_options_that_cannot_be_or_would_do_nothing_are_refused(
     tmp_path, capsys, words, said
 ):
-    status, answer = refusal(capsys, tmp_path / "out", *words)
-    assert status == 2
+    answer = refusal(capsys, train, tmp_path / "out", *words)
     assert answer.startswith("error: --")
     assert said in answer
     assert not (tmp_path / "out").exists()

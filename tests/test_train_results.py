@@ -23,6 +23,7 @@ from models.train.folder import open_folder
 from models.train.record import read_run
 from models.train.restore import best_models, restore
 from tests import train_runs
+from tests.helpers import refusal
 from tests.train_runs import (
     CHANCES,
     EPOCHS,
@@ -33,7 +34,6 @@ from tests.train_runs import (
     made,
     metrics,
     options,
-    refusal,
     remembering_as_environment,
     train,
     walk,
@@ -180,8 +180,7 @@ def test_an_edited_record_is_refused_in_a_line(tmp_path, capsys, name, value):
     for complete in (True, False):
         with pytest.raises(ValueError, match=re.escape(words)):
             read_run(out, complete)
-    status, said = refusal(capsys, out, *EPOCHS, "--resume")
-    assert status == 2
+    said = refusal(capsys, train, out, *EPOCHS, "--resume")
     assert f"--{name} {value!r} there" in said
 
 

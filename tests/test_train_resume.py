@@ -17,15 +17,15 @@ from models.train.command import train as train_options
 from models.train.record import IncompleteRunError, read_run
 from models.training import Trainer
 from tests import train_runs
+from tests.helpers import contents, refusal
 from tests.train_runs import (
     EPOCHS,
     RESUME,
-    contents,
     finished,
     kept,
     options,
-    refusal,
     same,
+    shortened,
     train,
 )
 
@@ -144,8 +144,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_where(
 
     with monkeypatch.context() as patch:
         patch.setattr(models.train._loop, "learning_rate", bad)
-        status, said = refusal(capsys, out, *EPOCHS)
-    assert status == 1
+        said = refusal(capsys, train, out, *EPOCHS, status=1)
     assert "the loss became nan at step 2 of epoch 3 (seed 0)" in said
     assert "the checkpoint of epoch 2 stays" in said
     with pytest.raises(IncompleteRunError):
@@ -165,8 +164,7 @@ def test_weights_that_the_last_step_spoils_are_not_kept(
         return whole(*arguments) * [1, np.nan if next(count) == 2 else 1]
 
     monkeypatch.setattr(models.train._loop, "validation_mae", spoilt)
-    status, said = refusal(capsys, out, *EPOCHS)
-    assert status == 1
+    said = refusal(capsys, train, out, *EPOCHS, status=1)
     assert "at step 4 of epoch 2 (seed 1); the checkpoint of epoch 1 stays" in said
 
 
@@ -183,8 +181,7 @@ def test_a_disk_that_is_full_at_a_checkpoint_is_named_and_nothing_is_lost(
 
     with monkeypatch.context() as patch:
         patch.setattr(CheckpointFolder, "save", full)
-        status, said = refusal(capsys, out, *EPOCHS)
-    assert status == 1
+        said = refusal(capsys, train, out, *EPOCHS, status=1)
     assert f"{os.strerror(errno.ENOSPC)} ({out / 'checkpoints'})" in said
     stays = "the last checkpoint in" if epoch > 1 else "there is no checkpoint in"
     assert f"{stays} {out}" in said
@@ -192,19 +189,12 @@ def test_a_disk_that_is_full_at_a_checkpoint_is_named_and_nothing_is_lost(
     assert same(out, like)
 
 
-def half_written(checkpoint):
-    """Files end early."""
-    for file in (checkpoint / "state").rglob("d/*"):
-        file.write_bytes(file.read_bytes()[:20])
-
-
-@pytest.mark.parametrize("damage", [half_written, shutil.rmtree])
+@pytest.mark.parametrize("damage", [shortened, shutil.rmtree])
 def test_a_damaged_checkpoint_is_refused_and_stays(tmp_path, capsys, damage):
     out = shutil.copytree(finished(), tmp_path / "out")
     damage(out / "checkpoints" / "4")
     before = contents(out)
-    status, said = refusal(capsys, out, *RESUME)
-    assert status == 2
+    said = refusal(capsys, train, out, *RESUME)
     if damage is shutil.rmtree:
         assert f"--out ({out}) holds a run of 4 epochs whose checkpoint is gone" in said
     else:

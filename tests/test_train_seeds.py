@@ -16,7 +16,8 @@ from models.early_stopping import Recipe, TrainState, stop_early
 from models.train._loop import validation_mae
 from models.train._setup import Setup
 from tests import train_runs
-from tests.train_runs import compiles_fast, made, one_of, walk
+from tests.helpers import compiles_fast
+from tests.train_runs import made, one_of, walk
 
 command_line = train_runs.command_line
 

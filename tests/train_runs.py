@@ -1,10 +1,7 @@
 """Small training runs, what the command says, and compilers that remember."""
 
-import atexit
 import contextlib
 import functools
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from models.train._setup import Setup, set_up
 from models.train.command import preset_of
 from models.train.options import TrainOptions
 from models.train.record import read_run
+from tests.helpers import contents, run, scratch
 
 ROOT = Path(__file__).parents[1]
 SIZES = (
@@ -36,15 +34,13 @@ CHANCES = ("--dropout", 0.2, "--regularizer", "dropout", "--diagonal-dropout", 0
 LENGTH = ("--epochs", 4, "--seeds", 2, "--predictions")
 EPOCHS = (*LENGTH, *CHANCES)
 RESUME = (*EPOCHS, "--resume")
+KEPT = ("--epochs", 2, "--seeds", 2, "--keep-epochs", 0, 2)
 STEPS, NODES = 200, 3
 
 
-@functools.cache
 def _programs() -> str:
     """Folder of compiled programs, for all tests of a session."""
-    folder = tempfile.mkdtemp(prefix="compiled-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    return str(scratch())
 
 
 def _remembering() -> dict[str, Any]:
@@ -61,26 +57,8 @@ def remembering_as_environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def compiles_fast() -> Iterator[None]:
-    """Compile in half the time, to slower programs.
-
-    Yields:
-        Nothing.
-    """
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
-
-
-@contextlib.contextmanager
 def as_on_the_command_line() -> Iterator[None]:
-    """Float32 as users have it, and no program is compiled twice in a session.
-
-    Yields:
-        Nothing.
-    """
+    """Float32 as users have it, and no program is compiled twice in a session."""
     before = {name: getattr(jax.config, name) for name in _remembering()}
     compilation_cache.reset_cache()
     for name, value in _remembering().items():
@@ -99,11 +77,7 @@ def as_on_the_command_line() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def command_line() -> Iterator[None]:
-    """All of a module as users have it.
-
-    Yields:
-        Nothing.
-    """
+    """All of a module as users have it."""
     with as_on_the_command_line():
         yield
 
@@ -146,7 +120,7 @@ def write_values(path: Path, values: np.ndarray) -> Path:
 @functools.cache
 def walk_file() -> Path:
     """A file of a walk, the same for all tests of a session."""
-    return write_values(Path(_programs()) / "walk.npz", walk().values)
+    return write_values(scratch() / "walk.npz", walk().values)
 
 
 def small(*more: object) -> list[str]:
@@ -179,27 +153,30 @@ def made(*more: object) -> Setup:
 
 def train(out: Path, *more: object) -> int:
     """Run the command."""
-    try:
-        return main(arguments(out, *more))
-    except SystemExit as stop:  # from the reader of the command line
-        return int(str(stop.code))
-
-
-def refusal(capsys: pytest.CaptureFixture, out: Path, *more: object):
-    """Status of a command that fails, and what it says on stderr, as one line."""
-    capsys.readouterr()
-    status = train(out, *more)
-    said = capsys.readouterr().err
-    assert "Traceback" not in said
-    return status, " ".join(said.replace("│", " ").split())
+    return run(main, *arguments(out, *more))
 
 
 @functools.cache
 def finished() -> Path:
     """A finished run of two seeds, one for all tests. Leave it as it is."""
-    out = Path(_programs()) / "finished"
+    out = scratch() / "finished"
     assert train(out, *EPOCHS) == 0
     return out
+
+
+@functools.cache
+def trained(*more: object) -> Path:
+    """A run of two epochs, the same for all tests. Leave it as it is."""
+    name = "-".join(str(word).strip("-") for word in more) or "plain"
+    out = scratch() / "runs" / name
+    assert train(out, *KEPT, *more) == 0
+    return out
+
+
+def shortened(checkpoint: Path) -> None:
+    """The files of the arrays of a checkpoint end early."""
+    for file in (checkpoint / "state").rglob("d/*"):
+        file.write_bytes(file.read_bytes()[:20])
 
 
 def one_of(tree: Any, seed: int) -> list[np.ndarray]:
@@ -217,13 +194,13 @@ def kept(out: Path, like: TrainState) -> TrainState:
 def same(out: Path, like: TrainState) -> bool:
     """Whether a run ended as the one that ran through, to the last bit."""
     done = finished()
-    results = ("test.csv", "predictions.npz")
+    here, there = contents(out), contents(done)
     pairs = zip(
         jax.tree.leaves(kept(out, like)), jax.tree.leaves(kept(done, like)), strict=True
     )
     return (
         metrics(out).equals(metrics(done))
-        and all((out / f).read_bytes() == (done / f).read_bytes() for f in results)
+        and all(here[f] == there[f] for f in ("test.csv", "predictions.npz"))
         and all(np.array_equal(one, other) for one, other in pairs)
         and not list(out.rglob("*.part"))
         and not list(out.rglob("*-tmp*"))
@@ -234,9 +211,3 @@ def same(out: Path, like: TrainState) -> bool:
 def metrics(out: Path) -> Any:
     """The rows of ``metrics.csv``, without the times, which no two runs share."""
     return pd.read_csv(out / "metrics.csv").drop(columns="seconds")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """All files of a folder, and what they hold."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
