@@ -197,7 +197,7 @@ def test_the_same_seed_of_the_same_variant_is_refused_in_two_folders(tmp_path, c
     out = tmp_path / "out"
     said = refusal(capsys, network, finished(), other, "--out", out)
     assert "each seed of a variant may come once, but seed 0 of" in said
-    said = refused(capsys, finished(), finished(), "--out", out)
+    said = refusal(capsys, network, finished(), finished(), "--out", out)
     assert "RUNS must name each folder once, got" in said
     assert not out.exists()
 
