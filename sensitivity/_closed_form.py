@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sensitivity._centres import centre_of
 from sensitivity._covariances import PRODUCTS
 from sensitivity._head_norms import (
     Head,
@@ -113,7 +114,7 @@ def over_heads(
     factors = head_factors(weights, norm)
 
     def sample(x: Array, bias: ScoreBias) -> Any:
-        heads = heads_of(x, weights, factors)
+        heads = heads_of(x, weights, factors, centre_of(x, bias))
 
         def one_head(n: Array) -> Any:
             head = jax.tree.map(lambda a: a[n], heads)
@@ -139,7 +140,7 @@ def over_layer(
     """Apply a function of a block of rows of the layer to all, (..., T) in front."""
 
     def sample(x: Array, bias: ScoreBias) -> Any:
-        layer = project_layer(x, weights)
+        layer = project_layer(x, weights, centre_of(x, bias))
         return over_rows(
             lambda rows: function(layer_rows(layer, bias, norm, residual, rows)),
             x.shape[0],

@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from sensitivity._centres import project_about
 from sensitivity._covariances import covariances_under
 from sensitivity._lanczos import top_eigenvalue
 from sensitivity._lapack import after, eigh_together
@@ -92,6 +93,7 @@ class HeadRows(NamedTuple):
     key_mean: Float[Array, "R K"]  # of Head.keys under alpha_i, in their unit
     spread: Float[Array, "R T"]  # ||v_j - h_i||
     gain: Float[Array, " R"]  # ||w_i|| = ||W^K^T q_i|| / sqrt(K)
+    query_size: Float[Array, " R"]  # ||q_i||
     diagonal_weight: Float[Array, " R"]  # alpha_ii
     norms: RowNorms
 
@@ -119,13 +121,16 @@ def head_factors(weights: AttentionWeights, norm: Norm) -> HeadFactors:
 
 
 def heads_of(
-    x: Float[Array, "T D"], weights: AttentionWeights, factors: HeadFactors
+    x: Float[Array, "T D"],
+    weights: AttentionWeights,
+    factors: HeadFactors,
+    centre: Float[Array, "#H D"],
 ) -> Head:
     """Project one sample's inputs: all heads, H in front of every array."""
+    # centre: what values and keys are projected from the difference to.
     k = project(x, weights.key, weights.key_bias)
-    centred = x - x.mean(0)
-    v = project(centred, weights.value, None) @ factors.value_map.mT
-    keys = project(centred, weights.key, None) @ factors.key_map.mT
+    v = project_about(centre, x, weights.value) @ factors.value_map.mT
+    keys = project_about(centre, x, weights.key) @ factors.key_map.mT
     value_unit, key_unit = (
         power_of_two(jnp.abs(points).max((1, 2))) for points in (v, keys)
     )
@@ -209,6 +214,7 @@ def rows_of_head(
             key_mean=alpha @ keys,
             spread=head.value_unit * distances(h, v),
             gain=gain,
+            query_size=length(q),
             diagonal_weight=diagonal_weight[:, 0],
             norms=norms,
         )

@@ -12,7 +12,7 @@ from sensitivity._closed_form import over_heads, over_layer, plan_heads, plan_la
 from sensitivity._head_norms import Head, HeadRows, distances
 from sensitivity._inputs import check_weights, run
 from sensitivity.memory import Plan
-from sensitivity.norms import Norm, PathNorms, PathRows, check_choice
+from sensitivity.norms import Norm, PathNorms, PathRows, check_choice, length
 from sensitivity.weights import AttentionWeights, ScoreBias
 
 
@@ -51,10 +51,15 @@ class Profile(NamedTuple):
             keys under alpha_i.
         value_norm: ||W^O W^V||, the same in every row.
         other_steps: How many steps other than itself row i may attend to.
-        rounding_scale: ||W^V|| + max_m ||v_m - mean v|| (||W^K^T q_i|| +
-            max_m ||W^Q^T k_m||) / sqrt(K): what rounding errors are multiples of.
+        rounding_scale: ||W^V|| + max_m ||v_m - h_i|| (||W^K^T q_i|| +
+            max_m ||W^Q^T k_m||) / sqrt(K), m over attended steps: what rounding errors
+            are multiples of.
         covariance_error: By how much rounding may have made ``query_covariance`` too
             low: roots of differences, it keeps half the digits under sharp attention.
+        key_off_diagonal_mean: Sum over j != i of ||J^key_ij||, divided by T.
+        key_diagonal_norm: ||J^key_ii||.
+        score_scale: max_m ||q_i|| ||k_m|| / sqrt(K) over attended steps: the rounding
+            of a score is a multiple of it, and the relative one of a weight too.
     """
 
     value_mean: Float[Array, "*batch H T"]
@@ -74,6 +79,9 @@ class Profile(NamedTuple):
     other_steps: Int[Array, "*batch H T"]
     rounding_scale: Float[Array, "*batch H T"]
     covariance_error: Float[Array, "*batch H T"]
+    key_off_diagonal_mean: Float[Array, "*batch H T"]
+    key_diagonal_norm: Float[Array, "*batch H T"]
+    score_scale: Float[Array, "*batch H T"]
 
 
 def profile(
@@ -177,7 +185,10 @@ def _row_statistics(head: Head, rows: HeadRows) -> Profile:
     seen = jnp.where(rows.allowed, rows.spread, jnp.zeros_like(rows.spread))
     by_step = jnp.stack([jnp.ones_like(head.key_size), head.key_size], axis=1)
     key_sum, query_sum = (weighted @ by_step).T
-    spread = head.value_unit * jnp.linalg.norm(head.v, axis=-1).max()
+    nothing = jnp.zeros_like(rows.spread)
+    key_size = jnp.where(rows.allowed, head.key_size, nothing).max(-1)
+    size = jnp.where(rows.allowed, length(head.k), nothing).max(-1)
+    own = _sum(jnp.where(rows.same, weighted, nothing))
     measured: Any = rows.norms  # with covariances: see _profile
     return Profile(
         value_mean=_sum(rows.alpha) * value_norm / T,
@@ -195,8 +206,13 @@ def _row_statistics(head: Head, rows: HeadRows) -> Profile:
         query_covariance=measured.query_covariance,
         value_norm=value_norm,
         other_steps=(rows.allowed & ~rows.same).sum(-1),
-        rounding_scale=value_norm + spread * (rows.gain + head.key_size.max() / root),
+        rounding_scale=value_norm + seen.max(-1) * (rows.gain + key_size / root),
         covariance_error=measured.covariance_error,
+        key_off_diagonal_mean=rows.gain
+        * _sum(jnp.where(rows.same, nothing, weighted))
+        / T,
+        key_diagonal_norm=rows.gain * own,
+        score_scale=rows.query_size * size / root,
     )
 
 
