@@ -52,7 +52,7 @@ def judge(name: str, rule: str, limit: float, measured: float, unit: str) -> Tar
 _UNITS = {"seconds": "s", "forward_passes": "forward passes", "peak_mib": "GiB"}
 
 # What had to be reached: method, layer, norm, T, dtype, column, rule, limit.
-_LIMITS: tuple[tuple[str, str, str, int, str, str, str, float], ...] = (
+_LIMITS: tuple[tuple[Any, ...], ...] = (
     *(
         ("profile", *row)
         for row in (
