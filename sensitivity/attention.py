@@ -61,9 +61,10 @@ def attention_weights(
 
     Returns:
         The weights, shape (..., R, T), and whether row i may attend to step j
-        (broadcasts to the same shape): a weight that a negative bias, such as the
-        -1e9 of other libraries, drives to exactly 0 is forbidden too. A row that may
-        attend to nothing has no meaningful weights: callers refuse it beforehand.
+        (broadcasts to the same shape): a weight that a bias such as the -1e9 of other
+        libraries, below the logarithm of the smallest number, drives to exactly 0 is
+        forbidden too. A row that may attend to nothing has no meaningful weights:
+        callers refuse it beforehand.
     """
     dtype = jnp.float32 if q.dtype.itemsize < 4 else q.dtype
     q, k = q.astype(dtype), k.astype(dtype)
@@ -74,7 +75,7 @@ def attention_weights(
     # A mask costs a pass over all scores, forward and back.
     alpha = jax.nn.softmax(scores, where=allowed if score_bias.forbids else None)
     if not score_bias.is_nothing:
-        allowed &= (alpha > 0) | (bias >= 0)
+        allowed &= (alpha > 0) | (bias > float(np.log(jnp.finfo(dtype).tiny)))
     return alpha, allowed
 
 

@@ -12,7 +12,14 @@ from jaxtyping import ArrayLike, Bool, Float
 from sensitivity._closed_form import plan_heads, plan_layer
 from sensitivity._path_norms import path_norms
 from sensitivity.autodiff import plan_autodiff
-from sensitivity.equations import STATEMENTS, pooled, rounding_share, sides
+from sensitivity.equations import (
+    OF_COVARIANCES,
+    OFF_DIAGONAL,
+    STATEMENTS,
+    pooled,
+    rounding_share,
+    sides,
+)
 from sensitivity.norms import Engine, Norm, check_choice
 from sensitivity.profiles import Means, Profile, layer_means, means_of, profile
 from sensitivity.weights import AttentionWeights, ScoreBias
@@ -20,7 +27,6 @@ from sensitivity.weights import AttentionWeights, ScoreBias
 Level = Literal["head", "layer"]
 
 _EQUALITIES = ("eq5", "eq6_middle")
-_OFF_DIAGONAL = ("eq8_off_diagonal", "eq8_off_diagonal_conditional")
 
 
 class Judged(NamedTuple):
@@ -151,11 +157,14 @@ def judge(measured: Measured, level: Level) -> list[Judged]:
 
     With ``s_i`` 16 roundings of the row's scale (`Profile.rounding_scale`), and s that
     divided by T, or T - 1, where the statement divides its sum by it (and what
-    `Profile.covariance_error` adds to it for ``query_covariance``), a statement holds
-    where exact <= bound (1 + 1e-9) + s (float32: 1e-4), an equality where the
-    difference is as small on both sides: rounding never makes a verdict. The ratio is
-    (exact + s) / (bound + s). This differs from "ratio <= 1 + 1e-9" only where the
-    bound is so small that an excess of s, a rounding error, shows in the ratio.
+    `Profile.covariance_error` adds to it for ``query_covariance`` and the tight
+    diagonal line), a statement holds where exact <= bound (1 + r) + s, an equality
+    where the difference is as small on both sides: rounding never makes a verdict. The
+    two sides may round a score apart, and so a weight by that multiple of it: r is 16
+    roundings of the row's largest score (`Profile.score_scale`; of a layer that of its
+    heads), and at least 1e-9 (float32: 1e-4). The ratio is (exact + s) / (bound + s).
+    This differs from "ratio <= 1 + r" only where the bound is so small that an excess
+    of s, a rounding error, shows in the ratio.
 
     Args:
         measured: What was measured.
@@ -174,12 +183,14 @@ def judge(measured: Measured, level: Level) -> list[Judged]:
         measured.identities[level],
         per_head,
     )
-    slack = 1e-9 if eps < 1e-12 else 1e-4
+    scores = heads.score_scale if per_head else heads.score_scale.max(-2)
+    slack = np.maximum(1e-9 if eps < 1e-12 else 1e-4, 16 * eps * scores)
     scale = 16 * eps * pooled(heads.rounding_scale, per_head)
     others = pooled(heads.other_steps, per_head) > 0
     T = scale.shape[-1]
     scales = {name: scale * rounding_share(name, T) for name in STATEMENTS}
-    scales["query_covariance"] += pooled(heads.covariance_error, per_head)
+    for name in OF_COVARIANCES:
+        scales[name] = scales[name] + pooled(heads.covariance_error, per_head)
     return [
         _verdict(name, *both[name], scales[name], others, per_head, slack)
         for name in STATEMENTS
@@ -193,14 +204,14 @@ def _verdict(
     scale: np.ndarray,
     others: np.ndarray,
     per_head: bool,
-    slack: float,
+    slack: np.ndarray,
 ) -> Judged:
     if exact.shape != scale.shape:
-        scale = scale.mean(-1, keepdims=True)
+        scale, slack = scale.mean(-1, keepdims=True), slack.max(-1, keepdims=True)
     excess = exact - bound
     if per_head and name in _EQUALITIES:
         excess = np.abs(excess)
-    counted = others if name in _OFF_DIAGONAL else np.ones_like(exact, dtype=bool)
+    counted = others if name in OFF_DIAGONAL else np.ones_like(exact, dtype=bool)
     whole = bound + scale
     nothing = np.where(exact > 0, np.inf, 1.0)  # the ratio where the bound is zero
     return Judged(
@@ -240,9 +251,10 @@ def check_bounds(
         One row per statement, with the columns ``statement``, ``rows`` (query rows of
         all samples, nodes and heads that it speaks of), ``rows_holding``,
         ``worst_ratio`` and ``median_ratio`` of exact / bound (empty without rows). A
-        row holds where exact <= bound (1 + 1e-9) + s (float32: 1e-4), s the rounding
-        scale that the ratio has on both sides; so a row may hold with a larger ratio
-        than that, but only where its bound is so small that the excess is rounding.
+        row holds where exact <= bound (1 + 1e-9) + s (float32: 1e-4; more where scores
+        are so large that they round by more), s the rounding scale that the ratio has
+        on both sides; so a row may hold with a larger ratio than that, but only where
+        its bound is so small that the excess is rounding.
         ``attrs["identity"]`` says whether the diagonal lines have the identity: it is
         left out where the output is not as wide as the input.
 
