@@ -9,6 +9,7 @@ from models.runs.command import run_command
 from models.runs.console import open_console, progress
 from models.runs.environment import environment
 from models.runs.folder import RunFolder, differing, digest, read_record
+from sensitivity.equations import STATEMENTS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from analysis.sweep._points import Layers, Point
 
 _COMMAND = "sensitivity.sweep"
+_AGAIN = {
+    "damaged": ", computed again: its file was damaged",
+    "of other settings": ", computed again: an earlier version judged fewer statements",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -127,14 +132,10 @@ def _finished(
     identity: dict[str, Any],
 ) -> tuple[bytes, str]:
     """The table of a point, measured unless it is finished; and how that went."""
-    from analysis.sweep._earlier import drop_earlier_point, earlier_point
+    from analysis.sweep._earlier import drop_earlier_point
 
-    key = digest(identity, point)
+    key = digest(identity, point, STATEMENTS)
     found = folder.part(point.name, key)
-    if found.state == "missing":
-        found = earlier_point(folder.path, options, point)
-        if found.state == "finished":
-            folder.keep(point.name, key, found.content, ".csv")
     content, words = found.content, "finished before"
     if found.state != "finished" or point.name not in folder.record["filled_share"]:
         start = time.perf_counter()
@@ -144,9 +145,9 @@ def _finished(
         folder.record["filled_share"][point.name] = filled_share
         folder.save()  # first: a point that is there is in the record
         folder.keep(point.name, key, content, ".csv")
-        again = ", computed again: its file was damaged"
-        words = f"{seconds:.1f} s" + again * (found.state == "damaged")
-    drop_earlier_point(folder.path, point)
+        words = f"{seconds:.1f} s{_AGAIN.get(found.state, '')}"
+    if drop_earlier_point(folder.path, point) and found.state == "missing":
+        words += _AGAIN["of other settings"]
     return content, words
 
 
