@@ -188,6 +188,15 @@ def test_few_lengths_are_drawn_without_an_exponent(lengths):
         assert [t.get_text() for t in ax.get_xticklabels()] == [str(T) for T in lengths]
 
 
+def test_an_axis_of_less_than_a_decade_has_ticks_too():
+    table = rows((8, 16), seeds=1)
+    table[["exact", "bound"]] = 1 + table[["exact", "bound"]] / 40
+    for ax in axes_of(table):
+        low, high = ax.get_ylim()
+        assert high < 5 * low
+        assert sum(low <= tick <= high for tick in ax.get_yticks()) >= 2
+
+
 def test_a_single_step_has_nothing_off_the_diagonal_and_is_drawn():
     table = rows((1,))
     off = table["statement"].str.startswith("eq8_off_diagonal")

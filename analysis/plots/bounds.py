@@ -109,7 +109,10 @@ def _panel(
     lines = textwrap.wrap(finding, _TITLE_WIDTH)
     ax.set_title("\n".join([f"{title}:", *lines]), fontsize="medium")
     kit.length_axis(ax, sorted(table["T"].unique()))
-    kit.log_axis(ax.yaxis)
+    low, high = ax.get_ylim()
+    kit.log_axis(
+        ax.yaxis, (1, 2, 5) if high > 5 * low else (1, 1.2, 1.5, 2, 3, 4, 6, 8)
+    )
     kit.legend_below(ax, columns=1)
     kit.open_frame(ax)
 
