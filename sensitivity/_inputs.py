@@ -19,6 +19,7 @@ import numpy as np
 from jax.core import Tracer
 
 from sensitivity._arrays import as_array
+from sensitivity._row_groups import with_row_groups
 from sensitivity.weights import AttentionWeights, ScoreBias
 
 Result = TypeVar("Result")
@@ -32,13 +33,13 @@ def run(
 ) -> Result:
     """Call a function of a layer on checked arrays of one dtype."""
     check_weights(weights)
-    bias = as_score_bias(score_bias)
+    score_bias = as_score_bias(score_bias)
     x = as_array("x", x)
     check_inputs("x", x, weights)
-    if bias.array is not None:
-        check_table("score_bias.array", bias.array, x, weights)
+    if score_bias.array is not None:
+        check_table("score_bias.array", score_bias.array, x, weights)
     dtype = _widest((x, weights))
-    given = (x, weights, bias)
+    given = (x, weights, score_bias)
     traced = is_traced(given)
     double = needs_float64(dtype)
     with contextlib.ExitStack() as stack:
@@ -46,13 +47,15 @@ def run(
         if traced:
             dtype = np.dtype(np.float32) if double else dtype
         else:
-            _check_bias(np.shape(x)[-2], bias, dtype)
+            _check_bias(np.shape(x)[-2], score_bias, dtype)
             given = jax.tree.map(lambda a: np.asarray(a).astype(dtype), given)
             _check_finite(*given[:2])
             _check_sizes(given[1])
             if double:
                 stack.enter_context(jax.enable_x64(True))
-        result = function(*jax.tree.map(lambda a: jnp.asarray(a, dtype), given))
+        x, weights, bias = jax.tree.map(lambda a: jnp.asarray(a, dtype), given)
+        bias = with_row_groups(bias, score_bias, np.shape(x)[-2], dtype)
+        result = function(x, weights, bias)
     if traced:
         return result
     for field in jax.tree.leaves(result):

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from flax import nnx
 
 
+def least_bias(dtype: Any) -> float:
+    """The bias that drives a weight to exactly 0 beside an equal score without it."""
+    return float(np.log(jnp.finfo(dtype).tiny))
+
+
 def _pytree(static: tuple[str, ...] = ()) -> Any:
     """Register a frozen dataclass as a pytree whose rebuilding skips its checks."""
 
@@ -220,6 +225,10 @@ class ScoreBias:
     diagonal: Any = 0.0
     causal: bool = False
     array: Any = None
+    # Positions (G, R) of query rows that share a step, where the toolkit knows them.
+    row_groups: Any = dataclasses.field(
+        default=None, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         """Refuse values that are no score bias."""
