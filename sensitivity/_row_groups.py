@@ -30,7 +30,8 @@ def empty_rows(score_bias: ScoreBias, T: int) -> Bool[np.ndarray, "*batch T"]:
     if score_bias.array is not None:
         return ~_open(score_bias, np.asarray(score_bias.array) > -np.inf, T).any(-1)
     masked = float(score_bias.diagonal) == -np.inf
-    return masked & ((T == 1) | (score_bias.causal & (np.arange(T) == 0)))
+    empty = masked and (T == 1 or score_bias.causal)
+    return np.arange(T) < (1 if empty else 0)
 
 
 def groups_of(allowed: Bool[np.ndarray, "*batch T T"]) -> Int[np.ndarray, "G R"]:
