@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sensitivity._centres import centre_of
+from sensitivity._centres import over_groups
 from sensitivity._covariances import PRODUCTS
 from sensitivity._head_norms import (
     Head,
@@ -114,16 +114,19 @@ def over_heads(
     factors = head_factors(weights, norm)
 
     def sample(x: Array, bias: ScoreBias) -> Any:
-        heads = heads_of(x, weights, factors, centre_of(x, bias))
+        def group(rows: Array, centre: Array) -> Any:
+            heads = heads_of(x, weights, factors, centre)
 
-        def one_head(n: Array) -> Any:
-            head = jax.tree.map(lambda a: a[n], heads)
-            own_bias = head_bias(bias, n)
-            rows = rows_of_head(head, own_bias, norm, residual, for_bounds)
-            return over_rows(lambda i: function(head, rows(i)), x.shape[0], plan.rows)
+            def one_head(n: Array) -> Any:
+                head = jax.tree.map(lambda a: a[n], heads)
+                own_bias = head_bias(bias, n)
+                block = rows_of_head(head, own_bias, norm, residual, for_bounds)
+                return over_rows(lambda i: function(head, block(i)), rows, plan.rows)
 
-        index = jnp.arange(weights.heads)
-        return jax.lax.map(one_head, index, batch_size=plan.heads)
+            index = jnp.arange(weights.heads)
+            return jax.lax.map(one_head, index, batch_size=plan.heads)
+
+        return over_groups(group, x, bias, score_bias.row_groups, axis=1)
 
     return over_samples(sample, x, score_bias)
 
@@ -140,12 +143,15 @@ def over_layer(
     """Apply a function of a block of rows of the layer to all, (..., T) in front."""
 
     def sample(x: Array, bias: ScoreBias) -> Any:
-        layer = project_layer(x, weights, centre_of(x, bias))
-        return over_rows(
-            lambda rows: function(layer_rows(layer, bias, norm, residual, rows)),
-            x.shape[0],
-            plan.rows,
-        )
+        def group(rows: Array, centre: Array) -> Any:
+            layer = project_layer(x, weights, centre)
+            return over_rows(
+                lambda rows: function(layer_rows(layer, bias, norm, residual, rows)),
+                rows,
+                plan.rows,
+            )
+
+        return over_groups(group, x, bias, score_bias.row_groups, axis=0)
 
     return over_samples(sample, x, score_bias)
 

@@ -195,7 +195,7 @@ def rows_of_head(
             query=query,
             value_covariance=spreads[0] if spreads else None,
             key_covariance=spreads[1] * scale**2 if spreads else None,
-            noise=_covariance_noise(head, scale) if spreads else None,
+            noise=_covariance_noise(head, allowed, scale) if spreads else None,
         )
         basis = factors.output_basis if residual else None
         norms: Any = (_spectral if norm == "spectral" else _frobenius)(
@@ -234,15 +234,16 @@ class _Matrices(NamedTuple):
     query: Float[Array, "R V K"]  # the query path in the bases of values and keys
     value_covariance: Float[Array, "R V V"] | None  # of the values under alpha_i
     key_covariance: Float[Array, "R K K"] | None  # of W^Q^T k / sqrt(K) under alpha_i
-    noise: tuple[Float[Array, ""], Float[Array, ""]] | None  # of the two covariances
+    noise: tuple[Float[Array, " R"], Float[Array, " R"]] | None  # of both covariances
 
 
 def _covariance_noise(
-    head: Head, scale: float
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    head: Head, allowed: Bool[Array, "R T"], scale: float
+) -> tuple[Float[Array, " R"], Float[Array, " R"]]:
     """What 16 roundings are for the covariances of values and of scaled keys."""
     eps = jnp.finfo(head.v.dtype).eps
-    squares = (jnp.sum(points**2, -1).max() for points in (head.v, head.keys))
+    squares = (jnp.sum(points**2, -1) for points in (head.v, head.keys))
+    squares = (jnp.where(allowed, s, jnp.zeros_like(s)).max(-1) for s in squares)
     value, key = (16 * eps * square for square in squares)
     return value, key * scale**2
 

@@ -39,15 +39,18 @@ def over_samples(
     return jax.tree.map(lambda r: r.reshape(*batch, *r.shape[1:]), results)
 
 
-def over_rows(function: Callable[[Int[Array, " R"]], Any], T: int, block: int) -> Any:
-    """Apply a function of row positions to all T rows, ``block`` of them at once."""
-    blocks = math.ceil(T / block)
-    size = math.ceil(T / blocks)  # blocks of equal size, the last one padded
+def over_rows(
+    function: Callable[[Int[Array, " R"]], Any], rows: Int[Array, " N"], block: int
+) -> Any:
+    """Apply a function of row positions to N rows, ``block`` of them at once."""
+    N = len(rows)
+    blocks = math.ceil(N / block)
+    size = math.ceil(N / blocks)  # blocks of equal size, the last one padded
     if blocks == 1:
-        return function(jnp.arange(T))
-    rows = jnp.minimum(jnp.arange(blocks * size), T - 1).reshape(blocks, size)
-    results = jax.lax.map(function, rows)
-    return jax.tree.map(lambda r: r.reshape(-1, *r.shape[2:])[:T], results)
+        return function(rows)
+    padded = rows[jnp.minimum(jnp.arange(blocks * size), N - 1)]
+    results = jax.lax.map(function, padded.reshape(blocks, size))
+    return jax.tree.map(lambda r: r.reshape(-1, *r.shape[2:])[:N], results)
 
 
 def head_bias(score_bias: ScoreBias, head: Int[Array, ""]) -> ScoreBias:

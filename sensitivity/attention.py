@@ -17,7 +17,7 @@ from sensitivity._inputs import (
     run,
     run_forward,
 )
-from sensitivity.weights import AttentionWeights, ScoreBias
+from sensitivity.weights import AttentionWeights, ScoreBias, least_bias
 
 
 def project(
@@ -75,7 +75,7 @@ def attention_weights(
     # A mask costs a pass over all scores, forward and back.
     alpha = jax.nn.softmax(scores, where=allowed if score_bias.forbids else None)
     if not score_bias.is_nothing:
-        allowed &= (alpha > 0) | (bias > float(np.log(jnp.finfo(dtype).tiny)))
+        allowed &= (alpha > 0) | (bias > least_bias(dtype))
     return alpha, allowed
 
 

@@ -10,12 +10,14 @@ import pandas as pd
 from jaxtyping import ArrayLike, Bool, Float
 
 from sensitivity._closed_form import plan_heads, plan_layer
+from sensitivity._inputs import EmptyRows, judged_rows
 from sensitivity._path_norms import path_norms
 from sensitivity.autodiff import plan_autodiff
 from sensitivity.equations import (
     OF_COVARIANCES,
     OFF_DIAGONAL,
     STATEMENTS,
+    mean_over,
     pooled,
     rounding_share,
     sides,
@@ -52,6 +54,7 @@ class Measured(NamedTuple):
     key_width: int  # K
     identities: dict[Level, float]  # ||I||; 0 where the output is not D wide
     eps: float  # rounding of the dtype that it was computed in
+    rows: Bool[np.ndarray, "*batch T"]  # the query rows that are judged, if not empty
 
 
 def measure(
@@ -64,6 +67,8 @@ def measure(
     levels: Sequence[Level] = ("head", "layer"),
     engine: Engine = "closed_form",
     max_memory: str | int = "1GiB",
+    rows: Bool[ArrayLike, "*batch T"] | None = None,
+    empty_rows: EmptyRows = "error",
 ) -> Measured:
     """Measure what the statements speak of.
 
@@ -77,6 +82,9 @@ def measure(
         engine: What measures the exact side. In closed form ``eq6_middle`` is an
             identity; autodiff tests it.
         max_memory: Budget for the work arrays.
+        rows: Which query rows are judged, shape (..., T); all by default.
+        empty_rows: Whether rows with nothing to attend to are an ``"error"`` (those
+            left out by ``rows`` are none), or left out too: ``"skip"``.
 
     Returns:
         The measurements.
@@ -87,9 +95,12 @@ def measure(
     """
     check_choice("norm", norm, Norm)
     check_choice("engine", engine, Engine)
+    check_choice("empty_rows", empty_rows, EmptyRows)
     for level in levels:
         check_choice("level", level, Level)
+    rows = judged_rows(x, weights, score_bias, rows, empty_rows)
     shared: Any = {"score_bias": score_bias, "norm": norm, "max_memory": max_memory}
+    shared["empty_rows"] = "skip"  # what is judged has been checked
     heads = profile(x, weights, residual=residual, **shared)
     of_heads = Means(*heads[: len(Means._fields)])
     means, identities = {}, {}
@@ -112,7 +123,7 @@ def measure(
     eps = float(np.finfo(np.asarray(heads.value_mean).dtype).eps)
     as_float64 = functools.partial(np.asarray, dtype=np.float64)
     heads, means = jax.tree.map(as_float64, (heads, means))
-    return Measured(heads, means, weights.key_width, identities, eps)
+    return Measured(heads, means, weights.key_width, identities, eps, rows)
 
 
 def plan_memory(
@@ -171,10 +182,12 @@ def judge(measured: Measured, level: Level) -> list[Judged]:
         level: Each ``"head"`` by itself, or the whole ``"layer"``.
 
     Returns:
-        The statements in the order of `STATEMENTS`.
+        The statements in the order of `STATEMENTS`. Counted are rows that are judged
+        and have something to attend to; means and maxima over i run over them.
     """
     per_head = level == "head"
     heads: Any = measured.heads
+    kept = _kept(measured, per_head)
     eps = measured.eps
     both = sides(
         measured.means[level],
@@ -182,6 +195,7 @@ def judge(measured: Measured, level: Level) -> list[Judged]:
         measured.key_width,
         measured.identities[level],
         per_head,
+        kept,
     )
     scores = heads.score_scale if per_head else heads.score_scale.max(-2)
     slack = np.maximum(1e-9 if eps < 1e-12 else 1e-4, 16 * eps * scores)
@@ -192,9 +206,21 @@ def judge(measured: Measured, level: Level) -> list[Judged]:
     for name in OF_COVARIANCES:
         scales[name] = scales[name] + pooled(heads.covariance_error, per_head)
     return [
-        _verdict(name, *both[name], scales[name], others, per_head, slack)
+        _verdict(name, *both[name], scales[name], kept, others, per_head, slack)
         for name in STATEMENTS
     ]
+
+
+def _empty(measured: Measured, per_head: bool) -> Bool[np.ndarray, "*batch T"]:
+    """Rows with nothing to attend to, in all heads where it is the layer's."""
+    heads: Any = measured.heads
+    return pooled(heads.diagonal_weight + heads.off_diagonal_weight, per_head) == 0
+
+
+def _kept(measured: Measured, per_head: bool) -> Bool[np.ndarray, "*batch T"]:
+    """The rows that are judged: chosen, and not empty."""
+    rows = measured.rows[..., None, :] if per_head else measured.rows
+    return rows & ~_empty(measured, per_head)
 
 
 def _verdict(
@@ -202,16 +228,19 @@ def _verdict(
     exact: np.ndarray,
     bound: np.ndarray,
     scale: np.ndarray,
+    kept: np.ndarray,
     others: np.ndarray,
     per_head: bool,
     slack: np.ndarray,
 ) -> Judged:
     if exact.shape != scale.shape:
-        scale, slack = scale.mean(-1, keepdims=True), slack.max(-1, keepdims=True)
+        scale = mean_over(kept, scale)
+        slack = np.where(kept, slack, 0).max(-1, keepdims=True)
+        kept = kept.any(-1, keepdims=True)
     excess = exact - bound
     if per_head and name in _EQUALITIES:
         excess = np.abs(excess)
-    counted = others if name in OFF_DIAGONAL else np.ones_like(exact, dtype=bool)
+    counted = kept & others if name in OFF_DIAGONAL else kept
     whole = bound + scale
     nothing = np.where(exact > 0, np.inf, 1.0)  # the ratio where the bound is zero
     return Judged(
@@ -234,6 +263,8 @@ def check_bounds(
     level: Level = "head",
     engine: Engine = "closed_form",
     max_memory: str | int = "1GiB",
+    rows: Bool[ArrayLike, "*batch T"] | None = None,
+    empty_rows: EmptyRows = "error",
 ) -> pd.DataFrame:
     """Which published bounds hold on a layer, and how tightly.
 
@@ -246,6 +277,10 @@ def check_bounds(
         level: Each ``"head"`` by itself, or the whole ``"layer"``.
         engine: What measures the exact side, ``"closed_form"`` or ``"autodiff"``.
         max_memory: Budget for the work arrays.
+        rows: Which query rows are judged, True or False, shape (..., T): False for
+            padding. All by default.
+        empty_rows: Whether rows with nothing to attend to are an ``"error"`` (those
+            left out by ``rows`` are none), or left out too: ``"skip"``.
 
     Returns:
         One row per statement, with the columns ``statement``, ``rows`` (query rows of
@@ -256,11 +291,13 @@ def check_bounds(
         on both sides; so a row may hold with a larger ratio than that, but only where
         its bound is so small that the excess is rounding.
         ``attrs["identity"]`` says whether the diagonal lines have the identity: it is
-        left out where the output is not as wide as the input.
+        left out where the output is not as wide as the input. ``attrs["empty_rows"]``
+        counts the rows, of those chosen, that were left out because they had nothing
+        to attend to.
 
     Raises:
         ValueError: If an option is none of its choices, or inputs or layer do not fit
-            (see `sensitivity.profile`).
+            (see `sensitivity.profile`), or ``rows`` selects none.
 
     Example:
         >>> import numpy as np
@@ -285,11 +322,13 @@ def check_bounds(
         levels=(level,),
         engine=engine,
         max_memory=max_memory,
+        rows=rows,
+        empty_rows=empty_rows,
     )
-    rows = []
+    lines = []
     for one in judge(measured, level):
         ratios = one.ratio[one.counted]
-        rows.append(
+        lines.append(
             {
                 "statement": one.statement,
                 "rows": ratios.size,
@@ -298,7 +337,10 @@ def check_bounds(
                 "median_ratio": np.median(ratios) if ratios.size else np.nan,
             }
         )
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(lines)
+    per_head = level == "head"
+    chosen = measured.rows[..., None, :] if per_head else measured.rows
+    table.attrs["empty_rows"] = int((chosen & _empty(measured, per_head)).sum())
     table.attrs["identity"] = identity_note(weights, level, residual)
     return table
 

@@ -41,6 +41,7 @@ those with ``query_covariance`` carry the error of its covariances on top.
 """
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from sensitivity.profiles import Means, Profile
 
@@ -90,16 +91,34 @@ def pooled(field: np.ndarray, per_head: bool) -> np.ndarray:
     return field if per_head else field.sum(-2)
 
 
+def mean_over(
+    kept: Bool[np.ndarray, "*batch T"], field: Float[np.ndarray, "*batch T"]
+) -> Float[np.ndarray, "*batch 1"]:
+    """Means over the rows that are judged, 0 where none is."""
+    rows = np.maximum(kept.sum(-1, keepdims=True), 1)
+    return np.where(kept, field, 0).sum(-1, keepdims=True) / rows
+
+
 def sides(
-    means: Means, heads: Profile, K: int, identity: float, per_head: bool
+    means: Means,
+    heads: Profile,
+    K: int,
+    identity: float,
+    per_head: bool,
+    kept: Bool[np.ndarray, "*batch T"],
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Exact side and bound of every statement, row by row: R is T, or 1."""
-    # identity: ||I||, or 0 where the diagonal lines have no identity.
+    # identity: ||I||, or 0 where the diagonal lines have no identity. kept: the rows
+    # that are judged; a mean or maximum over i runs over them.
     T = heads.value_norm.shape[-1]
     value = heads.value_norm
     key, query = heads.key_constant / K**0.5, heads.query_constant / K**0.5
     own, others = heads.diagonal_weight, heads.off_diagonal_weight
-    most = value + key.max(-1, keepdims=True) + query.max(-1, keepdims=True)
+    rows = kept if per_head else kept[..., None, :]
+    most_key, most_query = (
+        np.where(rows, field, 0).max(-1, keepdims=True) for field in (key, query)
+    )
+    most = value + most_key + most_query
     rest = max(T - 1, 1)
     statements = {
         "eq5": (means.value_mean, value / T),
@@ -112,8 +131,8 @@ def sides(
             others / rest * (value + key),
         ),
         "eq8_diagonal_as_printed": (
-            means.diagonal_norm.mean(-1, keepdims=True),
-            (own * most).mean(-1, keepdims=True),
+            mean_over(kept, np.asarray(means.diagonal_norm)),
+            mean_over(rows, own * most),
         ),
         "eq8_diagonal_as_printed_per_row": (
             means.diagonal_norm,

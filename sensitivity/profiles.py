@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from sensitivity._closed_form import over_heads, over_layer, plan_heads, plan_layer
 from sensitivity._head_norms import Head, HeadRows, distances
-from sensitivity._inputs import check_weights, run
+from sensitivity._inputs import EmptyRows, check_weights, run
 from sensitivity.memory import Plan
 from sensitivity.norms import Norm, PathNorms, PathRows, check_choice, length
 from sensitivity.weights import AttentionWeights, ScoreBias
@@ -92,6 +92,7 @@ def profile(
     norm: Norm = "spectral",
     residual: bool = True,
     max_memory: str | int = "1GiB",
+    empty_rows: EmptyRows = "error",
 ) -> Profile:
     r"""Row statistics of every head, streamed: no T x T table is ever held.
 
@@ -105,6 +106,9 @@ def profile(
         norm: ``"spectral"`` or ``"frobenius"``.
         residual: Whether the layer adds its input to its output, as in Eq. 8.
         max_memory: Budget for the work arrays, such as ``"512MiB"``.
+        empty_rows: Whether rows with nothing to attend to are an ``"error"``, or are
+            taken as without attention, ``"skip"``: their norms are 0, but for the
+            identity of a residual.
 
     Returns:
         The statistics, each of shape (..., H, T).
@@ -125,13 +129,14 @@ def profile(
         arXiv 2602.10956, Eq. 5-8.
     """
     check_choice("norm", norm, Norm)
+    check_choice("empty_rows", empty_rows, EmptyRows)
 
     def compute(x: Array, weights: AttentionWeights, bias: ScoreBias) -> Profile:
         fits = weights.head_output_width == weights.model_width
         plan = plan_heads(x, weights, norm, max_memory)
         return _profile(x, weights, bias, norm, residual and fits, plan)
 
-    return run(compute, x, weights, score_bias)
+    return run(compute, x, weights, score_bias, empty_rows)
 
 
 def layer_means(
@@ -142,6 +147,7 @@ def layer_means(
     norm: Norm = "spectral",
     residual: bool = True,
     max_memory: str | int = "1GiB",
+    empty_rows: EmptyRows = "error",
 ) -> Means:
     """Exact means over j of the whole layer, its heads mixed, streamed."""
     check_choice("norm", norm, Norm)
@@ -160,9 +166,10 @@ def layer_means(
             norm=norm,
             residual=residual,
             max_memory=max_memory,
+            empty_rows=empty_rows,
         )
         return Means(*(field[..., 0, :] for field in one[: len(Means._fields)]))
-    return run(compute, x, weights, score_bias)
+    return run(compute, x, weights, score_bias, empty_rows)
 
 
 def means_of(norms: PathNorms) -> Means:
