@@ -1,4 +1,4 @@
-"""What eight devices make of a layer, and what one makes of it: run by `test_devices`."""
+"""What eight devices make of a layer, and what one does; `test_devices` runs it."""
 
 import sys
 from collections.abc import Callable

@@ -15,6 +15,7 @@ from models.runs.command import run_command
 from models.runs.compiled import compiled_programs, programs_folder
 from tests.commands import COMMANDS
 
+FOLDER = "jax_compilation_cache_dir"
 MEASURES_IT = {"analysis.benchmark", "analysis.benchmark.training"}
 COMPILES_NOTHING = {"analysis.tables"}
 
@@ -35,10 +36,10 @@ def home(tmp_path, monkeypatch):
     """A cache folder of its own, of which JAX was not told; all is worth a file."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(compiled, "_LEAST_SECONDS", 0.0)
-    told = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", None)
+    told = getattr(jax.config, FOLDER)
+    jax.config.update(FOLDER, None)
     yield tmp_path
-    jax.config.update("jax_compilation_cache_dir", told)
+    jax.config.update(FOLDER, told)
     compilation_cache.reset_cache()
 
 
@@ -98,9 +99,9 @@ def test_nothing_is_kept_after_the_command(home):
 
 def test_a_folder_that_jax_was_told_stays(home, tmp_path_factory):
     mine = tmp_path_factory.mktemp("mine")
-    jax.config.update("jax_compilation_cache_dir", str(mine))
+    jax.config.update(FOLDER, str(mine))
     with compiled_programs(kept=True):
-        assert jax.config.jax_compilation_cache_dir == str(mine)
+        assert getattr(jax.config, FOLDER) == str(mine)
     assert kept(home) == []
 
 

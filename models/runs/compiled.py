@@ -11,6 +11,7 @@ from pathlib import Path
 from models.runs.environment import processor
 from models.runs.folder import digest
 
+_FOLDER = "jax_compilation_cache_dir"
 _LIMIT = 2**30  # bytes: some thousand programs, the least used go first
 _LEAST_SECONDS = 0.1  # what compiles faster is not worth a file
 
@@ -57,9 +58,9 @@ def compiled_programs(kept: bool) -> Iterator[None]:
     settings = {}
     if not kept:
         settings = {"jax_enable_compilation_cache": False}
-    elif jax.config.jax_compilation_cache_dir is None and (folder := _opened()):
+    elif getattr(jax.config, _FOLDER) is None and (folder := _opened()):
         settings = {
-            "jax_compilation_cache_dir": str(folder),
+            _FOLDER: str(folder),
             "jax_compilation_cache_max_size": _LIMIT,
             "jax_persistent_cache_min_compile_time_secs": _LEAST_SECONDS,
         }
