@@ -7,7 +7,6 @@ relative plus the rounding scale of the layer, and to 1e-9 for the spectral norm
 several mixed heads, which come from Lanczos.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from jaxtyping import Array, Float
 
 from sensitivity._centres import over_groups
 from sensitivity._covariances import PRODUCTS
+from sensitivity._devices import idle_devices, map_shared, program
 from sensitivity._head_norms import (
     Head,
     HeadRows,
@@ -124,7 +124,8 @@ def over_heads(
                 return over_rows(lambda i: function(head, block(i)), rows, plan.rows)
 
             index = jnp.arange(weights.heads)
-            return jax.lax.map(one_head, index, batch_size=plan.heads)
+            each = map_shared if weights.heads >= idle_devices() else jax.lax.map
+            return each(one_head, index, batch_size=plan.heads)
 
         return over_groups(group, x, bias, score_bias.row_groups, axis=1)
 
@@ -171,7 +172,7 @@ def closed_form_path_norms(
     return _path_norms(x, weights, score_bias, norm, residual, per_head, plan)
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4, 5, 6))
+@program(3, 4, 5, 6)
 def _path_norms(
     x: Array,
     weights: AttentionWeights,

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from sensitivity._centres import centre_of_row
+from sensitivity._devices import program
 from sensitivity._inputs import run
 from sensitivity._streaming import head_bias, over_rows, over_samples
 from sensitivity.attention import attend_rows
@@ -165,7 +166,7 @@ def _row_bytes(x: Any, weights: AttentionWeights, outputs: int, heads: int) -> i
     return x.dtype.itemsize * outputs * T * (5 * D + through_heads)
 
 
-@functools.partial(jax.jit, static_argnums=3)
+@program(3)
 def _path_jacobians(
     x: Array, weights: AttentionWeights, score_bias: ScoreBias, per_head: bool
 ) -> PathJacobians:
@@ -183,7 +184,7 @@ def _path_jacobians(
     return over_samples(sample, x, score_bias)
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4, 5, 6))
+@program(3, 4, 5, 6)
 def _path_norms(
     x: Array,
     weights: AttentionWeights,

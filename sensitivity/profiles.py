@@ -1,14 +1,13 @@
 """What a bound needs to know of a layer: O(H T) numbers, however long the window."""
 
-import functools
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from sensitivity._closed_form import over_heads, over_layer, plan_heads, plan_layer
+from sensitivity._devices import program
 from sensitivity._head_norms import Head, HeadRows, distances
 from sensitivity._inputs import EmptyRows, check_weights, run
 from sensitivity.memory import Plan
@@ -228,7 +227,7 @@ def _sum(rows: Float[Array, "R T"]) -> Float[Array, " R"]:
     return rows @ jnp.ones(rows.shape[-1], rows.dtype)
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+@program(3, 4, 5)
 def _profile(
     x: Array,
     weights: AttentionWeights,
@@ -255,7 +254,7 @@ def _row_means(rows: PathRows) -> Means:
     )
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+@program(3, 4, 5)
 def _layer_means(
     x: Array,
     weights: AttentionWeights,

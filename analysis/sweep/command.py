@@ -8,12 +8,13 @@ from analysis.sweep.options import SweepOptions
 from models.runs.command import run_command
 from models.runs.console import open_console, progress
 from models.runs.environment import environment
-from models.runs.folder import RunFolder, differing, digest, read_record
+from models.runs.folder import Crew, RunFolder, differing, digest, read_record
 from sensitivity.equations import STATEMENTS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from analysis.sweep._crew import Shared
     from analysis.sweep._points import Layers, Point
 
 _COMMAND = "sensitivity.sweep"
@@ -49,22 +50,52 @@ def _stays(options: SweepOptions) -> str:
 
 def run(options: SweepOptions) -> int:
     """Do a sweep."""
+    from analysis.sweep._crew import Shared, met
     from analysis.sweep._results import write_results
 
     console = open_console()
-    layers = _open_layers(options)
-    size = layers.size()  # refused before anything is written
-    identity = options.identity() | layers.identity()
-    with _open_folder(options, identity) as folder:
+    with met(options) as crew:
+        layers = _open_layers(options)
+        size = layers.size()  # refused before anything is written
+        identity = options.identity() | layers.identity()
+        first = crew is None or crew.process == 0
+        folder = _open_folder(options, identity, crew) if first else None
+    with folder or _open_folder(options, identity, crew) as folder:
         _announce(console, options, layers, folder, size)
-        texts = []
-        with progress(console, len(layers.points)) as done:
-            for point in layers.points:
-                text, words = _finished(options, layers, folder, point, identity)
-                texts.append(text)
-                done(f"{point.words}: {words}")
-        write_results(console, options, layers, folder, texts)
+        shared = Shared(folder, crew, identity)
+        texts = _texts(console, options, layers, folder, shared, identity)
+        shared.close()
+        if shared.leads:
+            write_results(console, options, layers, folder, texts)
+        else:
+            console.print("these points are finished; process 0 writes the results")
     return 0
+
+
+def _texts(
+    console: "Console",
+    options: SweepOptions,
+    layers: "Layers",
+    folder: RunFolder,
+    shared: "Shared",
+    identity: dict[str, Any],
+) -> list[bytes]:
+    """The tables of all points; of some where another process writes the results."""
+    texts: dict[int, bytes] = {}
+    points = dict(enumerate(layers.points))
+    mine = {n: point for n, point in points.items() if shared.mine(n)}
+    with progress(console, len(points if shared.leads else mine)) as done:
+        for n, point in mine.items():
+            key = digest(identity, point, STATEMENTS)
+            texts[n], words = _finished(options, layers, folder, shared, point, key)
+            done(f"{point.words}: {words}")
+        for n, point in points.items() if shared.leads else ():
+            if n not in mine:
+                texts[n] = shared.wait_for(
+                    n, point.name, digest(identity, point, STATEMENTS)
+                )
+                done(f"{point.words}: by another process")
+    return [texts[n] for n in sorted(texts)]
 
 
 def _open_layers(options: SweepOptions) -> "Layers":
@@ -77,7 +108,9 @@ def _open_layers(options: SweepOptions) -> "Layers":
     return RandomLayers(options)
 
 
-def _open_folder(options: SweepOptions, identity: dict[str, Any]) -> RunFolder:
+def _open_folder(
+    options: SweepOptions, identity: dict[str, Any], crew: Crew | None
+) -> RunFolder:
     """The folder; of the same sweep ``--overwrite`` replaces nothing."""
     from analysis.sweep._earlier import earlier_files
 
@@ -89,6 +122,7 @@ def _open_folder(options: SweepOptions, identity: dict[str, Any]) -> RunFolder:
         identity,
         overwrite=options.overwrite and other,
         results=earlier_files(options.out),
+        crew=crew,
     )
 
 
@@ -128,13 +162,13 @@ def _finished(
     options: SweepOptions,
     layers: "Layers",
     folder: RunFolder,
+    shared: "Shared",
     point: "Point",
-    identity: dict[str, Any],
+    key: str,
 ) -> tuple[bytes, str]:
     """The table of a point, measured unless it is finished; and how that went."""
     from analysis.sweep._earlier import drop_earlier_point
 
-    key = digest(identity, point, STATEMENTS)
     found = folder.part(point.name, key)
     content, words = found.content, "finished before"
     if found.state != "finished" or point.name not in folder.record["filled_share"]:
@@ -143,7 +177,7 @@ def _finished(
         seconds = time.perf_counter() - start
         folder.record["seconds"] += seconds
         folder.record["filled_share"][point.name] = filled_share
-        folder.save()  # first: a point that is there is in the record
+        shared.save()  # first: a point that is there is in the record
         folder.keep(point.name, key, content, ".csv")
         words = f"{seconds:.1f} s{_AGAIN.get(found.state, '')}"
     if drop_earlier_point(folder.path, point) and found.state == "missing":
