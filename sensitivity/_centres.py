@@ -96,6 +96,7 @@ def over_groups(
 
     if groups is None or len(groups) == 1:
         return group(jnp.arange(T))
+    groups = groups.astype(int)  # as positions are, elsewhere
     results = jax.lax.map(group, groups)
     place = jnp.zeros(T, int).at[groups.ravel()].set(jnp.arange(groups.size))
 
