@@ -103,7 +103,7 @@ def profile(
         score_bias: What is added to the scores; nothing by default.
         norm: ``"spectral"`` or ``"frobenius"``.
         residual: Whether the layer adds its input to its output, as in Eq. 8.
-        max_memory: Budget for the work arrays, such as ``"512MiB"``.
+        max_memory: Budget for the work arrays of each device, such as ``"512MiB"``.
 
     Returns:
         The statistics, each of shape (..., H, T).
