@@ -51,7 +51,7 @@ def test_a_pool_has_a_thread_for_every_core_and_device(monkeypatch, cores, threa
 def test_what_is_compiled_ahead_is_not_compiled_again():
     compiled = []
 
-    def listen(event: str, duration: float, **_: object) -> None:
+    def listen(event: str, duration_secs: float, **_: object) -> None:
         if event.endswith("backend_compile_duration"):
             compiled.append(event)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.sweep.options import SweepOptions
 from models.runs.command import run_command
-from models.runs.console import open_console, progress
+from models.runs.console import open_console, progress, still_at
 from models.runs.environment import environment
 from models.runs.folder import Crew, RunFolder, differing, digest, read_record
 
@@ -94,7 +94,8 @@ def _texts(
         for n, point in mine.items():
             key = digest(identity, point)
             made = (options, layers, folder, shared, ahead)
-            texts[n], words = _finished(*made, point, key)
+            with still_at(console, point.words):
+                texts[n], words = _finished(*made, point, key)
             done(f"{point.words}: {words}")
         for n, point in points.items() if shared.leads else ():
             if n not in mine:
