@@ -5,11 +5,12 @@ the caller's, or where the caller has chosen a device or a mesh. A budget of mem
 one for each device.
 """
 
+import contextlib
 import functools
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -21,13 +22,24 @@ from jax.sharding import Mesh, PartitionSpec
 _AXIS, _CHOSEN = "device", "jax_default_device"
 
 
-class _Idle(threading.local):
-    """What the program that is traced here can still be shared out over."""
+class _Here(threading.local):
+    """What holds in this thread."""
 
-    devices: tuple[Any, ...] = ()
+    idle: tuple[Any, ...] = ()  # devices that what is traced can be shared out over
+    only_compiles: bool = False
 
 
-_idle = _Idle()
+_here = _Here()
+
+
+@contextlib.contextmanager
+def only_compiling() -> Iterator[None]:
+    """Programs are compiled in this block, in this thread, and give zeros unrun."""
+    _here.only_compiles = True
+    try:
+        yield
+    finally:
+        _here.only_compiles = False
 
 
 def program(*static: int) -> Callable[[Callable], Callable]:
@@ -36,11 +48,11 @@ def program(*static: int) -> Callable[[Callable], Callable]:
     def compiled(function: Callable) -> Callable:
         @functools.wraps(function)
         def on_all(*args: Any) -> Any:
-            _idle.devices = _devices()
+            _here.idle = _devices()
             try:
                 return function(*args)
             finally:
-                _idle.devices = ()
+                _here.idle = ()
 
         one = jax.jit(function, static_argnums=static)
         every = jax.jit(on_all, static_argnums=static)
@@ -48,7 +60,14 @@ def program(*static: int) -> Callable[[Callable], Callable]:
         @functools.wraps(function)
         def call(*args: Any) -> Any:
             traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(args))
-            if traced or len(_devices()) < 2:
+            alone = traced or len(_devices()) < 2
+            if _here.only_compiles:
+                lowered = (one if alone else every).lower(*args)
+                lowered.compile()  # jax.jit finds it when it is called
+                return jax.tree.map(
+                    lambda made: np.zeros(made.shape, made.dtype), lowered.out_info
+                )
+            if alone:
                 return one(*args)
             # On the default device again: whatever is done with it is done there.
             return jax.tree.map(lambda a: jnp.asarray(np.asarray(a)), every(*args))
@@ -80,14 +99,14 @@ def _threads(devices: int) -> int:
 
 def idle_devices() -> int:
     """How many devices work that begins here can be shared out over."""
-    return max(1, len(_idle.devices))
+    return max(1, len(_here.idle))
 
 
 def map_shared(
     function: Callable[[Any], Any], items: Any, batch_size: int | None = None
 ) -> Any:
     """As `jax.lax.map`, every idle device with an equal part of the items."""
-    count, devices = len(jax.tree.leaves(items)[0]), _idle.devices
+    count, devices = len(jax.tree.leaves(items)[0]), _here.idle
     if len(devices) < 2 or count == 1:
         return jax.lax.map(function, items, batch_size=batch_size)
     part = math.ceil(count / len(devices))
@@ -100,9 +119,9 @@ def map_shared(
         check_vma=False,  # it knows nothing of what a loop begins with
     )
     index = jnp.minimum(jnp.arange(part * len(devices)), count - 1)  # the last again
-    _idle.devices = ()
+    _here.idle = ()
     try:
         results = shared(jax.tree.map(lambda a: a[index], items))
     finally:
-        _idle.devices = devices
+        _here.idle = devices
     return jax.tree.map(lambda a: a[:count], results)

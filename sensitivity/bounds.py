@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import ArrayLike, Bool, Float
 
 from sensitivity._closed_form import plan_heads, plan_layer
+from sensitivity._devices import only_compiling
 from sensitivity._inputs import EmptyRows, judged_rows
 from sensitivity._path_norms import path_norms
 from sensitivity.autodiff import plan_autodiff
@@ -81,7 +82,7 @@ def measure(
         levels: Each ``"head"`` by itself, the whole ``"layer"``, or both.
         engine: What measures the exact side. In closed form ``eq6_middle`` is an
             identity; autodiff tests it.
-        max_memory: Budget for the work arrays.
+        max_memory: Budget for the work arrays of each device.
         rows: Which query rows are judged, shape (..., T); all by default.
         empty_rows: Whether rows with nothing to attend to are an ``"error"`` (those
             left out by ``rows`` are none), or left out too: ``"skip"``.
@@ -126,6 +127,25 @@ def measure(
     return Measured(heads, means, weights.key_width, identities, eps, rows)
 
 
+def compile_measure(
+    x: Float[ArrayLike, "*batch T D"], weights: AttentionWeights, **options: Any
+) -> None:
+    """Compile what `measure` runs with the same arguments, and run nothing.
+
+    Another thread may do so while this one measures: `measure` then begins at once.
+
+    Args:
+        x: Inputs, shape (..., T, D).
+        weights: The layer.
+        **options: As for `measure`.
+
+    Raises:
+        ValueError: As `measure`.
+    """
+    with only_compiling():
+        measure(x, weights, **options)
+
+
 def plan_memory(
     shape: tuple[int, ...],
     dtype: np.dtype,
@@ -145,7 +165,7 @@ def plan_memory(
         norm: ``"spectral"`` or ``"frobenius"``.
         levels: ``"head"``, ``"layer"``, or both.
         engine: ``"closed_form"`` or ``"autodiff"``.
-        max_memory: Budget for the work arrays.
+        max_memory: Budget for the work arrays of each device.
 
     Returns:
         Estimated bytes of work arrays.
@@ -276,7 +296,7 @@ def check_bounds(
         residual: Whether the layer adds its input to its output, as in Eq. 8.
         level: Each ``"head"`` by itself, or the whole ``"layer"``.
         engine: What measures the exact side, ``"closed_form"`` or ``"autodiff"``.
-        max_memory: Budget for the work arrays.
+        max_memory: Budget for the work arrays of each device.
         rows: Which query rows are judged, True or False, shape (..., T): False for
             padding. All by default.
         empty_rows: Whether rows with nothing to attend to are an ``"error"`` (those

@@ -104,7 +104,7 @@ def profile(
         score_bias: What is added to the scores; nothing by default.
         norm: ``"spectral"`` or ``"frobenius"``.
         residual: Whether the layer adds its input to its output, as in Eq. 8.
-        max_memory: Budget for the work arrays, such as ``"512MiB"``.
+        max_memory: Budget for the work arrays of each device, such as ``"512MiB"``.
         empty_rows: Whether rows with nothing to attend to are an ``"error"``, or are
             taken as without attention, ``"skip"``: their norms are 0, but for the
             identity of a residual.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.sweep.options import SweepOptions
 from models.runs.command import run_command
-from models.runs.console import open_console, progress
+from models.runs.console import open_console, progress, still_at
 from models.runs.environment import environment
 from models.runs.folder import Crew, RunFolder, differing, digest, read_record
 from sensitivity.equations import STATEMENTS
@@ -14,6 +14,7 @@ from sensitivity.equations import STATEMENTS
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from analysis.sweep._ahead import Ahead
     from analysis.sweep._crew import Shared
     from analysis.sweep._points import Layers, Point
 
@@ -81,13 +82,26 @@ def _texts(
     identity: dict[str, Any],
 ) -> list[bytes]:
     """The tables of all points; of some where another process writes the results."""
+    from analysis.sweep._ahead import Ahead
+
     texts: dict[int, bytes] = {}
     points = dict(enumerate(layers.points))
     mine = {n: point for n, point in points.items() if shared.mine(n)}
-    with progress(console, len(points if shared.leads else mine)) as done:
+    missing = [
+        point
+        for point in mine.values()
+        if folder.part(point.name, digest(identity, point, STATEMENTS)).state
+        != "finished"
+    ]
+    with (
+        Ahead(layers, missing, _how(options, layers)) as ahead,
+        progress(console, len(points if shared.leads else mine)) as done,
+    ):
         for n, point in mine.items():
             key = digest(identity, point, STATEMENTS)
-            texts[n], words = _finished(options, layers, folder, shared, point, key)
+            made = (options, layers, folder, shared, ahead)
+            with still_at(console, point.words):
+                texts[n], words = _finished(*made, point, key)
             done(f"{point.words}: {words}")
         for n, point in points.items() if shared.leads else ():
             if n not in mine:
@@ -163,6 +177,7 @@ def _finished(
     layers: "Layers",
     folder: RunFolder,
     shared: "Shared",
+    ahead: "Ahead",
     point: "Point",
     key: str,
 ) -> tuple[bytes, str]:
@@ -173,6 +188,7 @@ def _finished(
     content, words = found.content, "finished before"
     if found.state != "finished" or point.name not in folder.record["filled_share"]:
         start = time.perf_counter()
+        ahead.wait_for(point)
         content, filled_share = _measured(options, layers, point)
         seconds = time.perf_counter() - start
         folder.record["seconds"] += seconds
@@ -197,11 +213,19 @@ def _measured(
         layer.x,
         layer.weights,
         score_bias=layer.score_bias,
-        norm=options.measure.norm,
         residual=layer.residual,
-        levels=options.measure.levels,
-        engine=options.measure.engine,
-        max_memory=layers.max_memory,
+        **_how(options, layers),
     )
     table = point_table(options, point, measured)
     return table.to_csv(index=False).encode(), filled_share
+
+
+def _how(options: SweepOptions, layers: "Layers") -> dict[str, Any]:
+    """How points are measured."""
+    measure = options.measure
+    return {
+        "norm": measure.norm,
+        "levels": measure.levels,
+        "engine": measure.engine,
+        "max_memory": layers.max_memory,
+    }

@@ -79,7 +79,7 @@ class MeasureOptions:
         dtype: Precision.
         level: Each head by itself, the layer as a whole, or both; by default both, but
             for --checkpoint each head, as spectral norms of whole layers are slow.
-        max_memory: Budget for the work arrays.
+        max_memory: Budget for the work arrays of each device.
     """
 
     norm: Norm = "spectral"

@@ -14,6 +14,7 @@ from models.runs.flags import flag
 from sensitivity.arguments import ArgumentError
 
 STAYS = "what is finished stays, and the same command goes on."
+_TAKE_MEMORY = ("max_memory", "seeds_at_once", "batch_size", "windows", "nodes")
 Options = TypeVar("Options")
 
 
@@ -52,8 +53,8 @@ def run_command(
             measures how long that takes.
 
     Returns:
-        What ``run`` returns; 1 where a result is no number or a file cannot be written,
-        2 for bad arguments or data, 130 after an interrupt.
+        What ``run`` returns; 1 where a result is no number, a file cannot be written or
+        a device is out of memory, 2 for bad arguments or data, 130 after an interrupt.
 
     Raises:
         SystemExit: With 2 for arguments that cannot be read, with 0 after ``--help``.
@@ -146,6 +147,7 @@ def one_line(
 
     Raises:
         BrokenPipeError: If nobody reads any more what is printed.
+        RuntimeError: A fault of ours.
     """
     try:
         return run(options)
@@ -153,6 +155,12 @@ def one_line(
         return fail(str(error), 1)
     except ValueError as error:
         return fail(words_of(error), 2)
+    except RuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        ways = [flag(n) for n in _names(options) if n in _TAKE_MEMORY] or ["the sizes"]
+        why = f"the device has too little memory for this: lower {' or '.join(ways)}"
+        return fail(f"{why}; {stays(options)}", 1)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -161,6 +169,15 @@ def one_line(
         return fail(f"{error.strerror or error}{place}; {stays(options)}", 1)
     except KeyboardInterrupt:
         return fail(f"interrupted; {stays(options)}", INTERRUPTED)
+
+
+def _names(options: Any) -> list[str]:
+    """Names of options, also of those in groups."""
+    names = []
+    for field in dataclasses.fields(options):
+        own = getattr(options, field.name)
+        names += _names(own) if dataclasses.is_dataclass(own) else [field.name]
+    return names
 
 
 def words_of(error: ValueError) -> str:
