@@ -39,13 +39,13 @@ def run(
     """Call a function of a layer on checked arrays of one dtype."""
     # empty_rows: None where the caller leaves no choice: an error.
     check_weights(weights)
-    score_bias = as_score_bias(score_bias)
+    own = as_score_bias(score_bias)
     x = as_array("x", x)
     check_inputs("x", x, weights)
-    if score_bias.array is not None:
-        check_table("score_bias.array", score_bias.array, x, weights)
+    if own.array is not None:
+        check_table("score_bias.array", own.array, x, weights)
     dtype = _widest((x, weights))
-    given = (x, weights, score_bias)
+    given = (x, weights, own)
     traced = is_traced(given)
     double = needs_float64(dtype)
     with contextlib.ExitStack() as stack:
@@ -53,16 +53,16 @@ def run(
         if traced:
             dtype = np.dtype(np.float32) if double else dtype
         else:
-            _check_bias(score_bias, dtype)
+            _check_bias(own, dtype)
             if empty_rows != "skip":
-                _check_rows(np.shape(x)[-2], score_bias, empty_rows is not None)
+                _check_rows(np.shape(x)[-2], own, empty_rows is not None)
             given = jax.tree.map(lambda a: np.asarray(a).astype(dtype), given)
             _check_finite(*given[:2])
             _check_sizes(given[1])
             if double:
                 stack.enter_context(jax.enable_x64(True))
         x, weights, bias = jax.tree.map(lambda a: jnp.asarray(a, dtype), given)
-        bias = with_row_groups(bias, score_bias, np.shape(x)[-2], dtype)
+        bias = with_row_groups(bias, own, np.shape(x)[-2], dtype)
         if traced:
             return function(x, weights, bias)
         result = _within_memory(lambda: function(x, weights, bias))

@@ -28,7 +28,8 @@ def with_row_groups(
 def empty_rows(score_bias: ScoreBias, T: int) -> Bool[np.ndarray, "*batch T"]:
     """Which rows have nothing to attend to; only -inf forbids all."""
     if score_bias.array is not None:
-        return ~_open(score_bias, np.asarray(score_bias.array) > -np.inf, T).any(-1)
+        allowed = _open(score_bias, np.asarray(score_bias.array) > -np.inf, T)
+        return np.logical_not(np.asarray(allowed.any(-1)))
     masked = float(score_bias.diagonal) == -np.inf
     empty = masked and (T == 1 or score_bias.causal)
     return np.arange(T) < (1 if empty else 0)

@@ -256,7 +256,7 @@ def _verdict(
     if exact.shape != scale.shape:
         scale = mean_over(kept, scale)
         slack = np.where(kept, slack, 0).max(-1, keepdims=True)
-        kept = kept.any(-1, keepdims=True)
+        kept = np.asarray(kept.any(-1, keepdims=True))
     excess = exact - bound
     if per_head and name in _EQUALITIES:
         excess = np.abs(excess)

@@ -134,7 +134,7 @@ def test_a_call_under_a_transformation_is_refused_and_says_so(batch, wrap):
 def test_a_batch_of_unequal_lengths_is_judged_on_its_real_rows(batch, causal):
     lengths = np.linspace(2, T, B).astype(int)
     real = np.arange(T) < lengths[:, None]
-    mask = nnx.make_attention_mask(real, real)
+    mask = nnx.make_attention_mask(jnp.asarray(real), jnp.asarray(real))
     model = Stack()
     with capture_attention(model) as capture:
         model(batch, mask=mask, is_causal=causal)

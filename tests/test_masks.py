@@ -288,7 +288,8 @@ def test_a_diagonal_mask_beside_a_causal_one_leaves_the_first_row_nothing():
     bias = ScoreBias(NO, causal=True)
     table = check_bounds(*layer(), score_bias=bias, empty_rows="skip")
     assert table.attrs["empty_rows"] == 2
-    assert (table.set_index("statement").loc["eq8_diagonal_corrected"].rows) == 22
+    rows = table.set_index("statement").rows
+    assert rows.loc["eq8_diagonal_corrected"] == 22
 
 
 # Masks of another kind.
