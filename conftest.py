@@ -1,6 +1,9 @@
 """Everything is checked in float64, the same in every run, and without a screen."""
 
+import atexit
 import os
+import shutil
+import tempfile
 import zlib
 from collections.abc import Iterator
 
@@ -17,11 +20,14 @@ hypothesis.settings.load_profile("project")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile the quick tests without LLVM's optimisations: most of their time.
+    """Give commands a cache folder of this session; compile the quick tests quickly.
 
-    All tests together, and the slow ones, run what users run. Read when jax first
-    computes.
+    Those go without LLVM's optimisations, most of their time. All tests together, and
+    the slow ones, run what users run. Read when jax first computes.
     """
+    if not hasattr(config, "workerinput"):  # workers have it from who starts them
+        os.environ["XDG_CACHE_HOME"] = caches = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, caches, ignore_errors=True)
     if config.getoption("markexpr") == "not slow":
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_optimization_level=0".strip()

@@ -7,7 +7,6 @@ relative plus the rounding scale of the layer, and to 1e-9 for the spectral norm
 several mixed heads, which come from Lanczos.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sensitivity._centres import over_groups
 from sensitivity._covariances import PRODUCTS
+from sensitivity._devices import idle_devices, map_shared, program
 from sensitivity._head_norms import (
     Head,
     HeadRows,
@@ -113,16 +114,20 @@ def over_heads(
     factors = head_factors(weights, norm)
 
     def sample(x: Array, bias: ScoreBias) -> Any:
-        heads = heads_of(x, weights, factors)
+        def group(rows: Array, centre: Array) -> Any:
+            heads = heads_of(x, weights, factors, centre)
 
-        def one_head(n: Array) -> Any:
-            head = jax.tree.map(lambda a: a[n], heads)
-            own_bias = head_bias(bias, n)
-            rows = rows_of_head(head, own_bias, norm, residual, for_bounds)
-            return over_rows(lambda i: function(head, rows(i)), x.shape[0], plan.rows)
+            def one_head(n: Array) -> Any:
+                head = jax.tree.map(lambda a: a[n], heads)
+                own_bias = head_bias(bias, n)
+                block = rows_of_head(head, own_bias, norm, residual, for_bounds)
+                return over_rows(lambda i: function(head, block(i)), rows, plan.rows)
 
-        index = jnp.arange(weights.heads)
-        return jax.lax.map(one_head, index, batch_size=plan.heads)
+            index = jnp.arange(weights.heads)
+            each = map_shared if weights.heads >= idle_devices() else jax.lax.map
+            return each(one_head, index, batch_size=plan.heads)
+
+        return over_groups(group, x, bias, score_bias.row_groups, axis=1)
 
     return over_samples(sample, x, score_bias)
 
@@ -139,12 +144,15 @@ def over_layer(
     """Apply a function of a block of rows of the layer to all, (..., T) in front."""
 
     def sample(x: Array, bias: ScoreBias) -> Any:
-        layer = project_layer(x, weights)
-        return over_rows(
-            lambda rows: function(layer_rows(layer, bias, norm, residual, rows)),
-            x.shape[0],
-            plan.rows,
-        )
+        def group(rows: Array, centre: Array) -> Any:
+            layer = project_layer(x, weights, centre)
+            return over_rows(
+                lambda rows: function(layer_rows(layer, bias, norm, residual, rows)),
+                rows,
+                plan.rows,
+            )
+
+        return over_groups(group, x, bias, score_bias.row_groups, axis=0)
 
     return over_samples(sample, x, score_bias)
 
@@ -164,7 +172,7 @@ def closed_form_path_norms(
     return _path_norms(x, weights, score_bias, norm, residual, per_head, plan)
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4, 5, 6))
+@program(3, 4, 5, 6)
 def _path_norms(
     x: Array,
     weights: AttentionWeights,

@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from sensitivity._centres import project_about
 from sensitivity._covariances import covariances_under
 from sensitivity._lanczos import top_eigenvalue
 from sensitivity._lapack import after, eigh_together
@@ -92,6 +93,7 @@ class HeadRows(NamedTuple):
     key_mean: Float[Array, "R K"]  # of Head.keys under alpha_i, in their unit
     spread: Float[Array, "R T"]  # ||v_j - h_i||
     gain: Float[Array, " R"]  # ||w_i|| = ||W^K^T q_i|| / sqrt(K)
+    query_size: Float[Array, " R"]  # ||q_i||
     diagonal_weight: Float[Array, " R"]  # alpha_ii
     norms: RowNorms
 
@@ -119,13 +121,16 @@ def head_factors(weights: AttentionWeights, norm: Norm) -> HeadFactors:
 
 
 def heads_of(
-    x: Float[Array, "T D"], weights: AttentionWeights, factors: HeadFactors
+    x: Float[Array, "T D"],
+    weights: AttentionWeights,
+    factors: HeadFactors,
+    centre: Float[Array, "#H D"],
 ) -> Head:
     """Project one sample's inputs: all heads, H in front of every array."""
+    # centre: what values and keys are projected from the difference to.
     k = project(x, weights.key, weights.key_bias)
-    centred = x - x.mean(0)
-    v = project(centred, weights.value, None) @ factors.value_map.mT
-    keys = project(centred, weights.key, None) @ factors.key_map.mT
+    v = project_about(centre, x, weights.value) @ factors.value_map.mT
+    keys = project_about(centre, x, weights.key) @ factors.key_map.mT
     value_unit, key_unit = (
         power_of_two(jnp.abs(points).max((1, 2))) for points in (v, keys)
     )
@@ -190,7 +195,7 @@ def rows_of_head(
             query=query,
             value_covariance=spreads[0] if spreads else None,
             key_covariance=spreads[1] * scale**2 if spreads else None,
-            noise=_covariance_noise(head, scale) if spreads else None,
+            noise=_covariance_noise(head, allowed, scale) if spreads else None,
         )
         basis = factors.output_basis if residual else None
         norms: Any = (_spectral if norm == "spectral" else _frobenius)(
@@ -209,6 +214,7 @@ def rows_of_head(
             key_mean=alpha @ keys,
             spread=head.value_unit * distances(h, v),
             gain=gain,
+            query_size=length(q),
             diagonal_weight=diagonal_weight[:, 0],
             norms=norms,
         )
@@ -228,15 +234,16 @@ class _Matrices(NamedTuple):
     query: Float[Array, "R V K"]  # the query path in the bases of values and keys
     value_covariance: Float[Array, "R V V"] | None  # of the values under alpha_i
     key_covariance: Float[Array, "R K K"] | None  # of W^Q^T k / sqrt(K) under alpha_i
-    noise: tuple[Float[Array, ""], Float[Array, ""]] | None  # of the two covariances
+    noise: tuple[Float[Array, " R"], Float[Array, " R"]] | None  # of both covariances
 
 
 def _covariance_noise(
-    head: Head, scale: float
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    head: Head, allowed: Bool[Array, "R T"], scale: float
+) -> tuple[Float[Array, " R"], Float[Array, " R"]]:
     """What 16 roundings are for the covariances of values and of scaled keys."""
     eps = jnp.finfo(head.v.dtype).eps
-    squares = (jnp.sum(points**2, -1).max() for points in (head.v, head.keys))
+    squares = (jnp.sum(points**2, -1) for points in (head.v, head.keys))
+    squares = (jnp.where(allowed, s, jnp.zeros_like(s)).max(-1) for s in squares)
     value, key = (16 * eps * square for square in squares)
     return value, key * scale**2
 

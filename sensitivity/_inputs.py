@@ -11,17 +11,22 @@ What is refused is said in a sentence: argument, rule, value.
 
 import contextlib
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jaxtyping import Bool
 
 from sensitivity._arrays import as_array
+from sensitivity._row_groups import empty_rows as rows_without_steps
+from sensitivity._row_groups import with_row_groups
+from sensitivity.arguments import ArgumentError
 from sensitivity.weights import AttentionWeights, ScoreBias
 
 Result = TypeVar("Result")
+EmptyRows = Literal["error", "skip"]  # rows with nothing to attend to
 
 
 def run(
@@ -29,16 +34,18 @@ def run(
     x: Any,
     weights: AttentionWeights,
     score_bias: ScoreBias | None,
+    empty_rows: EmptyRows | None = None,
 ) -> Result:
     """Call a function of a layer on checked arrays of one dtype."""
+    # empty_rows: None where the caller leaves no choice: an error.
     check_weights(weights)
-    bias = as_score_bias(score_bias)
+    own = as_score_bias(score_bias)
     x = as_array("x", x)
     check_inputs("x", x, weights)
-    if bias.array is not None:
-        check_table("score_bias.array", bias.array, x, weights)
+    if own.array is not None:
+        check_table("score_bias.array", own.array, x, weights)
     dtype = _widest((x, weights))
-    given = (x, weights, bias)
+    given = (x, weights, own)
     traced = is_traced(given)
     double = needs_float64(dtype)
     with contextlib.ExitStack() as stack:
@@ -46,15 +53,19 @@ def run(
         if traced:
             dtype = np.dtype(np.float32) if double else dtype
         else:
-            _check_bias(np.shape(x)[-2], bias, dtype)
+            _check_bias(own, dtype)
+            if empty_rows != "skip":
+                _check_rows(np.shape(x)[-2], own, empty_rows is not None)
             given = jax.tree.map(lambda a: np.asarray(a).astype(dtype), given)
             _check_finite(*given[:2])
             _check_sizes(given[1])
             if double:
                 stack.enter_context(jax.enable_x64(True))
-        result = function(*jax.tree.map(lambda a: jnp.asarray(a, dtype), given))
-    if traced:
-        return result
+        x, weights, bias = jax.tree.map(lambda a: jnp.asarray(a, dtype), given)
+        bias = with_row_groups(bias, own, np.shape(x)[-2], dtype)
+        if traced:
+            return function(x, weights, bias)
+        result = _within_memory(lambda: function(x, weights, bias))
     for field in jax.tree.leaves(result):
         if not np.isfinite(np.asarray(field)).all():
             raise ValueError(
@@ -80,12 +91,61 @@ def run_forward(
     dtypes = {leaf.dtype for leaf in jax.tree.leaves((x, weights))}
     one = len(dtypes) == 1 and jnp.issubdtype(min(dtypes, key=str), jnp.floating)
     dtype = np.dtype(dtypes.pop()) if one else _widest((x, weights))
-    _check_bias(np.shape(x[0])[-2], score_bias, dtype)
+    _check_bias(score_bias, dtype)
+    _check_rows(np.shape(x[0])[-2], score_bias)
     if not needs_float64(dtype):
         return function(*jax.tree.map(lambda a: jnp.asarray(a, dtype), given))
     with jax.enable_x64(True):
         given = jax.tree.map(lambda a: jnp.asarray(a, dtype), given)
         return np.asarray(function(*given))
+
+
+def judged_rows(
+    x: Any,
+    weights: AttentionWeights,
+    score_bias: ScoreBias | None,
+    rows: Any,
+    empty_rows: EmptyRows,
+) -> Bool[np.ndarray, "*batch T"]:
+    """The query rows to judge, checked; what is left out may be empty."""
+    check_weights(weights)
+    bias, x = as_score_bias(score_bias), as_array("x", x)
+    check_inputs("x", x, weights)
+    if bias.array is not None:
+        check_table("score_bias.array", bias.array, x, weights)
+    _check_bias(bias, _widest((x, weights)))
+    shape, T = np.shape(x)[:-1], np.shape(x)[-2]
+    chosen = np.asarray(as_array("rows", True if rows is None else rows))
+    try:
+        fits = np.broadcast_shapes(chosen.shape, shape) == shape
+    except ValueError:
+        fits = False
+    if chosen.dtype != bool or not fits:
+        raise ArgumentError(
+            "rows",
+            f"must be booleans that broadcast to (..., T) = {shape}, True where a "
+            f"query row is judged; got {chosen.dtype} of shape {chosen.shape}.",
+        )
+    if not chosen.any():
+        raise ArgumentError("rows", "must select at least one query row, got none.")
+    chosen = np.broadcast_to(chosen, shape)
+    if empty_rows == "error":
+        _check_rows(T, bias, advise=True, rows=chosen)
+    empty = rows_without_steps(bias, T)
+    if (empty | ~chosen[..., None, :]).all():
+        raise ValueError("score_bias leaves no row that is judged anything to attend.")
+    return chosen
+
+
+def _within_memory(compute: Callable[[], Result]) -> Result:
+    """Run, waiting for the result: a device that is full is one line of advice."""
+    try:
+        return jax.block_until_ready(compute())
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        message = "must be lower: the device ran out of memory."
+        raise ArgumentError("max_memory", message) from None
 
 
 def is_traced(given: Any) -> bool:
@@ -153,15 +213,33 @@ def check_inputs(name: str, x: Any, weights: AttentionWeights) -> None:
 def check_table(name: str, table: Any, x: Any, weights: AttentionWeights) -> None:
     """Refuse a table of pairs of steps that does not fit the inputs."""
     *batch, T, _ = np.shape(x)
-    full = (*batch, weights.heads, T, T)
+    full, shape = (*batch, weights.heads, T, T), np.shape(table)
+    leading = shape[:-2]
+    # Without an axis of heads its leading axes are those of samples.
+    by_sample = 0 < len(leading) <= len(batch) and all(
+        size == own for size, own in zip(leading[::-1], batch[::-1], strict=False)
+    )
+    if by_sample and leading[-1] > 1:
+        heads = (*leading, 1, *shape[-2:])
+        also = leading[-1] == weights.heads
+        raise ValueError(
+            f"{name} of shape {shape} "
+            + ("may mean samples or heads" if also else "has no axis of heads")
+            + f" beside x of shape {np.shape(x)}: it must be reshaped to {heads} for "
+            "a table per sample"
+            + (f", to {(1, *shape)} for one per head." if also else ".")
+        )
     try:
-        fits = np.broadcast_shapes(np.shape(table), full) == full
+        fits = np.broadcast_shapes(shape, full) == full
     except ValueError:
         fits = False
     if not fits:
+        advice = ""
+        if shape == (*batch, T):
+            advice = "; of a mask of keys per sample take mask[..., None, None, :]"
         raise ValueError(
             f"{name} must broadcast to (..., H, T, T) = {full}, got shape "
-            f"{np.shape(table)}."
+            f"{shape}{advice}."
         )
 
 
@@ -204,8 +282,8 @@ def _check_sizes(weights: AttentionWeights) -> None:
         )
 
 
-def _check_bias(T: int, score_bias: ScoreBias, dtype: np.dtype) -> None:
-    """Refuse biases that are no numbers in a dtype, or leave a row nothing."""
+def _check_bias(score_bias: ScoreBias, dtype: np.dtype) -> None:
+    """Refuse biases that are no numbers in a dtype."""
     for name in ("diagonal", "array"):
         if (given := getattr(score_bias, name)) is None:
             continue
@@ -216,32 +294,23 @@ def _check_bias(T: int, score_bias: ScoreBias, dtype: np.dtype) -> None:
             inside = np.isfinite(given.astype(dtype)) | ~np.isfinite(given)
         words = f"finite in {dtype.name} too (-np.inf forbids an entry)"
         _refuse(name, given, lambda _, inside=inside: inside, words)
-    _check_rows(T, score_bias)
 
 
-def _check_rows(T: int, score_bias: ScoreBias) -> None:
-    """Refuse a bias that leaves a row nothing to attend to."""
-    masked = float(score_bias.diagonal) == -np.inf
-    if score_bias.array is None:
-        if masked and (T == 1 or score_bias.causal):
-            raise ValueError(
-                "score_bias leaves row i=0 nothing to attend to: the diagonal is "
-                "masked and "
-                + ("T = 1." if T == 1 else "the mask is causal; drop one of them.")
-            )
+def _check_rows(
+    T: int, score_bias: ScoreBias, advise: bool = False, rows: Any = None
+) -> None:
+    """Refuse a bias that leaves a row, of those that count, nothing to attend to."""
+    empty = rows_without_steps(score_bias, T)
+    if rows is not None:
+        empty = empty & (rows if empty.ndim == 1 else rows[..., None, :])
+    if not empty.any():
         return
-    array = np.asarray(score_bias.array)
-    allowed = np.broadcast_to(
-        array > -np.inf, (*array.shape[:-2], T, T)[-max(2, array.ndim) :]
-    )
-    if masked:
-        allowed = allowed & ~np.eye(T, dtype=bool)
-    if score_bias.causal:
-        allowed = allowed & np.tri(T, dtype=bool)
-    empty = ~allowed.any(-1)
-    if empty.any():
-        place = tuple(int(i) for i in np.argwhere(empty)[0])
-        raise ValueError(
-            f"score_bias leaves row i={place[-1]} nothing to attend to"
-            + (f" (index {place[:-1]} of its leading axes)." if place[:-1] else ".")
+    place = tuple(int(i) for i in np.argwhere(empty)[0])
+    why = f" (index {place[:-1]} of its leading axes)" if place[:-1] else ""
+    if score_bias.array is None:
+        why = ": the diagonal is masked and " + (
+            "T = 1" if T == 1 else "the mask is causal; drop one of them"
         )
+    if advise:
+        why += "; empty_rows='skip' leaves such rows out"
+    raise ValueError(f"score_bias leaves row i={place[-1]} nothing to attend to{why}.")

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from sensitivity._centres import project_about
 from sensitivity._lanczos import top_eigenvalue
 from sensitivity._lapack import after
 from sensitivity.attention import attention_weights, project
@@ -59,16 +60,18 @@ class _Pairs(NamedTuple):
     share: Float[Array, " R"]  # the unit of the value kernel over the row's
 
 
-def project_layer(x: Float[Array, "T D"], weights: AttentionWeights) -> _Layer:
+def project_layer(
+    x: Float[Array, "T D"], weights: AttentionWeights, centre: Float[Array, "#H D"]
+) -> _Layer:
     """Project one sample's inputs."""
-    centred = x - x.mean(0)
+    # centre: what values and keys are projected from the difference to.
     H, V = weights.heads, weights.value_width
     if weights.out is None:
         out = jnp.eye(H * V, dtype=x.dtype).reshape(H, V, H * V)
     else:
         out = weights.out
-    v = project(centred, weights.value, None)
-    keys = project(centred, weights.key, None)
+    v = project_about(centre, x, weights.value)
+    keys = project_about(centre, x, weights.key)
     value = jnp.moveaxis(weights.value, 0, -1)
     factors = (v, keys, value, out)
     units = _Units(*(power_of_two(jnp.abs(factor).max()) for factor in factors))

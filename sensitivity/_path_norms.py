@@ -3,7 +3,7 @@
 from jaxtyping import Array, ArrayLike, Float
 
 from sensitivity._closed_form import closed_form_path_norms
-from sensitivity._inputs import run
+from sensitivity._inputs import EmptyRows, run
 from sensitivity.autodiff import autodiff_path_norms
 from sensitivity.norms import Engine, Norm, PathNorms, check_choice, check_residual
 from sensitivity.weights import AttentionWeights, ScoreBias
@@ -19,6 +19,7 @@ def path_norms(
     engine: Engine = "closed_form",
     per_head: bool = False,
     max_memory: str | int = "1GiB",
+    empty_rows: EmptyRows = "error",
 ) -> PathNorms:
     r"""Norms of the Jacobian of every output step by every input step, path by path.
 
@@ -39,6 +40,9 @@ def path_norms(
         per_head: Whether to return each head by itself, its block of ``out`` folded in.
         max_memory: Budget for the work arrays, such as ``"512MiB"``, on top of the
             result's four tables.
+        empty_rows: Whether rows with nothing to attend to are an ``"error"``, or are
+            taken as without attention, ``"skip"``: their norms are 0, but for the
+            identity of a residual.
 
     Returns:
         Norms per pair (i, j), shape (..., T, T), or (..., H, T, T) per head.
@@ -62,6 +66,7 @@ def path_norms(
     """
     check_choice("norm", norm, Norm)
     check_choice("engine", engine, Engine)
+    check_choice("empty_rows", empty_rows, EmptyRows)
     compute = closed_form_path_norms if engine == "closed_form" else autodiff_path_norms
 
     def norms(x: Array, weights: AttentionWeights, bias: ScoreBias) -> PathNorms:
@@ -69,4 +74,4 @@ def path_norms(
             check_residual(weights, per_head)
         return compute(x, weights, bias, norm, residual, per_head, max_memory)
 
-    return run(norms, x, weights, score_bias)
+    return run(norms, x, weights, score_bias, empty_rows)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from sensitivity._devices import idle_devices, map_shared
 from sensitivity.weights import ScoreBias
 
 
@@ -27,27 +28,30 @@ def over_samples(
         shared = score_bias
         if array is not None:
             shared = _with_array(score_bias, array.reshape(array.shape[-3:]))
-        results = jax.lax.map(lambda s: function(s, shared), flat, batch_size=at_once)
+        results = map_shared(lambda s: function(s, shared), flat, at_once)
     else:
         arrays = jnp.broadcast_to(array, (*batch, *array.shape[-3:]))
         arrays = arrays.reshape(-1, *array.shape[-3:])
-        results = jax.lax.map(
+        results = map_shared(
             lambda pair: function(pair[0], _with_array(score_bias, pair[1])),
             (flat, arrays),
-            batch_size=at_once,
+            at_once,
         )
     return jax.tree.map(lambda r: r.reshape(*batch, *r.shape[1:]), results)
 
 
-def over_rows(function: Callable[[Int[Array, " R"]], Any], T: int, block: int) -> Any:
-    """Apply a function of row positions to all T rows, ``block`` of them at once."""
-    blocks = math.ceil(T / block)
-    size = math.ceil(T / blocks)  # blocks of equal size, the last one padded
+def over_rows(
+    function: Callable[[Int[Array, " R"]], Any], rows: Int[Array, " N"], block: int
+) -> Any:
+    """Apply a function of row positions to N rows, ``block`` of them at once."""
+    N, devices = len(rows), idle_devices()
+    blocks = math.ceil(math.ceil(N / block) / devices) * devices
+    size = math.ceil(N / blocks)  # blocks of equal size, the last one padded
     if blocks == 1:
-        return function(jnp.arange(T))
-    rows = jnp.minimum(jnp.arange(blocks * size), T - 1).reshape(blocks, size)
-    results = jax.lax.map(function, rows)
-    return jax.tree.map(lambda r: r.reshape(-1, *r.shape[2:])[:T], results)
+        return function(rows)
+    padded = rows[jnp.minimum(jnp.arange(blocks * size), N - 1)]
+    results = map_shared(function, padded.reshape(blocks, size))
+    return jax.tree.map(lambda r: r.reshape(-1, *r.shape[2:])[:N], results)
 
 
 def head_bias(score_bias: ScoreBias, head: Int[Array, ""]) -> ScoreBias:

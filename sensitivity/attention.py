@@ -17,7 +17,7 @@ from sensitivity._inputs import (
     run,
     run_forward,
 )
-from sensitivity.weights import AttentionWeights, ScoreBias
+from sensitivity.weights import AttentionWeights, ScoreBias, least_bias
 
 
 def project(
@@ -61,8 +61,10 @@ def attention_weights(
 
     Returns:
         The weights, shape (..., R, T), and whether row i may attend to step j
-        (broadcasts to the same shape). A row that may attend to nothing has no
-        meaningful weights: callers refuse it beforehand.
+        (broadcasts to the same shape): a weight that a bias such as the -1e9 of other
+        libraries, below the logarithm of the smallest number, drives to exactly 0 is
+        forbidden too. A row that may attend to nothing has no meaningful weights:
+        callers refuse it beforehand.
     """
     dtype = jnp.float32 if q.dtype.itemsize < 4 else q.dtype
     q, k = q.astype(dtype), k.astype(dtype)
@@ -71,9 +73,10 @@ def attention_weights(
     if not score_bias.is_nothing:
         scores += bias
     # A mask costs a pass over all scores, forward and back.
-    return jax.nn.softmax(
-        scores, where=allowed if score_bias.forbids else None
-    ), allowed
+    alpha = jax.nn.softmax(scores, where=allowed if score_bias.forbids else None)
+    if not score_bias.is_nothing:
+        allowed &= (alpha > 0) | (bias > least_bias(dtype))
+    return alpha, allowed
 
 
 def attention_matrix(

@@ -14,11 +14,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from sensitivity._centres import centre_of_row
+from sensitivity._devices import program
 from sensitivity._inputs import run
-from sensitivity._streaming import over_rows, over_samples
+from sensitivity._streaming import head_bias, over_rows, over_samples
 from sensitivity.attention import attend_rows
 from sensitivity.memory import Plan, blocks_within
-from sensitivity.norms import Norm, PathNorms, frobenius
+from sensitivity.norms import Norm, PathNorms, power_of_two
 from sensitivity.weights import AttentionWeights, ScoreBias
 
 
@@ -95,7 +97,7 @@ def path_jacobians(
         blocks_within(
             max_memory,
             fixed=6 * x.size * x.shape[-2] * outputs * x.dtype.itemsize,
-            per_item=_row_bytes(x, weights, per_head),
+            per_item=_row_bytes(x, weights, outputs, weights.heads),
             wanted=1,
             what=f"the Jacobians of {x.shape[-2]} x {x.shape[-2]} blocks; path_norms "
             "streams and needs far less",
@@ -126,7 +128,8 @@ def plan_autodiff(
     max_memory: str | int,
 ) -> Plan:
     """Choose how many rows of Jacobians exist at once within a budget."""
-    per_row = _row_bytes(x, weights, per_head)
+    outputs = weights.head_output_width if per_head else weights.output_width
+    per_row = _row_bytes(x, weights, outputs, 1 if per_head else weights.heads)
     rows = blocks_within(
         max_memory,
         fixed=0,
@@ -156,16 +159,14 @@ def _row(
     return PathJacobians(jnp.moveaxis(value, -2, -3), jnp.moveaxis(key, -2, -3), query)
 
 
-def _row_bytes(x: Any, weights: AttentionWeights, per_head: bool) -> int:
+def _row_bytes(x: Any, weights: AttentionWeights, outputs: int, heads: int) -> int:
     """Bytes one row takes: two paths, their cotangents, the sum and its norm."""
     T, D = x.shape[-2:]
-    width = weights.head_output_width if per_head else weights.output_width
-    outputs = width * (weights.heads if per_head else 1)
-    through_heads = weights.heads * (weights.key_width + weights.value_width + 4)
+    through_heads = heads * (weights.key_width + weights.value_width + 4)
     return x.dtype.itemsize * outputs * T * (5 * D + through_heads)
 
 
-@functools.partial(jax.jit, static_argnums=3)
+@program(3)
 def _path_jacobians(
     x: Array, weights: AttentionWeights, score_bias: ScoreBias, per_head: bool
 ) -> PathJacobians:
@@ -173,7 +174,7 @@ def _path_jacobians(
 
     def sample(x: Array, bias: ScoreBias) -> PathJacobians:
         rows = jax.vmap(functools.partial(_row, x, x, weights, bias, per_head))
-        value, key, query = over_rows(rows, T, min(T, 16))
+        value, key, query = over_rows(rows, jnp.arange(T), min(T, 16))
         same = jnp.eye(T, dtype=x.dtype)[..., None, None]
         if per_head:
             same = same[:, None]
@@ -183,7 +184,7 @@ def _path_jacobians(
     return over_samples(sample, x, score_bias)
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4, 5, 6))
+@program(3, 4, 5, 6)
 def _path_norms(
     x: Array,
     weights: AttentionWeights,
@@ -198,25 +199,46 @@ def _path_norms(
     # costs no digits, here as in the closed form.
     free = dataclasses.replace(weights, key_bias=None, value_bias=None)
 
-    def measure(blocks: Array) -> Array:
-        if norm == "frobenius":
-            return frobenius(blocks)
-        return jnp.linalg.svd(blocks, compute_uv=False)[..., 0]
+    def table(x: Array, weights: AttentionWeights, bias: ScoreBias) -> PathNorms:
+        def row(i: Array) -> PathNorms:
+            centre = jax.lax.stop_gradient(centre_of_row(x, bias, i))
+            value, key, query = _row(x, x - centre, weights, bias, False, i)
+            here = query + jnp.eye(D, dtype=x.dtype) if residual else query
+            total = (value + key).at[i].add(here)
+            # One call: see sensitivity._lapack.
+            norms = _norms(jnp.concatenate([value, key, total, query[None]]), norm)
+            value, key, total = jnp.split(norms[:-1], 3)
+            zeros = jnp.zeros_like(value)
+            return PathNorms(value, key, zeros.at[i].set(norms[-1]), total)
+
+        return over_rows(jax.vmap(row), jnp.arange(T), block)
 
     def sample(x: Array, bias: ScoreBias) -> PathNorms:
-        centred = x - x.mean(0)
-
-        def row(i: Array) -> PathNorms:
-            value, key, query = _row(x, centred, free, bias, per_head, i)
-            here = query + jnp.eye(D, dtype=x.dtype) if residual else query
-            total = (value + key).at[..., i, :, :].add(here)
-            zeros = jnp.zeros_like(value[..., 0, 0])
-            stacked = jnp.concatenate([value, key, total, query[..., None, :, :]], -3)
-            norms = measure(stacked)  # one call: see sensitivity._lapack
-            value, key, total = jnp.split(norms[..., :-1], 3, axis=-1)
-            return PathNorms(value, key, zeros.at[..., i].set(norms[..., -1]), total)
-
-        norms = over_rows(jax.vmap(row), T, block)
-        return jax.tree.map(lambda n: jnp.moveaxis(n, 0, -2), norms)
+        if not per_head:
+            return table(x, free, bias)
+        each = jnp.arange(weights.heads)
+        return jax.lax.map(
+            lambda n: table(x, _one_head(free, n), head_bias(bias, n)), each
+        )
 
     return over_samples(sample, x, score_bias)
+
+
+def _one_head(weights: AttentionWeights, n: Int[Array, ""]) -> AttentionWeights:
+    """A head as a layer of its own, without biases of values, keys and outputs."""
+    names = ("query", "key", "value")
+    kernels = (jnp.take(getattr(weights, name), n[None], axis=1) for name in names)
+    out = None if weights.out is None else weights.out[n][None]
+    bias = None if weights.query_bias is None else weights.query_bias[n][None]
+    return AttentionWeights(*kernels, out=out, query_bias=bias)
+
+
+def _norms(blocks: Float[Array, "N O D"], norm: Norm) -> Float[Array, " N"]:
+    """Norms of blocks; the derivative of a block of zeros is 0, not NaN."""
+    if norm == "spectral":
+        return jnp.linalg.svd(blocks, compute_uv=False)[..., 0]
+    unit = power_of_two(jnp.abs(blocks).max((-2, -1)))
+    square = jnp.sum((blocks / unit[:, None, None]) ** 2, (-2, -1))
+    some = square > 0
+    root = jnp.sqrt(jnp.where(some, square, jnp.ones_like(square)))
+    return jnp.where(some, unit * root, jnp.zeros_like(root))

@@ -10,9 +10,19 @@ import pandas as pd
 from jaxtyping import ArrayLike, Bool, Float
 
 from sensitivity._closed_form import plan_heads, plan_layer
+from sensitivity._devices import only_compiling
+from sensitivity._inputs import EmptyRows, judged_rows
 from sensitivity._path_norms import path_norms
 from sensitivity.autodiff import plan_autodiff
-from sensitivity.equations import STATEMENTS, pooled, rounding_share, sides
+from sensitivity.equations import (
+    OF_COVARIANCES,
+    OFF_DIAGONAL,
+    STATEMENTS,
+    mean_over,
+    pooled,
+    rounding_share,
+    sides,
+)
 from sensitivity.norms import Engine, Norm, check_choice
 from sensitivity.profiles import Means, Profile, layer_means, means_of, profile
 from sensitivity.weights import AttentionWeights, ScoreBias
@@ -20,7 +30,6 @@ from sensitivity.weights import AttentionWeights, ScoreBias
 Level = Literal["head", "layer"]
 
 _EQUALITIES = ("eq5", "eq6_middle")
-_OFF_DIAGONAL = ("eq8_off_diagonal", "eq8_off_diagonal_conditional")
 
 
 class Judged(NamedTuple):
@@ -46,6 +55,7 @@ class Measured(NamedTuple):
     key_width: int  # K
     identities: dict[Level, float]  # ||I||; 0 where the output is not D wide
     eps: float  # rounding of the dtype that it was computed in
+    rows: Bool[np.ndarray, "*batch T"]  # the query rows that are judged, if not empty
 
 
 def measure(
@@ -58,6 +68,8 @@ def measure(
     levels: Sequence[Level] = ("head", "layer"),
     engine: Engine = "closed_form",
     max_memory: str | int = "1GiB",
+    rows: Bool[ArrayLike, "*batch T"] | None = None,
+    empty_rows: EmptyRows = "error",
 ) -> Measured:
     """Measure what the statements speak of.
 
@@ -70,7 +82,10 @@ def measure(
         levels: Each ``"head"`` by itself, the whole ``"layer"``, or both.
         engine: What measures the exact side. In closed form ``eq6_middle`` is an
             identity; autodiff tests it.
-        max_memory: Budget for the work arrays.
+        max_memory: Budget for the work arrays of each device.
+        rows: Which query rows are judged, shape (..., T); all by default.
+        empty_rows: Whether rows with nothing to attend to are an ``"error"`` (those
+            left out by ``rows`` are none), or left out too: ``"skip"``.
 
     Returns:
         The measurements.
@@ -81,9 +96,12 @@ def measure(
     """
     check_choice("norm", norm, Norm)
     check_choice("engine", engine, Engine)
+    check_choice("empty_rows", empty_rows, EmptyRows)
     for level in levels:
         check_choice("level", level, Level)
+    rows = judged_rows(x, weights, score_bias, rows, empty_rows)
     shared: Any = {"score_bias": score_bias, "norm": norm, "max_memory": max_memory}
+    shared["empty_rows"] = "skip"  # what is judged has been checked
     heads = profile(x, weights, residual=residual, **shared)
     of_heads = Means(*heads[: len(Means._fields)])
     means, identities = {}, {}
@@ -106,7 +124,26 @@ def measure(
     eps = float(np.finfo(np.asarray(heads.value_mean).dtype).eps)
     as_float64 = functools.partial(np.asarray, dtype=np.float64)
     heads, means = jax.tree.map(as_float64, (heads, means))
-    return Measured(heads, means, weights.key_width, identities, eps)
+    return Measured(heads, means, weights.key_width, identities, eps, rows)
+
+
+def compile_measure(
+    x: Float[ArrayLike, "*batch T D"], weights: AttentionWeights, **options: Any
+) -> None:
+    """Compile what `measure` runs with the same arguments, and run nothing.
+
+    Another thread may do so while this one measures: `measure` then begins at once.
+
+    Args:
+        x: Inputs, shape (..., T, D).
+        weights: The layer.
+        **options: As for `measure`.
+
+    Raises:
+        ValueError: As `measure`.
+    """
+    with only_compiling():
+        measure(x, weights, **options)
 
 
 def plan_memory(
@@ -128,7 +165,7 @@ def plan_memory(
         norm: ``"spectral"`` or ``"frobenius"``.
         levels: ``"head"``, ``"layer"``, or both.
         engine: ``"closed_form"`` or ``"autodiff"``.
-        max_memory: Budget for the work arrays.
+        max_memory: Budget for the work arrays of each device.
 
     Returns:
         Estimated bytes of work arrays.
@@ -151,21 +188,26 @@ def judge(measured: Measured, level: Level) -> list[Judged]:
 
     With ``s_i`` 16 roundings of the row's scale (`Profile.rounding_scale`), and s that
     divided by T, or T - 1, where the statement divides its sum by it (and what
-    `Profile.covariance_error` adds to it for ``query_covariance``), a statement holds
-    where exact <= bound (1 + 1e-9) + s (float32: 1e-4), an equality where the
-    difference is as small on both sides: rounding never makes a verdict. The ratio is
-    (exact + s) / (bound + s). This differs from "ratio <= 1 + 1e-9" only where the
-    bound is so small that an excess of s, a rounding error, shows in the ratio.
+    `Profile.covariance_error` adds to it for ``query_covariance`` and the tight
+    diagonal line), a statement holds where exact <= bound (1 + r) + s, an equality
+    where the difference is as small on both sides: rounding never makes a verdict. The
+    two sides may round a score apart, and so a weight by that multiple of it: r is 16
+    roundings of the row's largest score (`Profile.score_scale`; of a layer that of its
+    heads), and at least 1e-9 (float32: 1e-4). The ratio is (exact + s) / (bound + s).
+    This differs from "ratio <= 1 + r" only where the bound is so small that an excess
+    of s, a rounding error, shows in the ratio.
 
     Args:
         measured: What was measured.
         level: Each ``"head"`` by itself, or the whole ``"layer"``.
 
     Returns:
-        The statements in the order of `STATEMENTS`.
+        The statements in the order of `STATEMENTS`. Counted are rows that are judged
+        and have something to attend to; means and maxima over i run over them.
     """
     per_head = level == "head"
     heads: Any = measured.heads
+    kept = _kept(measured, per_head)
     eps = measured.eps
     both = sides(
         measured.means[level],
@@ -173,17 +215,32 @@ def judge(measured: Measured, level: Level) -> list[Judged]:
         measured.key_width,
         measured.identities[level],
         per_head,
+        kept,
     )
-    slack = 1e-9 if eps < 1e-12 else 1e-4
+    scores = heads.score_scale if per_head else heads.score_scale.max(-2)
+    slack = np.maximum(1e-9 if eps < 1e-12 else 1e-4, 16 * eps * scores)
     scale = 16 * eps * pooled(heads.rounding_scale, per_head)
     others = pooled(heads.other_steps, per_head) > 0
     T = scale.shape[-1]
     scales = {name: scale * rounding_share(name, T) for name in STATEMENTS}
-    scales["query_covariance"] += pooled(heads.covariance_error, per_head)
+    for name in OF_COVARIANCES:
+        scales[name] = scales[name] + pooled(heads.covariance_error, per_head)
     return [
-        _verdict(name, *both[name], scales[name], others, per_head, slack)
+        _verdict(name, *both[name], scales[name], kept, others, per_head, slack)
         for name in STATEMENTS
     ]
+
+
+def _empty(measured: Measured, per_head: bool) -> Bool[np.ndarray, "*batch T"]:
+    """Rows with nothing to attend to, in all heads where it is the layer's."""
+    heads: Any = measured.heads
+    return pooled(heads.diagonal_weight + heads.off_diagonal_weight, per_head) == 0
+
+
+def _kept(measured: Measured, per_head: bool) -> Bool[np.ndarray, "*batch T"]:
+    """The rows that are judged: chosen, and not empty."""
+    rows = measured.rows[..., None, :] if per_head else measured.rows
+    return rows & ~_empty(measured, per_head)
 
 
 def _verdict(
@@ -191,16 +248,19 @@ def _verdict(
     exact: np.ndarray,
     bound: np.ndarray,
     scale: np.ndarray,
+    kept: np.ndarray,
     others: np.ndarray,
     per_head: bool,
-    slack: float,
+    slack: np.ndarray,
 ) -> Judged:
     if exact.shape != scale.shape:
-        scale = scale.mean(-1, keepdims=True)
+        scale = mean_over(kept, scale)
+        slack = np.where(kept, slack, 0).max(-1, keepdims=True)
+        kept = np.asarray(kept.any(-1, keepdims=True))
     excess = exact - bound
     if per_head and name in _EQUALITIES:
         excess = np.abs(excess)
-    counted = others if name in _OFF_DIAGONAL else np.ones_like(exact, dtype=bool)
+    counted = kept & others if name in OFF_DIAGONAL else kept
     whole = bound + scale
     nothing = np.where(exact > 0, np.inf, 1.0)  # the ratio where the bound is zero
     return Judged(
@@ -223,6 +283,8 @@ def check_bounds(
     level: Level = "head",
     engine: Engine = "closed_form",
     max_memory: str | int = "1GiB",
+    rows: Bool[ArrayLike, "*batch T"] | None = None,
+    empty_rows: EmptyRows = "error",
 ) -> pd.DataFrame:
     """Which published bounds hold on a layer, and how tightly.
 
@@ -234,21 +296,28 @@ def check_bounds(
         residual: Whether the layer adds its input to its output, as in Eq. 8.
         level: Each ``"head"`` by itself, or the whole ``"layer"``.
         engine: What measures the exact side, ``"closed_form"`` or ``"autodiff"``.
-        max_memory: Budget for the work arrays.
+        max_memory: Budget for the work arrays of each device.
+        rows: Which query rows are judged, True or False, shape (..., T): False for
+            padding. All by default.
+        empty_rows: Whether rows with nothing to attend to are an ``"error"`` (those
+            left out by ``rows`` are none), or left out too: ``"skip"``.
 
     Returns:
         One row per statement, with the columns ``statement``, ``rows`` (query rows of
         all samples, nodes and heads that it speaks of), ``rows_holding``,
         ``worst_ratio`` and ``median_ratio`` of exact / bound (empty without rows). A
-        row holds where exact <= bound (1 + 1e-9) + s (float32: 1e-4), s the rounding
-        scale that the ratio has on both sides; so a row may hold with a larger ratio
-        than that, but only where its bound is so small that the excess is rounding.
+        row holds where exact <= bound (1 + 1e-9) + s (float32: 1e-4; more where scores
+        are so large that they round by more), s the rounding scale that the ratio has
+        on both sides; so a row may hold with a larger ratio than that, but only where
+        its bound is so small that the excess is rounding.
         ``attrs["identity"]`` says whether the diagonal lines have the identity: it is
-        left out where the output is not as wide as the input.
+        left out where the output is not as wide as the input. ``attrs["empty_rows"]``
+        counts the rows, of those chosen, that were left out because they had nothing
+        to attend to.
 
     Raises:
         ValueError: If an option is none of its choices, or inputs or layer do not fit
-            (see `sensitivity.profile`).
+            (see `sensitivity.profile`), or ``rows`` selects none.
 
     Example:
         >>> import numpy as np
@@ -273,11 +342,13 @@ def check_bounds(
         levels=(level,),
         engine=engine,
         max_memory=max_memory,
+        rows=rows,
+        empty_rows=empty_rows,
     )
-    rows = []
+    lines = []
     for one in judge(measured, level):
         ratios = one.ratio[one.counted]
-        rows.append(
+        lines.append(
             {
                 "statement": one.statement,
                 "rows": ratios.size,
@@ -286,7 +357,10 @@ def check_bounds(
                 "median_ratio": np.median(ratios) if ratios.size else np.nan,
             }
         )
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(lines)
+    per_head = level == "head"
+    chosen = measured.rows[..., None, :] if per_head else measured.rows
+    table.attrs["empty_rows"] = int((chosen & _empty(measured, per_head)).sum())
     table.attrs["identity"] = identity_note(weights, level, residual)
     return table
 

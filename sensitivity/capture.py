@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool
 
 from sensitivity._inputs import is_traced
+from sensitivity._row_groups import empty_rows
 from sensitivity.attention import attend
 from sensitivity.layer_input import LayerInput
 from sensitivity.weights import AttentionWeights, ScoreBias
@@ -28,9 +30,10 @@ _COARSE = 3e-2  # bfloat16 and float16
 
 _UNSEEN = (
     "call the model itself, not a copy (nnx.jit, nnx.grad, nnx.scan and nnx.merge make "
-    "copies); and where a subclass has a call of its own, that must go through "
-    "nnx.MultiHeadAttention's."
+    "copies), and not what jax.jit has compiled; and where a subclass has a call of "
+    "its own, that must go through nnx.MultiHeadAttention's."
 )
+_TRACED = "it was called under jit or another transformation."
 
 
 CapturedLayer = LayerInput  # its name in version 0.1.0
@@ -49,6 +52,8 @@ class Capture:
             empty where the model is the layer. What happens around a layer is not
             seen: ``residual`` is True, as `check_bounds` assumes by default, unless
             the output is not as wide as the input.
+            Query rows that a mask leaves nothing, as that of padding does, are left out
+            of ``rows``; such a row attends to all steps alike, as in Flax.
         refused: Names of the layers that a call cannot be analysed of, or, once the
             block has ended, that no call was seen of; and why.
     """
@@ -60,6 +65,9 @@ class Capture:
 @contextlib.contextmanager
 def capture_attention(model: "nnx.Module") -> Iterator[Capture]:
     """Record what every ``nnx.MultiHeadAttention`` of a model is given.
+
+    Of a batch of unequal lengths under ``nnx.make_attention_mask(real, real)`` judge
+    the real rows: ``check_bounds(..., rows=layer.rows)``.
 
     Call the model inside the block, in evaluation and not under ``jit``; on a GPU under
     ``jax.default_matmul_precision("highest")``. The output is computed again from what
@@ -76,7 +84,7 @@ def capture_attention(model: "nnx.Module") -> Iterator[Capture]:
 
     Raises:
         ValueError: If the model has no such layer, or, at the end of the block, if no
-            call of one was seen.
+            call of one was seen, or all under ``jit`` or another transformation.
 
     Example:
         >>> import numpy as np
@@ -130,6 +138,11 @@ def capture_attention(model: "nnx.Module") -> Iterator[Capture]:
         raise ValueError(
             f"model must be called inside the block, but no call was seen: {_UNSEEN}"
         )
+    if not capture.layers and {*capture.refused.values()} == {_TRACED}:
+        raise ValueError(
+            "model must be called outside jax.jit and other transformations, which "
+            "show a layer no numbers: of every layer inside the block, " + _TRACED
+        )
     seen = {layer.name for layer in capture.layers}
     for name in layers:
         if name not in seen:
@@ -145,7 +158,7 @@ def _read(
     x = given["inputs_q"]
     others = [given.get(key) for key in ("inputs_k", "inputs_v")]
     if is_traced((x, output)):
-        raise ValueError("it was called under jit or another transformation.")
+        raise ValueError(_TRACED)
     if any(other is not None and not _same(other, x) for other in others):
         raise ValueError("it is cross-attention: keys have another input than queries.")
     decode, deterministic = given.get("decode"), given.get("deterministic")
@@ -155,13 +168,16 @@ def _read(
         module.deterministic if deterministic is None else deterministic
     ):
         raise ValueError("its dropout is on: call model.eval() first.")
-    weights, bias = AttentionWeights.from_flax(module), _score_bias(given)
+    weights = AttentionWeights.from_flax(module)
+    bias, rows = _score_bias(given, np.shape(x))
     # As the layer rounds them: sharp attention is another one in another dtype.
     x, weights = jax.tree.map(lambda a: jnp.asarray(a, output.dtype), (x, weights))
     again = np.asarray(attend(x, x, x, weights, bias), np.float64)
     seen = np.asarray(output, np.float64)
     if again.shape != seen.shape:
         raise ValueError(f"it returned shape {seen.shape}, not {again.shape}.")
+    if rows is not None:
+        again, seen = again[rows], seen[rows]
     allowed = _TOLERANCE.get(str(output.dtype), _COARSE) * np.abs(seen).max()
     if not np.abs(again - seen).max() <= allowed:
         raise ValueError(
@@ -176,6 +192,7 @@ def _read(
         residual=weights.output_width == weights.model_width,
         name=name,
         output=np.array(output),
+        rows=rows,
     )
 
 
@@ -186,8 +203,23 @@ def _same(one: Any, other: Any) -> bool:
     )
 
 
-def _score_bias(given: dict[str, Any]) -> ScoreBias:
-    """The masks of a call."""
+def _score_bias(
+    given: dict[str, Any], shape: tuple[int, ...]
+) -> tuple[ScoreBias, Bool[np.ndarray, "*batch T"] | None]:
+    """The masks of a call, and the rows that some head leaves something, if not all."""
     mask, causal = given.get("mask"), bool(given.get("is_causal", False))
-    array = None if mask is None else np.where(np.asarray(mask) != 0, 0.0, -np.inf)
-    return ScoreBias(causal=causal, array=array)
+    if mask is None:
+        return ScoreBias(causal=causal), None
+    array = np.where(np.asarray(mask) != 0, 0.0, -np.inf)
+    bias, T = ScoreBias(causal=causal, array=array), shape[-2]
+    empty = empty_rows(bias, T)
+    if not empty.any():
+        return bias, None
+    # Beside such a number scores are rounded away: all steps alike, as in Flax.
+    allowed = array > -np.inf
+    if causal:
+        allowed = allowed & np.tri(T, dtype=bool)
+    low = float(np.finfo(np.float32).min) / 2
+    array = np.where(empty[..., None], low, np.where(allowed, 0.0, -np.inf))
+    empty = empty if empty.ndim == 1 else empty.all(-2)
+    return ScoreBias(array=array), np.broadcast_to(~empty, shape[:-1])

@@ -12,7 +12,6 @@ under :math:`\alpha_i`: at most :math:`\kappa \sqrt c`), plus the query path, a
 covariance under :math:`\alpha_i` (at most a). The bounds here add these three up.
 """
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Array, ArrayLike, Float
 
+from sensitivity._devices import program
 from sensitivity._inputs import as_score_bias, run
 from sensitivity._lanczos import top_eigenvalue
 from sensitivity._streaming import over_samples
@@ -173,7 +173,7 @@ class _Measured(NamedTuple):
     column: Float[Array, "*batch H"]  # largest column sum of each head's weights
 
 
-@functools.partial(jax.jit, static_argnums=3)
+@program(3)
 def _measured(
     x: Array, weights: AttentionWeights, score_bias: ScoreBias, residual: bool
 ) -> _Measured:

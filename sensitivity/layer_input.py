@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from sensitivity.weights import AttentionWeights, ScoreBias
 
@@ -21,6 +21,8 @@ class LayerInput:
             `sensitivity.capture`, whether it can be.
         name: What it is called, such as its path in the model.
         output: What it returned, shape (..., T, O), where that is known.
+        rows: Which query rows are real, shape (..., T), the others padding; None where
+            all are.
     """
 
     x: Float[np.ndarray, "*batch T D"]
@@ -29,3 +31,4 @@ class LayerInput:
     residual: bool = True
     name: str = ""
     output: Float[np.ndarray, "*batch T O"] | None = None
+    rows: Bool[np.ndarray, "*batch T"] | None = None

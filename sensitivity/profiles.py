@@ -1,18 +1,17 @@
 """What a bound needs to know of a layer: O(H T) numbers, however long the window."""
 
-import functools
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from sensitivity._closed_form import over_heads, over_layer, plan_heads, plan_layer
+from sensitivity._devices import program
 from sensitivity._head_norms import Head, HeadRows, distances
-from sensitivity._inputs import check_weights, run
+from sensitivity._inputs import EmptyRows, check_weights, run
 from sensitivity.memory import Plan
-from sensitivity.norms import Norm, PathNorms, PathRows, check_choice
+from sensitivity.norms import Norm, PathNorms, PathRows, check_choice, length
 from sensitivity.weights import AttentionWeights, ScoreBias
 
 
@@ -51,10 +50,15 @@ class Profile(NamedTuple):
             keys under alpha_i.
         value_norm: ||W^O W^V||, the same in every row.
         other_steps: How many steps other than itself row i may attend to.
-        rounding_scale: ||W^V|| + max_m ||v_m - mean v|| (||W^K^T q_i|| +
-            max_m ||W^Q^T k_m||) / sqrt(K): what rounding errors are multiples of.
+        rounding_scale: ||W^V|| + max_m ||v_m - h_i|| (||W^K^T q_i|| +
+            max_m ||W^Q^T k_m||) / sqrt(K), m over attended steps: what rounding errors
+            are multiples of.
         covariance_error: By how much rounding may have made ``query_covariance`` too
             low: roots of differences, it keeps half the digits under sharp attention.
+        key_off_diagonal_mean: Sum over j != i of ||J^key_ij||, divided by T.
+        key_diagonal_norm: ||J^key_ii||.
+        score_scale: max_m ||q_i|| ||k_m|| / sqrt(K) over attended steps: the rounding
+            of a score is a multiple of it, and the relative one of a weight too.
     """
 
     value_mean: Float[Array, "*batch H T"]
@@ -74,6 +78,9 @@ class Profile(NamedTuple):
     other_steps: Int[Array, "*batch H T"]
     rounding_scale: Float[Array, "*batch H T"]
     covariance_error: Float[Array, "*batch H T"]
+    key_off_diagonal_mean: Float[Array, "*batch H T"]
+    key_diagonal_norm: Float[Array, "*batch H T"]
+    score_scale: Float[Array, "*batch H T"]
 
 
 def profile(
@@ -84,6 +91,7 @@ def profile(
     norm: Norm = "spectral",
     residual: bool = True,
     max_memory: str | int = "1GiB",
+    empty_rows: EmptyRows = "error",
 ) -> Profile:
     r"""Row statistics of every head, streamed: no T x T table is ever held.
 
@@ -96,7 +104,10 @@ def profile(
         score_bias: What is added to the scores; nothing by default.
         norm: ``"spectral"`` or ``"frobenius"``.
         residual: Whether the layer adds its input to its output, as in Eq. 8.
-        max_memory: Budget for the work arrays, such as ``"512MiB"``.
+        max_memory: Budget for the work arrays of each device, such as ``"512MiB"``.
+        empty_rows: Whether rows with nothing to attend to are an ``"error"``, or are
+            taken as without attention, ``"skip"``: their norms are 0, but for the
+            identity of a residual.
 
     Returns:
         The statistics, each of shape (..., H, T).
@@ -117,13 +128,14 @@ def profile(
         arXiv 2602.10956, Eq. 5-8.
     """
     check_choice("norm", norm, Norm)
+    check_choice("empty_rows", empty_rows, EmptyRows)
 
     def compute(x: Array, weights: AttentionWeights, bias: ScoreBias) -> Profile:
         fits = weights.head_output_width == weights.model_width
         plan = plan_heads(x, weights, norm, max_memory)
         return _profile(x, weights, bias, norm, residual and fits, plan)
 
-    return run(compute, x, weights, score_bias)
+    return run(compute, x, weights, score_bias, empty_rows)
 
 
 def layer_means(
@@ -134,6 +146,7 @@ def layer_means(
     norm: Norm = "spectral",
     residual: bool = True,
     max_memory: str | int = "1GiB",
+    empty_rows: EmptyRows = "error",
 ) -> Means:
     """Exact means over j of the whole layer, its heads mixed, streamed."""
     check_choice("norm", norm, Norm)
@@ -152,9 +165,10 @@ def layer_means(
             norm=norm,
             residual=residual,
             max_memory=max_memory,
+            empty_rows=empty_rows,
         )
         return Means(*(field[..., 0, :] for field in one[: len(Means._fields)]))
-    return run(compute, x, weights, score_bias)
+    return run(compute, x, weights, score_bias, empty_rows)
 
 
 def means_of(norms: PathNorms) -> Means:
@@ -177,7 +191,10 @@ def _row_statistics(head: Head, rows: HeadRows) -> Profile:
     seen = jnp.where(rows.allowed, rows.spread, jnp.zeros_like(rows.spread))
     by_step = jnp.stack([jnp.ones_like(head.key_size), head.key_size], axis=1)
     key_sum, query_sum = (weighted @ by_step).T
-    spread = head.value_unit * jnp.linalg.norm(head.v, axis=-1).max()
+    nothing = jnp.zeros_like(rows.spread)
+    key_size = jnp.where(rows.allowed, head.key_size, nothing).max(-1)
+    size = jnp.where(rows.allowed, length(head.k), nothing).max(-1)
+    own = _sum(jnp.where(rows.same, weighted, nothing))
     measured: Any = rows.norms  # with covariances: see _profile
     return Profile(
         value_mean=_sum(rows.alpha) * value_norm / T,
@@ -195,8 +212,13 @@ def _row_statistics(head: Head, rows: HeadRows) -> Profile:
         query_covariance=measured.query_covariance,
         value_norm=value_norm,
         other_steps=(rows.allowed & ~rows.same).sum(-1),
-        rounding_scale=value_norm + spread * (rows.gain + head.key_size.max() / root),
+        rounding_scale=value_norm + seen.max(-1) * (rows.gain + key_size / root),
         covariance_error=measured.covariance_error,
+        key_off_diagonal_mean=rows.gain
+        * _sum(jnp.where(rows.same, nothing, weighted))
+        / T,
+        key_diagonal_norm=rows.gain * own,
+        score_scale=rows.query_size * size / root,
     )
 
 
@@ -205,7 +227,7 @@ def _sum(rows: Float[Array, "R T"]) -> Float[Array, " R"]:
     return rows @ jnp.ones(rows.shape[-1], rows.dtype)
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+@program(3, 4, 5)
 def _profile(
     x: Array,
     weights: AttentionWeights,
@@ -232,7 +254,7 @@ def _row_means(rows: PathRows) -> Means:
     )
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+@program(3, 4, 5)
 def _layer_means(
     x: Array,
     weights: AttentionWeights,

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from flax import nnx
 
 
+def least_bias(dtype: Any) -> float:
+    """The bias that drives a weight to exactly 0 beside an equal score without it."""
+    return float(np.log(jnp.finfo(dtype).tiny))
+
+
 def _pytree(static: tuple[str, ...] = ()) -> Any:
     """Register a frozen dataclass as a pytree whose rebuilding skips its checks."""
 
@@ -196,6 +201,14 @@ class AttentionWeights:
         return cls(**torch_arrays(state_dict, num_heads, prefix))
 
 
+def _is_mask(array: Any) -> bool:
+    """Whether integers are 0 and 1; all zeros add nothing, and are no mask."""
+    if isinstance(array, Tracer):
+        return False
+    array = np.asarray(array)
+    return bool(((array == 0) | (array == 1)).all() and array.any())
+
+
 @_pytree(static=("causal",))
 @dataclasses.dataclass(frozen=True)
 class ScoreBias:
@@ -206,11 +219,13 @@ class ScoreBias:
             paper's penalty.
         causal: Whether row i may attend only to j <= i.
         array: Any further bias that broadcasts to (..., H, T, T), or None. A mask is
-            ``np.where(mask, 0, -np.inf)``, True where attention is allowed.
+            ``np.where(mask, 0, -np.inf)``, True where attention is allowed; one per
+            sample has an axis of heads, (B, 1, T, T).
 
     Raises:
         ValueError: If ``diagonal`` is not one number, or NaN or positive infinity,
-            ``causal`` is not a bool, or ``array`` holds no real numbers.
+            ``causal`` is not a bool, or ``array`` holds no real numbers, or is a mask
+            of booleans, or of integers 0 and 1.
 
     Example:
         >>> ScoreBias(diagonal=-0.1).causal
@@ -220,6 +235,10 @@ class ScoreBias:
     diagonal: Any = 0.0
     causal: bool = False
     array: Any = None
+    # Positions (G, R) of query rows that share a step, where the toolkit knows them.
+    row_groups: Any = dataclasses.field(
+        default=None, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         """Refuse values that are no score bias."""
@@ -247,6 +266,12 @@ class ScoreBias:
                 )
             if not is_real(array.dtype):
                 raise ValueError(f"array must hold real numbers, got {array.dtype}.")
+            if jnp.issubdtype(array.dtype, np.integer) and _is_mask(array):
+                raise ValueError(
+                    "array must hold numbers that are added to the scores, got a mask "
+                    "of integers 0 and 1; where 1 allows attention use np.where(mask, "
+                    "0.0, -np.inf)."
+                )
             object.__setattr__(self, "array", array)
 
     @property

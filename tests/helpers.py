@@ -110,7 +110,7 @@ def full_bias(shape: Shape, score_bias: ScoreBias) -> np.ndarray:
 
 
 def rounding_scale(x: Any, w: AttentionWeights, norm: str) -> np.ndarray:
-    """The bracket of s_i, math.md section 4, shape (H, T), from its definition."""
+    """About the bracket of s_i, shape (H, T), whatever may attend to what."""
     x, scales = np.asarray(x, float), []
     for n in range(w.heads):
         W_Q, W_K, W_V = (np.asarray(a)[:, n].T for a in (w.query, w.key, w.value))

@@ -199,9 +199,9 @@ def profile(x, w, bias, norm="spectral", residual=False):
     ``query_weighted``, ``query_centred``, ``query_covariance`` include it.
 
     Returns:
-        The fields of ``sensitivity.Profile``, each (H, T), and two more: ``rounding``,
-        the bracket of :math:`s_i` (without 16 eps), and ``key_weighted``, T times the
-        middle of Eq. 6: :math:`\sum_j \alpha_{ij} d_j |W^{K\top} q_i| / \sqrt{K}`.
+        The fields of ``sensitivity.Profile``, each (H, T), and one more:
+        ``key_weighted``, T times the middle of Eq. 6:
+        :math:`\sum_j \alpha_{ij} d_j |W^{K\top} q_i| / \sqrt{K}`.
     """
     norms = path_norms(x, w, bias, norm, residual, per_head=True)
     layer, bias, size = _all_heads(x, w, bias), np.asarray(bias), np.linalg.norm
@@ -211,7 +211,6 @@ def profile(x, w, bias, norm="spectral", residual=False):
         root, W_V = np.sqrt(len(a.W_Q)), size(a.W_V, ord=ORDER[norm])
         wk = np.array([a.W_Q.T @ k for k in a.k])  # W^Q^T k_m
         wk_sizes = np.array([size(u) for u in wk])
-        spread = max(size(v - a.v.mean(axis=0)) for v in a.v)
         for i in range(T):
             allowed, others = bias[n, i] > -np.inf, np.arange(T) != i
             alpha, q = a.alpha[i], size(a.W_K.T @ a.q[i])
@@ -233,6 +232,8 @@ def profile(x, w, bias, norm="spectral", residual=False):
                 "diagonal_weight": alpha[i],
                 "diagonal_norm": norms["total"][n, i, i],
                 "query_norm": norms["query"][n, i, i],
+                "key_off_diagonal_mean": sum(norms["key"][n, i][others]) / T,
+                "key_diagonal_norm": norms["key"][n, i, i],
                 "key_constant": max(d[allowed]) * q,
                 "query_constant": max((d * wk_sizes)[allowed]),
                 "key_weighted": sum(alpha * d) * q / root,
@@ -240,7 +241,9 @@ def profile(x, w, bias, norm="spectral", residual=False):
                 "query_centred": sum(alpha * d * dk_sizes) / root,
                 "query_covariance": np.sqrt(product) / root,
                 "value_norm": W_V,
-                "rounding": W_V + spread * (q + max(wk_sizes)) / root,
+                "rounding_scale": W_V
+                + max(d[allowed]) * (q + max(wk_sizes[allowed])) / root,
+                "score_scale": size(a.q[i]) * max(map(size, a.k[allowed])) / root,
             }
             for name, number in row.items():
                 fields.setdefault(name, np.zeros((H, T)))[n, i] = number
@@ -281,6 +284,14 @@ def statements(x, w, bias, norm="spectral", residual=False, level="head"):
         "eq8_diagonal_as_printed": (diagonal.mean(-1), alpha.mean(-1) * printed),
         "eq8_diagonal_as_printed_per_row": (diagonal, alpha * per_row),
         "eq8_diagonal_corrected": (diagonal, alpha * (W_V + C_K) + C_Q),
+        "eq8_off_diagonal_tight": (
+            off / T,
+            W_V * far / T + p["key_off_diagonal_mean"],
+        ),
+        "eq8_diagonal_tight": (
+            diagonal,
+            alpha * W_V + p["key_diagonal_norm"] + p["query_covariance"],
+        ),
         "query_max": (query_norm, C_Q),
         "query_weighted": (query_norm, p["query_weighted"]),
         "query_centred": (query_norm, p["query_centred"]),

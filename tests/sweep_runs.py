@@ -30,6 +30,7 @@ STATEMENTS = [
     *("eq5", "eq6_middle", "eq6", "eq7", "eq8_off_diagonal"),
     *("eq8_off_diagonal_conditional", "eq8_diagonal_as_printed"),
     *("eq8_diagonal_as_printed_per_row", "eq8_diagonal_corrected"),
+    *("eq8_off_diagonal_tight", "eq8_diagonal_tight"),
     *("query_max", "query_weighted", "query_centred", "query_covariance"),
 ]
 

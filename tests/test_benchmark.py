@@ -15,36 +15,48 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.benchmark import _methods
 from analysis.benchmark._measure import (
     CompileClock,
     Measurement,
     measure,
     measure_apart,
 )
-from analysis.benchmark._methods import HEADS, Cell, cells, longest_windows, prepare
+from analysis.benchmark._methods import (
+    NARROW,
+    Cell,
+    LayerSize,
+    cells,
+    longest_windows,
+    planned_bytes,
+    prepare,
+    unit_of,
+)
 from analysis.benchmark._results import duration, targets, tidy
 from analysis.benchmark.command import BenchmarkOptions, main
 from analysis.plots.cost import cost_against_length
 
+BOTH = ("frobenius", "spectral")
 COLUMNS = [
     *("method", "layer", "norm", "T", "dtype", "seconds", "compile_seconds"),
-    *("peak_mib", "above_start_mib", "forward_passes", "repeats", "status"),
+    *("peak_mib", "above_start_mib", "planned_mib", "unit_seconds", "forward_passes"),
+    *("repeats", "status"),
 ]
 
 
 def measured(method, layer, norm, T, seconds, peak=300.0):
     cell = {"method": method, "layer": layer, "norm": norm, "T": T, "dtype": "float32"}
-    cost = Measurement(seconds, 0.5, peak, peak - 200, 3)
+    cost = Measurement(seconds, 0.5, peak, peak - 200, repeats=3)
     return cell | cost._asdict()
 
 
 def made_up(passes=5.0):
     """Rows that reach every target but the longest, which is not there."""
     rows = []
-    for layer in HEADS:
+    for layer in NARROW:
         for T in (128, 1024, 2048, 16384):
             rows.append(measured("forward", layer, "none", T, 1e-8 * T**2))
-            for norm in ("frobenius", "spectral"):
+            for norm in BOTH:
                 seconds = passes * 1e-8 * T**2
                 rows.append(measured("profile", layer, norm, T, seconds))
                 rows.append(measured("path_norms", layer, norm, T, seconds))
@@ -150,7 +162,7 @@ def test_every_method_stops_at_its_longest_window():
     chosen = BenchmarkOptions(long=True).cells()
     assert len(chosen) == len(set(chosen))
     for row in longest_windows():
-        for layer in HEADS:
+        for layer in NARROW:
             lengths = [
                 cell.T
                 for cell in chosen
@@ -165,6 +177,49 @@ def test_every_method_stops_at_its_longest_window():
 def test_the_forward_pass_comes_along_unasked():
     chosen = cells((8,), ("profile",), ("one head",), ("spectral",), "float32")
     assert [cell.method for cell in chosen] == ["forward", "profile"]
+
+
+def test_at_the_size_of_bert_only_listed_rows_are_measured_one_in_both_precisions():
+    chosen = BenchmarkOptions(layers=("bert",)).cells()
+    rows = [(c.method, c.norm, c.T, c.dtype) for c in chosen if c.method != "forward"]
+    assert ("profile", "frobenius", 128, "float64") in rows
+    assert ("check_bounds", "frobenius", 128, "float32") in rows
+    assert len(rows) == len(set(rows)) == 7
+    assert not any(cell.layer == "bert" for cell in BenchmarkOptions().cells())
+    one = BenchmarkOptions(layers=("bert",), methods=("path_norms",), T=(32,)).cells()
+    assert [(c.method, c.norm) for c in one] == [
+        ("forward", "none"),
+        ("path_norms", "spectral"),
+    ]
+
+
+def test_verdicts_on_a_whole_model_are_made_at_both_levels(monkeypatch):
+    monkeypatch.setitem(_methods.SIZES, "bert", LayerSize(8, 2))
+    monkeypatch.setattr(_methods, "MODEL_LAYERS", 2)
+    monkeypatch.setattr(_methods, "SEQUENCES", 3)
+    cell = Cell(method="check_bounds", layer="bert", norm="frobenius", T=4)
+    heads, layer, *others = prepare(cell)()
+    assert len(others) == 2
+    eq5 = [table.set_index("statement").loc["eq5", "rows"] for table in (heads, layer)]
+    assert eq5 == [3 * 2 * 4, 3 * 4]
+    assert planned_bytes(cell) > 0
+
+
+def test_the_unit_of_a_cell_is_a_forward_pass_where_one_is_measured():
+    cell = Cell(method="profile", layer="bert", norm="frobenius", T=128)
+    assert unit_of(cell) == Cell(method="forward", layer="bert", norm="none", T=128)
+    forward = Cell(method="forward", layer="one head", norm="none", T=8)
+    long = Cell(method="profile", layer="eight heads", norm="frobenius", T=16384)
+    torch = dataclasses.replace(forward, method="torch", norm="frobenius")
+    assert [unit_of(cell) for cell in (forward, long, torch)] == [None] * 3
+    assert math.isnan(planned_bytes(forward))
+
+
+def test_passes_are_told_in_the_forward_pass_of_the_same_process_where_there_is_one():
+    forward = measured("forward", "one head", "none", 8, 1.0)
+    apart, beside = (measured("profile", "one head", "spectral", 8, 6.0) for _ in "ab")
+    table = tidy([forward, apart, beside | {"unit_seconds": 2.0}])
+    assert table["forward_passes"].tolist() == [1, 6, 3]
 
 
 def test_what_is_not_done_in_time_or_fails_is_recorded_with_its_reason():
@@ -225,12 +280,12 @@ def test_a_time_is_said_as_one_reads_it():
 
 def test_targets_are_judged_and_those_not_measured_say_so():
     judged = targets(tidy(made_up()))
-    reached = [row.reached for row in judged if "65536" not in row.target]
-    assert reached == ["yes"] * len(reached)
-    assert [row.reached for row in judged if "65536" in row.target] == ["not measured"]
+    absent = [row for row in judged if "65536" in row.target or "bert" in row.target]
+    assert {row.reached for row in absent} == {"not measured"}
+    assert {row.reached for row in judged if row not in absent} == {"yes"}
     slow = targets(tidy(made_up(passes=50.0)))
     missed = [row.target for row in slow if row.reached == "no"]
-    assert [name.split(",")[0] for name in missed] == ["profile", "profile"]
+    assert missed == [f"profile, eight heads, T=2048, {norm}" for norm in BOTH]
     exponent = next(row for row in judged if "exponent" in row.target)
     assert exponent.measured == pytest.approx(2)
     double = tidy(made_up()).assign(dtype="float64")

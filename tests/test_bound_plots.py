@@ -12,7 +12,9 @@ from analysis.plots.bounds import bound_against_length
 
 PANELS = {
     "eq8_off_diagonal": lambda T: (1 / T, 3 / T),
-    "eq8_diagonal_corrected": lambda T: (2 + 0 * T, 9 + 0 * T),
+    "eq8_off_diagonal_tight": lambda T: (1 / T, 1.5 / T),
+    "eq8_diagonal_corrected": lambda T: (2 + 0 * T, 2.5 * T),
+    "eq8_diagonal_tight": lambda T: (2 + 0 * T, 3 + 0 * T),
     "eq8_diagonal_as_printed": lambda T: (2 + 0 * T, 16 / T),
 }
 
@@ -28,6 +30,7 @@ def rows(lengths: tuple[int, ...] = (4, 8, 16, 32), seeds=3) -> pd.DataFrame:
             table.append((T, seed, head, statement, exact, bound, T, holding))
     columns = ["T", "seed", "head", "statement", "exact", "bound", "rows"]
     frame = pd.DataFrame(table, columns=[*columns, "rows_holding"])
+    frame["median_ratio"] = frame["exact"] / frame["bound"]
     return frame.assign(
         source="gaussian", position="none", regularizer="none", norm="spectral"
     )
@@ -47,8 +50,11 @@ def legend(ax):
 
 
 def dashed(ax):
-    """The bounds of a panel."""
-    return [line for line in ax.lines if line.get_linestyle() == "--"]
+    """The bounds of a panel, by their labels."""
+    lines = [line for line in ax.lines if line.get_linestyle() != "-"]
+    lines = [line for line in lines if line not in crosses(ax)]
+    assert len({line.get_color() for line in lines}) == len(lines)
+    return {str(line.get_label()).split("$")[0].strip(): line for line in lines}
 
 
 def crosses(ax):
@@ -91,8 +97,7 @@ def test_titles_tell_the_finding():
     left, right = axes_of(rows())
     assert left.get_title().startswith("Off the diagonal")
     assert "falls" in left.get_title()
-    assert "holds" in left.get_title()
-    assert "fails" not in left.get_title()
+    assert "both bounds hold" in left.get_title()
     assert right.get_title().startswith("On the diagonal")
     assert "Eq. 8 as printed fails" in right.get_title()
     assert "falls" not in right.get_title()
@@ -108,6 +113,14 @@ def test_legends_name_the_bounds_and_their_exponents():
     assert not any("exceeded" in words for words in legend(left))
 
 
+def test_legends_say_how_many_times_the_influence_a_bound_is():
+    left, right = axes_of(rows())
+    said = {words.split(":")[0].split(" $")[0]: words for words in legend(right)}
+    assert "5.0 to 40 $" in said["corrected bound"]
+    assert ": 1.5 $" in said["tight bound"]
+    assert any("3.0 $" in words for words in legend(left) if "Eq. 8" in words)
+
+
 def test_lines_are_means_of_the_layer_over_seeds_and_bounds_are_dashed():
     left, right = axes_of(rows())
     T = np.array([4, 8, 16, 32])
@@ -115,10 +128,11 @@ def test_lines_are_means_of_the_layer_over_seeds_and_bounds_are_dashed():
     assert len(solid) == 1
     np.testing.assert_allclose(solid[0].get_xdata(), T)
     np.testing.assert_allclose(solid[0].get_ydata(), 1.1 / T)
-    (bound,) = dashed(left)
-    np.testing.assert_allclose(bound.get_ydata(), 3.3 / T)
-    heights = [np.asarray(line.get_ydata(), float)[0] for line in dashed(right)]
-    np.testing.assert_allclose(sorted(heights), [4.4, 9.9])
+    assert dashed(left).keys() == {"Eq. 8 as printed", "tight bound"}
+    np.testing.assert_allclose(dashed(left)["Eq. 8 as printed"].get_ydata(), 3.3 / T)
+    np.testing.assert_allclose(dashed(left)["tight bound"].get_ydata(), 1.65 / T)
+    np.testing.assert_allclose(dashed(right)["corrected bound"].get_ydata(), 2.75 * T)
+    np.testing.assert_allclose(dashed(right)["tight bound"].get_ydata(), 3.3)
     band = left.collections[0].get_paths()[0].vertices[:, 1]  # lowest to highest seed
     np.testing.assert_allclose([band.min(), band.max()], [1 / 32, 1.2 / 4])
 
@@ -128,15 +142,14 @@ def test_crosses_stand_at_the_violated_lengths_only():
     assert crosses(left) == []
     (marks,) = crosses(right)
     assert list(marks.get_xdata()) == [16, 32]
-    printed = next(line for line in dashed(right) if "printed" in str(line.get_label()))
-    assert marks.get_color() == printed.get_color()
+    assert marks.get_color() == dashed(right)["Eq. 8 as printed"].get_color()
     assert [text.get_text() for text in right.texts] == ["6 %", "3 %"]  # 1 / T
 
 
 def steep(factor: float) -> pd.DataFrame:
     """Influence falls fast, and the printed bound is below or above it."""
     table = rows()
-    diagonal = table["statement"].str.contains("diagonal_")
+    diagonal = table["statement"].str.startswith("eq8_diagonal")
     table.loc[diagonal, "exact"] = 90 / table["T"] ** 2.0
     table.loc[diagonal, "bound"] = factor * table["exact"]
     table["rows_holding"] = table["rows"] - diagonal
@@ -175,10 +188,19 @@ def test_few_lengths_are_drawn_without_an_exponent(lengths):
         assert [t.get_text() for t in ax.get_xticklabels()] == [str(T) for T in lengths]
 
 
+def test_an_axis_of_less_than_a_decade_has_ticks_too():
+    table = rows((8, 16), seeds=1)
+    table[["exact", "bound"]] = 1 + table[["exact", "bound"]] / 40
+    for ax in axes_of(table):
+        low, high = ax.get_ylim()
+        assert high < 5 * low
+        assert sum(low <= tick <= high for tick in ax.get_yticks()) >= 2
+
+
 def test_a_single_step_has_nothing_off_the_diagonal_and_is_drawn():
     table = rows((1,))
-    off = table["statement"] == "eq8_off_diagonal"
-    table.loc[off, ["exact", "bound"]] = np.nan
+    off = table["statement"].str.startswith("eq8_off_diagonal")
+    table.loc[off, ["exact", "bound", "median_ratio"]] = np.nan
     table.loc[off, ["rows", "rows_holding"]] = 0
     left, right = axes_of(table)
     assert "no influence" in left.get_title()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from sensitivity import LayerInput, attend, check_bounds, profile
+from sensitivity import LayerInput, ScoreBias, attend, check_bounds, profile
 from sensitivity.capture import CapturedLayer, capture_attention
 
 D, T, B = 8, 6, 3
@@ -105,11 +105,8 @@ def test_layers_of_other_models_are_left_alone(batch):
 @pytest.mark.parametrize(
     ("call", "reason"),
     [
-        (lambda model, x: nnx.jit(model)(x), "under jit"),
         (lambda model, x: model.blocks[0](x, memory=x[:, :3]), "cross-attention"),
         (lambda model, x: model(x, deterministic=False), "its dropout is on"),
-        (lambda model, x: model(x, mask=np.tri(T, k=-1)), "row i=0 nothing to attend"),
-        (lambda model, x: jax.vmap(model)(x), "another transformation"),
     ],
 )
 def test_what_cannot_be_analysed_is_named_with_its_reason(batch, call, reason):
@@ -118,6 +115,65 @@ def test_what_cannot_be_analysed_is_named_with_its_reason(batch, call, reason):
         call(model, batch)
     assert not capture.layers
     assert reason in capture.refused["blocks.0.attention"]
+
+
+@pytest.mark.parametrize(
+    "wrap", [nnx.jit, jax.vmap, lambda model: jax.jit(model.__call__)]
+)
+def test_a_call_under_a_transformation_is_refused_and_says_so(batch, wrap):
+    model = Stack()
+    with (
+        pytest.raises(ValueError, match="must be called outside jax.jit"),
+        capture_attention(model) as capture,
+    ):
+        wrap(model)(batch)
+    assert "under jit" in capture.refused["blocks.0.attention"]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_batch_of_unequal_lengths_is_judged_on_its_real_rows(batch, causal):
+    lengths = np.linspace(2, T, B).astype(int)
+    real = np.arange(T) < lengths[:, None]
+    mask = nnx.make_attention_mask(jnp.asarray(real), jnp.asarray(real))
+    model = Stack()
+    with capture_attention(model) as capture:
+        model(batch, mask=mask, is_causal=causal)
+    assert not capture.refused
+    padded = capture.layers[0]
+    np.testing.assert_array_equal(padded.rows, real)
+    assert_same_output(padded)  # of padding too
+    options: Any = {"norm": "frobenius"}
+    own = {"score_bias": padded.score_bias, "rows": padded.rows}
+    table = check_bounds(padded.x, padded.weights, **own, **options)
+    by_name = table.set_index("statement")
+    assert by_name.loc["eq5", "rows"] == real.sum() * 2
+    assert by_name.loc["eq8_diagonal_tight", "rows_holding"] == real.sum() * 2
+    n = int(np.argmin(lengths))  # the shortest, by itself
+    alone = check_bounds(
+        padded.x[n, : lengths[n]],
+        padded.weights,
+        score_bias=ScoreBias(causal=causal),
+        **options,
+    )
+    one = check_bounds(
+        padded.x,
+        padded.weights,
+        score_bias=padded.score_bias,
+        rows=padded.rows & (np.arange(B) == n)[:, None],
+        **options,
+    )
+    # Means over j are divided by T, real and padded steps alike, on both sides.
+    counts = ["statement", "rows", "rows_holding"]
+    assert one[counts].to_numpy().tolist() == alone[counts].to_numpy().tolist()
+    np.testing.assert_allclose(one.worst_ratio, alone.worst_ratio, rtol=1e-4)
+
+
+def test_a_row_that_a_mask_leaves_nothing_is_no_real_row(batch):
+    model = Stack()
+    with capture_attention(model) as capture:
+        model(batch, mask=np.tri(T, k=-1))
+    rows = np.asarray(capture.layers[0].rows)
+    assert [*rows[0]] == [False] + [True] * (T - 1)
 
 
 def test_a_model_without_attention_or_without_a_call_is_refused(batch):

@@ -13,6 +13,7 @@ import pytest
 
 from models.runs import entry
 from models.runs.command import fail, one_line, parse, run_command
+from models.runs.console import open_console, still_at
 from models.runs.entry import UNREAD
 from sensitivity.arguments import ArgumentError
 
@@ -203,6 +204,11 @@ STAYS = "what is finished stays, and the same command goes on."
         (OSError(28, "disk full"), 1, f"disk full (results); {STAYS}"),
         (OSError("odd"), 1, f"odd (results); {STAYS}"),
         (KeyboardInterrupt(), 130, f"interrupted; {STAYS}"),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating 80 GiB"),
+            1,
+            "the device has too little memory for this: lower --batch-size; " + STAYS,
+        ),
     ],
 )
 def test_what_goes_wrong_is_one_line(capsys, error, status, said):
@@ -215,6 +221,19 @@ def test_what_goes_wrong_is_one_line(capsys, error, status, said):
 def test_what_is_a_fault_of_ours_is_not_hidden():
     with pytest.raises(KeyError):
         run(raising(KeyError("name")))
+    with pytest.raises(RuntimeError):
+        run(raising(RuntimeError("INTERNAL: of the compiler")))
+
+
+def test_what_takes_long_is_said_to_be_at_work(capsys):
+    console = open_console()
+    with still_at(console, "T=8", every=0.01):
+        time.sleep(0.2)
+    said = capsys.readouterr().out
+    assert said.startswith("T=8: 0.000")
+    assert said.splitlines()[-1].endswith(" min so far")
+    time.sleep(0.05)
+    assert capsys.readouterr().out == ""
 
 
 def test_options_check_themselves_before_anything_runs(capsys):

@@ -127,6 +127,12 @@ def step_36(variant: str) -> float:
     return errors("table-36-36.csv")[variant, "mae", "36"]["mean"]
 
 
+def at_steps(variant: str) -> list[float]:
+    """MAE at steps 3, 6 and 12, 12 to 12."""
+    source = errors("table-12-12.csv")
+    return [source[variant, "mae", step]["mean"] for step in ("3", "6", "12")]
+
+
 def certificates(name: str, column: str) -> list[float]:
     """A column of numbers of a certificate, a row per variant."""
     (table,) = markdown_tables(FIGURES / "certificates.md")
@@ -157,6 +163,10 @@ def lowered_alpha() -> list[float]:
 
 
 SENTENCES = {
+    r"\(b\) without regularization {} / {} / {}, ridge {} / {} / {}\.": lambda: [
+        *at_steps("(b) No regularization"),
+        *at_steps("ridge"),
+    ],
     r"time-of-week average \(MAE {} at step 36\) beats the ridge \({}\)": lambda: [
         step_36(name) for name in ("time of week", "ridge")
     ],
@@ -229,6 +239,7 @@ def test_the_default_sweep_says_what_the_readme_expects(tmp_path):
         "eq8_off_diagonal",
         "eq8_diagonal_as_printed",
         "eq8_diagonal_corrected",
+        "eq8_diagonal_tight",
     ):
         row = table.loc[name]
         pattern = rf"`{name}`(?: to hold)? in (\d+) of (\d+)"
@@ -238,3 +249,44 @@ def test_the_default_sweep_says_what_the_readme_expects(tmp_path):
         assert expected.groups() == found, name
     exponent = table.loc["eq8_off_diagonal", "exponent"]
     assert f"rows with exponent {exponent:.2f}," in text
+    medians = looseness_by_length(tmp_path / "out" / "sweep.csv")
+    ends = {name: (min(row), max(row)) for name, row in medians.items()}
+    said = re.search(
+        rf"in the median it is ({NUMBER}) to ({NUMBER}) times.* say how much: "
+        rf"({NUMBER}) times the influence off the diagonal and ({NUMBER}) to "
+        rf"({NUMBER}) times on it",
+        text,
+    )
+    assert said is not None
+    low, high, off, tight_low, tight_high = said.groups()
+    for shown, (least, most) in (
+        ((low, high), ends["eq8_diagonal_corrected"]),
+        ((off, off), ends["eq8_off_diagonal_tight"]),
+        ((tight_low, tight_high), ends["eq8_diagonal_tight"]),
+    ):
+        assert agree(" ".join(shown), f"{least:.6f} {most:.6f}"), shown
+    lines = {label: row for label, *row in lines_by_length()}
+    for name, row in medians.items():
+        known = lines[f"random, `{name}`"]
+        assert agree(" ".join(known), " ".join(f"{x:.6f}" for x in row)), name
+
+
+LINES = (
+    *("eq8_off_diagonal", "eq8_off_diagonal_tight"),
+    *("eq8_diagonal_corrected", "eq8_diagonal_tight"),
+)
+
+
+def looseness_by_length(path: Path) -> dict[str, list[float]]:
+    """How many times the influence bounds are, medians over cases, by length."""
+    table = pd.read_csv(path, dtype={"head": str})
+    table = table[table["head"] == "layer"]
+    medians = 1 / table.groupby(["statement", "T"])["median_ratio"].median()
+    return {name: medians[name].tolist() for name in LINES}
+
+
+def lines_by_length() -> list[list[str]]:
+    """The rows of the table of bound / exact by length."""
+    tables = [t for page in PAGES for t in markdown_tables(page)]
+    (found,) = (t for t in tables if "T = 8" in t[0])
+    return [[*row.values()] for row in found]

@@ -54,7 +54,7 @@ def test_the_files_are_there_and_their_columns_are_as_promised(done):
     verdicts = verdict_table(done)
     assert verdicts.columns.tolist() == VERDICT_COLUMNS
     assert verdicts["statement"].tolist() == STATEMENTS * 2
-    assert verdicts["level"].tolist() == ["head"] * 13 + ["layer"] * 13
+    assert verdicts["level"].tolist() == ["head"] * 15 + ["layer"] * 15
     assert (done / "bound-vs-T.png").read_bytes().startswith(b"\x89PNG")
     assert (done / "bound-vs-T.pdf").read_bytes().startswith(b"%PDF")
 

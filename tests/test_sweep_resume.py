@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
+import analysis.sweep.command
 import sensitivity.bounds
-from analysis.sweep._drawn import RandomLayers
-from analysis.sweep._earlier import earlier_point
 from tests.helpers import contents
-from tests.sweep_runs import RESULTS, finished, options, points, same, sweep
+from tests.sweep_runs import RESULTS, finished, points, same, sweep
 
 
 @pytest.fixture
@@ -104,18 +103,28 @@ def old(tmp_path):
     return shutil.copytree(OLD, tmp_path / "old")
 
 
-def test_points_of_0_1_0_become_parts_and_nothing_is_measured(old, monkeypatch):
-    monkeypatch.setattr(sensitivity.bounds, "measure", None)
+def test_points_of_0_1_0_lack_statements_and_are_measured_again_once(old, capsys):
+    said = []
     for _ in range(2):
         assert sweep(old, *AS_OLD) == 0
-        assert same(old, OLD)
+        said.append(" ".join(capsys.readouterr().out.split()))
         assert len(points(old)) == 3
         assert not (old / "points").exists()
         record = json.loads((old / "run.json").read_text())
         before = json.loads((OLD / "run.json").read_text())
         assert record["command"] == "sensitivity.sweep"
-        for name in ("arguments", "complete", "seconds", "filled_share"):
+        for name in ("arguments", "complete", "filled_share"):
             assert record[name] == before[name]
+    assert said[0].count("an earlier version judged fewer statements") == 3
+    assert said[1].count("finished before") == 3
+
+
+def test_parts_with_fewer_statements_are_measured_again(copied, monkeypatch, capsys):
+    monkeypatch.setattr(analysis.sweep.command, "STATEMENTS", ("eq5",))
+    assert sweep(copied) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("an earlier version judged fewer statements") == 6
+    assert len(points(copied)) == 6
 
 
 def test_overwrite_deletes_what_0_1_0_wrote_and_nothing_else(old):
@@ -124,40 +133,6 @@ def test_overwrite_deletes_what_0_1_0_wrote_and_nothing_else(old):
     assert len(points(old)) == 1
     assert [file.name for file in (old / "points").iterdir()] == ["notes.txt"]
     assert not same(old, OLD)
-
-
-def test_a_damaged_point_of_0_1_0_is_computed_again(old, capsys):
-    file = old / "points" / "T=4-seed=0.csv"
-    file.write_bytes(file.read_bytes()[:-1])
-    assert sweep(old, *AS_OLD) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert said.count("finished before") == 2
-    assert said.count("computed again: its file was damaged") == 1
-    assert not (old / "points").exists()
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        pytest.param(lambda text: text[:-1], id="cut"),
-        pytest.param(lambda text: text[: text.rindex(b"\n", 0, -1) + 1], id="a row"),
-        pytest.param(lambda text: text.replace(b"exact", b"excat", 1), id="columns"),
-        pytest.param(lambda text: text.replace(b"\n8,", b"\n4,"), id="other point"),
-        pytest.param(lambda text: text.replace(b",0.", b",o.", 1), id="words"),
-        pytest.param(lambda text: b"", id="emptied"),
-        pytest.param(lambda text: bytes(len(text)), id="zeroed"),
-        pytest.param(lambda text: b"\xff" + text[1:], id="garbled"),
-    ],
-)
-def test_points_of_0_1_0_are_taken_over_if_they_are_whole(old, damage):
-    asked = options(*AS_OLD)
-    point = RandomLayers(asked).points[1]
-    assert earlier_point(old, asked, point).state == "finished"
-    file = old / "points" / f"{point.name}.csv"
-    file.write_bytes(damage(file.read_bytes()))
-    assert earlier_point(old, asked, point).state == "damaged"
-    file.unlink()
-    assert earlier_point(old, asked, point).state == "missing"
 
 
 @pytest.mark.parametrize("shares", [[], {"T=4-seed=0": "much"}, 5])

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from analysis.benchmark._methods import Cell, prepare
+from analysis.benchmark._methods import Cell, planned_bytes, prepare, unit_of
 
 MATMUL_PRECISION = "highest"  # of every cell
 _ONCE = 10.0  # seconds: a call this long is timed once, the first time it runs
@@ -33,6 +33,8 @@ class Measurement(NamedTuple):
     # device has memory of its own), and the same less the peak just before that call.
     peak_mib: float = math.nan
     above_start_mib: float = math.nan
+    planned_mib: float = math.nan  # what the library announced for its work arrays
+    unit_seconds: float = math.nan  # one forward pass, timed in the same process
     repeats: int = 0
     status: str = "ok"  # or why there is no number
 
@@ -157,6 +159,11 @@ def main() -> int:
         jax.config.update("jax_default_matmul_precision", MATMUL_PRECISION)
         clock.listen()
     measurement = measure(prepare(cell), clock.seconds)
+    # Afterwards: the peak is the cell's own, and both see the machine in one state.
+    if unit := unit_of(cell):
+        seconds = measure(prepare(unit), clock.seconds).seconds
+        measurement = measurement._replace(unit_seconds=seconds)
+    measurement = measurement._replace(planned_mib=planned_bytes(cell) / 2**20)
     print(json.dumps(measurement._asdict()))
     return 0
 

@@ -1,22 +1,39 @@
 """The ways to get path norms that the benchmark compares, each as a plain call.
 
-All of them see the same layer and inputs; the unit of cost is one jitted forward pass.
+All of them see the same layer and inputs; the unit of cost is one jitted forward pass
+of one layer on one sequence.
 """
 
 import dataclasses
 import importlib
-from collections.abc import Callable
-from typing import Any, Literal, get_args
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-Method = Literal["forward", "path_norms", "profile", "autodiff", "jacrev", "torch"]
-LayerName = Literal["one head", "eight heads"]
+Method = Literal[
+    "forward", "path_norms", "profile", "autodiff", "jacrev", "torch", "check_bounds"
+]
+LayerName = Literal["one head", "eight heads", "bert"]
 NormName = Literal["frobenius", "spectral"]
 DtypeName = Literal["float32", "float64"]
 
-D_MODEL = 64
-HEADS: dict[str, int] = {"one head": 1, "eight heads": 8}
+
+class LayerSize(NamedTuple):
+    """A layer of random kernels; several heads have an output projection."""
+
+    width: int  # D
+    heads: int
+
+
+NARROW = ("one head", "eight heads")  # the layers that every method is measured on
+SIZES: dict[str, LayerSize] = {
+    "one head": LayerSize(64, 1),
+    "eight heads": LayerSize(64, 8),
+    "bert": LayerSize(768, 12),
+}
+MODEL_LAYERS, SEQUENCES = 12, 8  # of the model whose verdicts `check_bounds` makes
 SEED = 0
 
 # What each method is, for the reader of a table.
@@ -27,6 +44,8 @@ MEANINGS: dict[str, str] = {
     "autodiff": "path_norms(engine='autodiff'), streamed by row",
     "jacrev": "plain jax.jacrev of the whole layer, then norms",
     "torch": "torch.func.jacrev(chunk_size=1024), then norms",
+    "check_bounds": f"check_bounds of {MODEL_LAYERS} layers of other weights, "
+    f"{SEQUENCES} sequences, heads and layer",
 }
 
 # The longest window of a method at (one head, eight heads): beyond it the cost or the
@@ -45,6 +64,21 @@ _LONGEST: dict[tuple[str, str], tuple[int, int]] = {
     ("torch", "spectral"): (32, 32),
 }
 
+# What is measured at the size of BERT: method, norm, T.
+_OF_BERT: tuple[tuple[str, str, int], ...] = (
+    ("forward", "none", 32),
+    ("path_norms", "spectral", 32),
+    ("forward", "none", 128),
+    ("path_norms", "frobenius", 128),
+    ("profile", "frobenius", 128),
+    ("profile", "spectral", 128),
+    ("check_bounds", "frobenius", 128),
+    ("forward", "none", 512),
+    ("path_norms", "frobenius", 512),
+)
+# ... and in float64 beside a run in float32.
+_OF_BERT_DOUBLE = (("profile", "frobenius", 128),)
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
@@ -58,9 +92,9 @@ class Cell:
 
 
 def longest_windows() -> list[dict[str, Any]]:
-    """The longest window of every method and norm, for each layer."""
+    """The longest window of every method and norm, for each layer of width 64."""
     return [
-        {"method": method, "norm": norm} | dict(zip(HEADS, lengths, strict=True))
+        {"method": method, "norm": norm} | dict(zip(NARROW, lengths, strict=True))
         for (method, norm), lengths in _LONGEST.items()
     ]
 
@@ -72,49 +106,108 @@ def cells(
     norms: tuple[str, ...],
     dtype: str,
 ) -> list[Cell]:
-    """All up to each method's longest window, with the forward pass, the unit."""
+    """What is measured of all this, with the forward pass, the unit."""
+    chosen = []
     # Short windows first, so that ratios are close in time.
+    for T in sorted(set(lengths)):
+        for layer in dict.fromkeys(layers):
+            for cell in _at(T, layer, dtype):
+                asked = cell.method in methods and cell.norm in norms
+                if asked or cell.method == "forward":
+                    chosen.append(cell)
+    return chosen
+
+
+def _at(T: int, layer: str, dtype: str) -> list[Cell]:
+    """Every cell of a layer at one length, each method up to its longest window."""
+    if layer in NARROW:
+        lengths = {key: most[NARROW.index(layer)] for key, most in _LONGEST.items()}
+        rows = [(*key, dtype) for key, most in lengths.items() if T <= most]
+    else:
+        rows = [(*row[:2], dtype) for row in _OF_BERT if row[2] == T]
+        if dtype == "float32":
+            rows += [(*row[:2], "float64") for row in _OF_BERT_DOUBLE if row[2] == T]
     return [
-        Cell(method=method, layer=layer, norm=norm, T=T, dtype=dtype)
-        for T in sorted(set(lengths))
-        for layer in dict.fromkeys(layers)
-        for method in get_args(Method)
-        if method in methods or method == "forward"
-        for norm in (["none"] if method == "forward" else dict.fromkeys(norms))
-        if _LONGEST[method, norm][HEADS[layer] > 1] >= T
+        Cell(method=method, layer=layer, norm=norm, T=T, dtype=own)
+        for method, norm, own in rows
     ]
+
+
+def unit_of(cell: Cell) -> Cell | None:
+    """The forward pass that a cell's cost is told in, where one is measured."""
+    unit = dataclasses.replace(cell, method="forward", norm="none")
+    known = cell.method not in ("forward", "torch")
+    return unit if known and unit in _at(cell.T, cell.layer, cell.dtype) else None
 
 
 def prepare(cell: Cell) -> Callable[[], Any]:
     """A call that does the work and waits for it; its arrays are on the device."""
-    x, kernels = _draw(cell)
+    random = np.random.default_rng(SEED)
     if cell.method == "torch":
-        return _torch_call(x, kernels, cell.norm)
+        return _torch_call(*_draw(cell, random), cell.norm)
     import jax
 
     from sensitivity import AttentionWeights
 
-    x, weights = jax.block_until_ready(
-        jax.device_put((x, AttentionWeights(**kernels)), jax.devices()[0])
-    )
+    def ready(batch: tuple[int, ...] = ()) -> Any:
+        x, kernels = _draw(cell, random, batch)
+        arrays = jax.device_put((x, AttentionWeights(**kernels)), jax.devices()[0])
+        return jax.block_until_ready(arrays)
+
+    if cell.method == "check_bounds":
+        return _verdicts([ready((SEQUENCES,)) for _ in range(MODEL_LAYERS)], cell.norm)
+    x, weights = ready()
     function = _jax_function(cell)
     return lambda: jax.block_until_ready(function(x, weights))
 
 
-def _draw(cell: Cell) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def planned_bytes(cell: Cell) -> float:
+    """What the library plans for its work arrays; NaN where it plans nothing."""
+    levels = {
+        "profile": ("head",),
+        "path_norms": ("layer",),
+        "autodiff": ("layer",),
+        "check_bounds": ("head", "layer"),
+    }
+    if cell.method not in levels:
+        return math.nan
+    from sensitivity import AttentionWeights
+    from sensitivity.bounds import plan_memory
+
+    x, kernels = _draw(cell, np.random.default_rng(SEED))
+    options: Any = {"norm": cell.norm, "levels": levels[cell.method]}
+    if cell.method == "autodiff":
+        options["engine"] = "autodiff"
+    weights = AttentionWeights(**kernels)
+    return plan_memory(x.shape, x.dtype, weights, **options)
+
+
+def _draw(
+    cell: Cell, random: np.random.Generator, batch: tuple[int, ...] = ()
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Inputs N(0, 1) and kernels N(0, 1/D), several heads with an output projection."""
-    random = np.random.default_rng(SEED)
-    H = HEADS[cell.layer]
-    K = D_MODEL // H
+    D, H = SIZES[cell.layer]
+    K = D // H
     names = ("query", "key", "value")
-    shapes: dict[str, tuple[int, int, int]] = {n: (D_MODEL, H, K) for n in names}
+    shapes: dict[str, tuple[int, int, int]] = {n: (D, H, K) for n in names}
     if H > 1:
-        shapes["out"] = (H, K, D_MODEL)
+        shapes["out"] = (H, K, D)
     kernels = {
-        name: (random.normal(size=shape) * D_MODEL**-0.5).astype(cell.dtype)
+        name: (random.normal(size=shape) * D**-0.5).astype(cell.dtype)
         for name, shape in shapes.items()
     }
-    return random.normal(size=(cell.T, D_MODEL)).astype(cell.dtype), kernels
+    return random.normal(size=(*batch, cell.T, D)).astype(cell.dtype), kernels
+
+
+def _verdicts(layers: Sequence[tuple[Any, Any]], norm: Any) -> Callable[[], Any]:
+    from sensitivity import check_bounds
+
+    levels: tuple[Any, ...] = ("head", "layer")
+    return lambda: [
+        check_bounds(x, weights, norm=norm, level=level)
+        for x, weights in layers
+        for level in levels
+    ]
 
 
 def _jax_function(cell: Cell) -> Callable[[Any, Any], Any]:

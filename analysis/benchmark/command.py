@@ -3,7 +3,8 @@
 Run ``python -m analysis.benchmark``: time (compiling apart) and peak memory of the
 closed form, of row-streamed and plain automatic differentiation, of PyTorch's where it
 is installed, and of one forward pass, the unit; then what had to be reached. A cell is
-one process, and its peak is that of the whole process.
+one process, and its peak is that of the whole process. ``--layers bert`` measures the
+closed form at a real size, and the verdicts on a whole model of twelve such layers.
 """
 
 import dataclasses
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from analysis.benchmark._methods import (
-    D_MODEL,
     MEANINGS,
+    NARROW,
     SEED,
+    SIZES,
     Cell,
     DtypeName,
     LayerName,
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-_MEASURED_BY_DEFAULT = (16, 64, 128, 512, 1024, 2048, 4096, 16384)
+_MEASURED_BY_DEFAULT = (16, 32, 64, 128, 512, 1024, 2048, 4096, 16384)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +47,10 @@ class BenchmarkOptions:
         T: Window lengths, in time steps; each method stops at its longest window.
         norms: Which norms.
         methods: Which methods; the forward pass, the unit of cost, always comes along.
-        layers: Which layers, of width 64: one head of 64, or eight of 8 with an output
-            projection.
-        dtype: Precision.
+        layers: Which layers: of width 64 one head, or eight of 8 with an output
+            projection; or of BERT's size (twelve heads of 64), the closed form only, at
+            T = 32, 128 and 512, and a whole model of twelve of them.
+        dtype: Precision; of BERT's size one row is measured in both.
         quick: A trial of half a minute: one head, Frobenius, T = 8 and 16.
         long: Add the profile of T = 16384 and 65536 (Frobenius, eight heads); about
             ten minutes more.
@@ -58,7 +61,7 @@ class BenchmarkOptions:
     T: tuple[int, ...] = _MEASURED_BY_DEFAULT
     norms: tuple[NormName, ...] = get_args(NormName)
     methods: tuple[Method, ...] = get_args(Method)
-    layers: tuple[LayerName, ...] = get_args(LayerName)
+    layers: tuple[LayerName, ...] = NARROW
     dtype: DtypeName = "float32"
     quick: bool = False
     long: bool = False
@@ -100,6 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         prog="python -m analysis.benchmark",
         stays=lambda options: f"what was measured stays in {options.out}.",
+        compiles=False,  # it tells how long compiling takes
     )
 
 
@@ -122,21 +126,20 @@ def run(options: BenchmarkOptions) -> int:
         "dtype": options.dtype,
         "matmul_precision": MATMUL_PRECISION,
         "arguments": dataclasses.asdict(options) | {"out": options.out.name},
-        "d_model": D_MODEL,
+        "layers": {name: size._asdict() for name, size in SIZES.items()},
         "seed": SEED,
         "methods": MEANINGS,
         "longest_window": longest_windows(),
         "targets": [target._asdict() for target in judged],
     }
     write_whole(options.out / "benchmark.json", json.dumps(record, indent=2) + "\n")
-    figure = cost_against_length(table)
-    for suffix in ("png", "pdf"):
-        name = f"cost-against-length.{suffix}"
-        write_whole(options.out / name, figure_bytes(figure, suffix))
-    console.print(
-        "wrote benchmark.csv, benchmark.json, cost-against-length.png and .pdf to "
-        f"{options.out}"
-    )
+    written = ["benchmark.csv", "benchmark.json"]
+    if set(NARROW) & set(table["layer"]):
+        figure = cost_against_length(table)
+        for suffix in ("png", "pdf"):
+            written.append(f"cost-against-length.{suffix}")
+            write_whole(options.out / written[-1], figure_bytes(figure, suffix))
+    console.print(f"wrote {', '.join(written)} to {options.out}")
     return 0
 
 
@@ -152,7 +155,7 @@ def _measure_all(options: BenchmarkOptions, console: "Console") -> "pd.DataFrame
     if importlib.util.find_spec("torch") is None and "torch" in options.methods:
         console.print("torch is not installed: torch.func.jacrev is left out")
         chosen = [cell for cell in chosen if cell.method != "torch"]
-    if not options.quick:
+    if not options.quick and set(NARROW) & set(options.layers):
         console.print(_left_out(options), style="dim")
     rows: list[dict[str, Any]] = []
     table = pd.DataFrame()
@@ -162,7 +165,7 @@ def _measure_all(options: BenchmarkOptions, console: "Console") -> "pd.DataFrame
             rows.append(dataclasses.asdict(cell) | measured._asdict())
             table = tidy(rows)
             write_whole(options.out / "benchmark.csv", table.to_csv(index=False))
-            name = f"{cell.method}, {cell.layer}, {cell.norm}, T={cell.T}"
+            name = f"{cell.method}, {cell.layer}, {cell.norm}, T={cell.T}, {cell.dtype}"
             done(f"{name}: {cost_line(measured)}")
     return table
 

@@ -1,6 +1,8 @@
 """The picture of a sweep: exact influence and its bounds against the length T."""
 
 import textwrap
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,11 +12,27 @@ from matplotlib.figure import Figure
 from analysis.plots import style as kit
 from analysis.statistics import fit_power_law
 
+
+class _Bound(NamedTuple):
+    """How a bound is drawn; dashes serve in grey."""
+
+    color: str
+    ls: Any
+    label: str
+
+
+_PRINTED = _Bound(kit.RED, "--", "Eq. 8 as printed")
+_CORRECTED = _Bound(kit.GREEN, "-.", "corrected bound")
+_TIGHT = _Bound(kit.BLUE, (0, (1, 1)), "tight bound")
 _PANELS = {
-    "Off the diagonal": {"eq8_off_diagonal": (kit.BLUE, "Eq. 8 bound")},
+    "Off the diagonal": {
+        "eq8_off_diagonal": _PRINTED,
+        "eq8_off_diagonal_tight": _TIGHT,
+    },
     "On the diagonal": {
-        "eq8_diagonal_corrected": (kit.GREEN, "corrected bound"),
-        "eq8_diagonal_as_printed": (kit.RED, "Eq. 8 as printed"),
+        "eq8_diagonal_corrected": _CORRECTED,
+        "eq8_diagonal_tight": _TIGHT,
+        "eq8_diagonal_as_printed": _PRINTED,
     },
 }
 _TITLE_WIDTH = 50  # characters of a panel's title
@@ -24,8 +42,10 @@ def bound_against_length(table: pd.DataFrame) -> Figure:
     """Exact norms of a layer and their bounds against T, on and off the diagonal.
 
     Exact means are lines with a band from the lowest to the highest seed, bounds are
-    dashed; where a bound is exceeded a cross and, above the axis, the share of cases
-    (layers, inputs, nodes) in which it is. The title names the position encoding where
+    dashed, and the legend says how many times the influence they are (the medians of
+    bound / exact over cases, from the least length to the largest); where a bound is
+    exceeded a cross and, above the axis, the share of cases (layers, inputs, nodes) in
+    which it is. The title names the position encoding where
     there is one, and on real traffic, where it decides what a token is, always.
 
     Args:
@@ -34,7 +54,7 @@ def bound_against_length(table: pd.DataFrame) -> Figure:
     Returns:
         The figure, two panels on logarithmic axes.
     """
-    figure = kit.new_figure(10, 5.4)
+    figure = kit.new_figure(10, 5.6)
     layer = table[table["head"].astype(str) == "layer"]
     layer = table if layer.empty else layer  # heads only were judged
     axes = figure.subplots(1, 2)
@@ -62,7 +82,9 @@ def _what(table: pd.DataFrame) -> str:
     )
 
 
-def _panel(ax: Axes, table: pd.DataFrame, title: str, bounds: dict) -> None:
+def _panel(
+    ax: Axes, table: pd.DataFrame, title: str, bounds: Mapping[str, _Bound]
+) -> None:
     own = table[table["statement"] == next(iter(bounds))]
     exact = _by_seed(own, "exact")
     shown = bool((exact > 0).any(axis=None))
@@ -70,11 +92,11 @@ def _panel(ax: Axes, table: pd.DataFrame, title: str, bounds: dict) -> None:
     words = f"exact{_slope(exact)}"
     kit.line_of_seeds(ax, exact, color=kit.BLACK, marker="o", label=words, zorder=3)
     failing = []
-    for statement, (colour, label) in bounds.items():
+    for statement, (colour, dash, label) in bounds.items():
         rows = table[table["statement"] == statement]
         means = _by_seed(rows, "bound")
-        words = label + _slope(means)
-        kit.line_of_seeds(ax, means, band=False, color=colour, ls="--", label=words)
+        words = f"{label}{_slope(means)}{_looseness(rows)}"
+        kit.line_of_seeds(ax, means, band=False, color=colour, ls=dash, label=words)
         if _mark_violations(ax, rows, exact.mean(axis=1), colour, len(failing)):
             failing.append(f"{label} fails")
     if not shown:
@@ -83,18 +105,31 @@ def _panel(ax: Axes, table: pd.DataFrame, title: str, bounds: dict) -> None:
         _make_room_below(ax, len(failing))
     finding = "no influence to show"
     if shown:
-        finding = f"{_course(exact)}{' and '.join(failing) or 'the bound holds'}"
+        finding = f"{_course(exact)}{' and '.join(failing) or 'both bounds hold'}"
     lines = textwrap.wrap(finding, _TITLE_WIDTH)
     ax.set_title("\n".join([f"{title}:", *lines]), fontsize="medium")
     kit.length_axis(ax, sorted(table["T"].unique()))
-    kit.log_axis(ax.yaxis)
-    kit.legend_below(ax)
+    low, high = ax.get_ylim()
+    kit.log_axis(
+        ax.yaxis, (1, 2, 5) if high > 5 * low else (1, 1.2, 1.5, 2, 3, 4, 6, 8)
+    )
+    kit.legend_below(ax, columns=1)
     kit.open_frame(ax)
 
 
 def _by_seed(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """Means, a row per length and a column per seed."""
     return rows.groupby(["T", "seed"])[column].mean().unstack()
+
+
+def _looseness(rows: pd.DataFrame) -> str:
+    """How many times the influence a bound is, as the legend shows it."""
+    medians = 1 / rows.groupby("T")["median_ratio"].median().dropna()
+    if medians.empty:
+        return ""
+    ends = (medians.min(), medians.max())
+    ends = dict.fromkeys(f"{end:.{int(end < 10)}f}" for end in ends)
+    return rf": {' to '.join(ends)} $\times$ exact"
 
 
 def _course(exact: pd.DataFrame) -> str:

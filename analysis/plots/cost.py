@@ -32,7 +32,7 @@ def cost_against_length(table: pd.DataFrame) -> Figure:
     axes = figure.subplots(
         len(norms), len(layers), sharex=True, sharey=True, squeeze=False
     )
-    measured = table[table["seconds"].notna()]
+    measured = table[table["seconds"].notna() & table["layer"].isin(layers)]
     for row, norm in zip(axes, norms, strict=True):
         for ax, layer in zip(row, layers, strict=True):
             ax.set_yscale("log")

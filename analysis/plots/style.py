@@ -122,7 +122,7 @@ def length_axis(
     ax.margins(x=0.08)
 
 
-def log_axis(axis: Axis, digits: Sequence[int] = (1, 2, 5)) -> None:
+def log_axis(axis: Axis, digits: Sequence[float] = (1, 2, 5)) -> None:
     """Ticks of a logarithmic axis, in plain numbers.
 
     Args:

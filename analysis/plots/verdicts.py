@@ -10,13 +10,15 @@ _PRINTED = {
     "eq8_diagonal_as_printed_per_row": "the same, row by row",
 }
 _OTHERS = "all other statements"
-# What the pictures of training show: median exact / bound ...
+# What the pictures of training show: median exact / bound, a tight line hollow ...
 _RATIOS = {
-    "eq8_off_diagonal": ("Eq. 8 off the diagonal", kit.BLUE, "o"),
-    "eq8_diagonal_corrected": ("Eq. 8 diagonal, corrected", kit.GREEN, "s"),
-    "eq8_diagonal_as_printed": ("Eq. 8 diagonal, as printed", kit.RED, "X"),
-    "query_max": ("query path against C_Q", kit.ORANGE, "^"),
-    "query_covariance": ("query path against covariances", kit.BLACK, "v"),
+    "eq8_off_diagonal": ("Eq. 8 off the diagonal", kit.BLUE, "o", "full"),
+    "eq8_off_diagonal_tight": ("the same, tight", kit.BLUE, "o", "none"),
+    "eq8_diagonal_corrected": ("Eq. 8 diagonal, corrected", kit.GREEN, "s", "full"),
+    "eq8_diagonal_tight": ("the same, tight", kit.GREEN, "s", "none"),
+    "eq8_diagonal_as_printed": ("Eq. 8 diagonal, as printed", kit.RED, "X", "full"),
+    "query_max": ("query path against C_Q", kit.ORANGE, "^", "full"),
+    "query_covariance": ("query path against covariances", kit.BLACK, "v", "full"),
 }
 # ... and shares; the wider line is below, so that both show where they coincide.
 _SHARES = {
@@ -105,10 +107,10 @@ def verdicts_by_step(table: pd.DataFrame) -> Figure:
             line |= {"label": "_" if number else title}  # a legend for the first run
             percent = 100 * _share(own, statement, ["step"], "seed")
             kit.line_of_seeds(left, percent, **line)
-        for statement, (title, colour, marker) in _RATIOS.items():
+        for statement, (title, colour, marker, fill) in _RATIOS.items():
             rows = own[own["statement"] == statement]
             medians = rows.groupby(["step", "seed"])["median_ratio"].median().unstack()
-            line = {"color": colour, "marker": marker, "ls": dash}
+            line = {"color": colour, "marker": marker, "fillstyle": fill, "ls": dash}
             kit.line_of_seeds(right, medians, label="_" if number else title, **line)
         if len(runs) > 1:
             name = "/".join(str(run).split("/")[-2:])

@@ -2,11 +2,10 @@
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from analysis.sweep._earlier import TYPES
 from analysis.sweep._points import Layers
 from analysis.sweep._verdicts import last_steps, verdicts, verdicts_by
 from analysis.sweep.options import SweepOptions
@@ -16,6 +15,9 @@ from models.runs.folder import RunFolder
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
+
+# A path that looks like a number, or like nothing, is still a path.
+_TYPES: Any = {"head": str, "run": str}
 
 
 def write_results(
@@ -29,7 +31,7 @@ def write_results(
     header = texts[0].splitlines(keepends=True)[0]
     whole = header + b"".join(text.removeprefix(header) for text in texts)
     folder.write("sweep.csv", whole)
-    table = pd.read_csv(io.BytesIO(whole), dtype=TYPES)
+    table = pd.read_csv(io.BytesIO(whole), dtype=_TYPES)
     verdict = verdicts(table)
     folder.write("verdicts.csv", verdict.to_csv(index=False))
     if options.checkpoint:

@@ -6,16 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.sweep.options import SweepOptions
 from models.runs.command import run_command
-from models.runs.console import open_console, progress
+from models.runs.console import open_console, progress, still_at
 from models.runs.environment import environment
-from models.runs.folder import RunFolder, differing, digest, read_record
+from models.runs.folder import Crew, RunFolder, differing, digest, read_record
+from sensitivity.equations import STATEMENTS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from analysis.sweep._ahead import Ahead
+    from analysis.sweep._crew import Shared
     from analysis.sweep._points import Layers, Point
 
 _COMMAND = "sensitivity.sweep"
+_AGAIN = {
+    "damaged": ", computed again: its file was damaged",
+    "of other settings": ", computed again: an earlier version judged fewer statements",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,22 +51,65 @@ def _stays(options: SweepOptions) -> str:
 
 def run(options: SweepOptions) -> int:
     """Do a sweep."""
+    from analysis.sweep._crew import Shared, met
     from analysis.sweep._results import write_results
 
     console = open_console()
-    layers = _open_layers(options)
-    size = layers.size()  # refused before anything is written
-    identity = options.identity() | layers.identity()
-    with _open_folder(options, identity) as folder:
+    with met(options) as crew:
+        layers = _open_layers(options)
+        size = layers.size()  # refused before anything is written
+        identity = options.identity() | layers.identity()
+        first = crew is None or crew.process == 0
+        folder = _open_folder(options, identity, crew) if first else None
+    with folder or _open_folder(options, identity, crew) as folder:
         _announce(console, options, layers, folder, size)
-        texts = []
-        with progress(console, len(layers.points)) as done:
-            for point in layers.points:
-                text, words = _finished(options, layers, folder, point, identity)
-                texts.append(text)
-                done(f"{point.words}: {words}")
-        write_results(console, options, layers, folder, texts)
+        shared = Shared(folder, crew, identity)
+        texts = _texts(console, options, layers, folder, shared, identity)
+        shared.close()
+        if shared.leads:
+            write_results(console, options, layers, folder, texts)
+        else:
+            console.print("these points are finished; process 0 writes the results")
     return 0
+
+
+def _texts(
+    console: "Console",
+    options: SweepOptions,
+    layers: "Layers",
+    folder: RunFolder,
+    shared: "Shared",
+    identity: dict[str, Any],
+) -> list[bytes]:
+    """The tables of all points; of some where another process writes the results."""
+    from analysis.sweep._ahead import Ahead
+
+    texts: dict[int, bytes] = {}
+    points = dict(enumerate(layers.points))
+    mine = {n: point for n, point in points.items() if shared.mine(n)}
+    missing = [
+        point
+        for point in mine.values()
+        if folder.part(point.name, digest(identity, point, STATEMENTS)).state
+        != "finished"
+    ]
+    with (
+        Ahead(layers, missing, _how(options, layers)) as ahead,
+        progress(console, len(points if shared.leads else mine)) as done,
+    ):
+        for n, point in mine.items():
+            key = digest(identity, point, STATEMENTS)
+            made = (options, layers, folder, shared, ahead)
+            with still_at(console, point.words):
+                texts[n], words = _finished(*made, point, key)
+            done(f"{point.words}: {words}")
+        for n, point in points.items() if shared.leads else ():
+            if n not in mine:
+                texts[n] = shared.wait_for(
+                    n, point.name, digest(identity, point, STATEMENTS)
+                )
+                done(f"{point.words}: by another process")
+    return [texts[n] for n in sorted(texts)]
 
 
 def _open_layers(options: SweepOptions) -> "Layers":
@@ -72,7 +122,9 @@ def _open_layers(options: SweepOptions) -> "Layers":
     return RandomLayers(options)
 
 
-def _open_folder(options: SweepOptions, identity: dict[str, Any]) -> RunFolder:
+def _open_folder(
+    options: SweepOptions, identity: dict[str, Any], crew: Crew | None
+) -> RunFolder:
     """The folder; of the same sweep ``--overwrite`` replaces nothing."""
     from analysis.sweep._earlier import earlier_files
 
@@ -84,6 +136,7 @@ def _open_folder(options: SweepOptions, identity: dict[str, Any]) -> RunFolder:
         identity,
         overwrite=options.overwrite and other,
         results=earlier_files(options.out),
+        crew=crew,
     )
 
 
@@ -123,30 +176,28 @@ def _finished(
     options: SweepOptions,
     layers: "Layers",
     folder: RunFolder,
+    shared: "Shared",
+    ahead: "Ahead",
     point: "Point",
-    identity: dict[str, Any],
+    key: str,
 ) -> tuple[bytes, str]:
     """The table of a point, measured unless it is finished; and how that went."""
-    from analysis.sweep._earlier import drop_earlier_point, earlier_point
+    from analysis.sweep._earlier import drop_earlier_point
 
-    key = digest(identity, point)
     found = folder.part(point.name, key)
-    if found.state == "missing":
-        found = earlier_point(folder.path, options, point)
-        if found.state == "finished":
-            folder.keep(point.name, key, found.content, ".csv")
     content, words = found.content, "finished before"
     if found.state != "finished" or point.name not in folder.record["filled_share"]:
         start = time.perf_counter()
+        ahead.wait_for(point)
         content, filled_share = _measured(options, layers, point)
         seconds = time.perf_counter() - start
         folder.record["seconds"] += seconds
         folder.record["filled_share"][point.name] = filled_share
-        folder.save()  # first: a point that is there is in the record
+        shared.save()  # first: a point that is there is in the record
         folder.keep(point.name, key, content, ".csv")
-        again = ", computed again: its file was damaged"
-        words = f"{seconds:.1f} s" + again * (found.state == "damaged")
-    drop_earlier_point(folder.path, point)
+        words = f"{seconds:.1f} s{_AGAIN.get(found.state, '')}"
+    if drop_earlier_point(folder.path, point) and found.state == "missing":
+        words += _AGAIN["of other settings"]
     return content, words
 
 
@@ -162,11 +213,19 @@ def _measured(
         layer.x,
         layer.weights,
         score_bias=layer.score_bias,
-        norm=options.measure.norm,
         residual=layer.residual,
-        levels=options.measure.levels,
-        engine=options.measure.engine,
-        max_memory=layers.max_memory,
+        **_how(options, layers),
     )
     table = point_table(options, point, measured)
     return table.to_csv(index=False).encode(), filled_share
+
+
+def _how(options: SweepOptions, layers: "Layers") -> dict[str, Any]:
+    """How points are measured."""
+    measure = options.measure
+    return {
+        "norm": measure.norm,
+        "levels": measure.levels,
+        "engine": measure.engine,
+        "max_memory": layers.max_memory,
+    }

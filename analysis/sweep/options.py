@@ -79,7 +79,7 @@ class MeasureOptions:
         dtype: Precision.
         level: Each head by itself, the layer as a whole, or both; by default both, but
             for --checkpoint each head, as spectral norms of whole layers are slow.
-        max_memory: Budget for the work arrays.
+        max_memory: Budget for the work arrays of each device.
     """
 
     norm: Norm = "spectral"
@@ -123,6 +123,12 @@ class SweepOptions:
         measure: How the norms are measured.
         out: Folder for the results. What is finished there is not done again.
         overwrite: Whether to replace a sweep with other arguments in that folder.
+        coordinator: Of a sweep that several processes share by jax.distributed:
+            HOST:PORT where process 0 waits for the others. All have the same options
+            but for --process, and see the same --out.
+        processes: How many they are.
+        process: Which of them this is, from 0: it measures every --processes-th point;
+            process 0 writes the results when all points are there.
     """
 
     T: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
@@ -137,10 +143,14 @@ class SweepOptions:
     measure: Annotated[MeasureOptions, tyro.conf.arg(name="")] = MeasureOptions()
     out: Path = Path("runs/sweep")
     overwrite: bool = False
+    coordinator: str | None = None
+    processes: Count = None
+    process: Count = None
 
     def __post_init__(self) -> None:
         """Refuse a sweep that cannot be done, before anything is computed."""
         self._check_checkpoint()
+        self._check_processes()
         if not self.T:
             raise ArgumentError("T", "must name at least one length, got none.")
         check_at_least(1, T=min(self.T))
@@ -159,6 +169,25 @@ class SweepOptions:
         if self.data is not None and not real and not self.checkpoint:
             rule = f"needs --source metr-la or --checkpoint, got {self.source!r}."
             raise ArgumentError("data", rule)
+
+    def _check_processes(self) -> None:
+        """Refuse a part of a sweep that is not wholly said."""
+        if self.coordinator is None:
+            for name in _changed(self, ("processes", "process")):
+                raise ArgumentError(name, "needs --coordinator HOST:PORT.")
+            return
+        host, _, port = self.coordinator.rpartition(":")
+        if not host or not port.isdecimal():
+            rule = f"must be HOST:PORT, got {self.coordinator!r}."
+            raise ArgumentError("coordinator", rule)
+        for name in ("processes", "process"):
+            if getattr(self, name) is None:
+                raise ArgumentError(name, "must be given with --coordinator.")
+        check_at_least(1, processes=self.processes)
+        check_at_least(0, process=self.process)
+        if (self.process or 0) >= (self.processes or 0):
+            rule = f"({self.process}) must be below --processes ({self.processes})."
+            raise ArgumentError("process", rule)
 
     def _check_checkpoint(self) -> None:
         """Refuse what random layers have and trained ones have not, or vice versa."""
@@ -187,7 +216,7 @@ class SweepOptions:
         """What results depend on, as JSON holds it: it makes two sweeps the same."""
         arguments = dataclasses.asdict(self)
         layer, measure = arguments.pop("layer"), arguments.pop("measure")
-        for name in ("out", "overwrite"):
+        for name in ("out", "overwrite", "coordinator", "processes", "process"):
             del arguments[name]
         del measure["max_memory"]
         arguments["T"] = list(self.T)

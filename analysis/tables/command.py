@@ -58,7 +58,9 @@ class TableOptions:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``python -m analysis.tables``; see `models.runs.command.run_command`."""
-    return run_command(TableOptions, run, argv, prog="python -m analysis.tables")
+    return run_command(
+        TableOptions, run, argv, prog="python -m analysis.tables", compiles=False
+    )
 
 
 def run(options: TableOptions) -> int:

@@ -8,12 +8,26 @@ from typing import Any, TypeVar
 
 import tyro
 
+from models.runs.compiled import compiled_programs
 from models.runs.entry import INTERRUPTED, on_interrupt
 from models.runs.flags import flag
 from sensitivity.arguments import ArgumentError
 
 STAYS = "what is finished stays, and the same command goes on."
+_TAKE_MEMORY = ("max_memory", "seeds_at_once", "batch_size", "windows", "nodes")
 Options = TypeVar("Options")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Start:
+    """What every command that compiles is asked besides its own options.
+
+    Attributes:
+        compile_cache: Whether compiled programs are kept in the user's cache folder,
+            and taken from there; JAX_COMPILATION_CACHE_DIR names another folder.
+    """
+
+    compile_cache: bool = True
 
 
 def run_command(
@@ -24,6 +38,7 @@ def run_command(
     prog: str,
     default: Callable[[Sequence[str]], Options] | None = None,
     stays: Callable[[Options], str] = lambda _: STAYS,
+    compiles: bool = True,
 ) -> int:
     """Read the options, run the command, and turn what goes wrong into one line.
 
@@ -34,22 +49,30 @@ def run_command(
         prog: What is typed: ``"python -m sensitivity.sweep"``.
         default: Default options for a command line, where they depend on it.
         stays: What is kept when the command stops half-way, in words.
+        compiles: Whether it has ``--no-compile-cache``; not what compiles nothing, or
+            measures how long that takes.
 
     Returns:
-        What ``run`` returns; 1 where a result is no number or a file cannot be written,
-        2 for bad arguments or data, 130 after an interrupt.
+        What ``run`` returns; 1 where a result is no number, a file cannot be written or
+        a device is out of memory, 2 for bad arguments or data, 130 after an interrupt.
 
     Raises:
         SystemExit: With 2 for arguments that cannot be read, with 0 after ``--help``.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        options = parse(kind, argv, prog=prog, default=default)
+        if compiles:
+            options, start = _parse((kind, _Start), argv, prog, default)
+        else:
+            options, start = parse(kind, argv, prog=prog, default=default), None
     except ValueError as error:  # raised by the options' own checks
         return fail(words_of(error), 2)
     before = on_interrupt(lambda: stays(options))
     try:
-        return one_line(run, options, stays)
+        if start is None:
+            return one_line(run, options, stays)
+        with compiled_programs(start.compile_cache):
+            return one_line(run, options, stays)
     finally:
         on_interrupt(before)
 
@@ -76,18 +99,35 @@ def parse(
         ValueError: By the options' own checks.
         SystemExit: With 2 for arguments that cannot be read, with 0 after ``--help``.
     """
-    return tyro.cli(
-        _call(kind, None if default is None else default(argv)),
+    return _parse((kind,), argv, prog, default)[0]
+
+
+def _parse(
+    kinds: Sequence[type], argv: Sequence[str], prog: str | None, default: Any
+) -> list[Any]:
+    """Read the fields of some dataclasses as one command line, named for the first."""
+    # One class that checks nothing: each checks its own when it is made of what is
+    # read, and tyro, which prints such errors in a box, is done by then.
+    read = dataclasses.make_dataclass(
+        kinds[0].__name__,
+        (),
+        bases=tuple(reversed(kinds)),
+        namespace={"__doc__": kinds[0].__doc__, "__post_init__": lambda _: None},
+        frozen=True,
+        kw_only=True,
+    )
+    given = {} if default is None else _values(default(argv), kinds[0])
+    read = tyro.cli(
+        functools.partial(read, **given),
         args=argv,
         prog=prog,
         config=(tyro.conf.OmitArgPrefixes,),
     )
+    return [kind(**_values(read, kind)) for kind in kinds]
 
 
-def _call(kind: type[Options], default: Any) -> Callable[..., Options]:
-    """What makes the options: of a class itself tyro prints the errors in a box."""
-    fields = () if default is None else dataclasses.fields(default)
-    return functools.partial(kind, **{f.name: getattr(default, f.name) for f in fields})
+def _values(made: Any, kind: Any) -> dict[str, Any]:
+    return {f.name: getattr(made, f.name) for f in dataclasses.fields(kind)}
 
 
 def one_line(
@@ -107,6 +147,7 @@ def one_line(
 
     Raises:
         BrokenPipeError: If nobody reads any more what is printed.
+        RuntimeError: A fault of ours.
     """
     try:
         return run(options)
@@ -114,6 +155,12 @@ def one_line(
         return fail(str(error), 1)
     except ValueError as error:
         return fail(words_of(error), 2)
+    except RuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        ways = [flag(n) for n in _names(options) if n in _TAKE_MEMORY] or ["the sizes"]
+        why = f"the device has too little memory for this: lower {' or '.join(ways)}"
+        return fail(f"{why}; {stays(options)}", 1)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -122,6 +169,15 @@ def one_line(
         return fail(f"{error.strerror or error}{place}; {stays(options)}", 1)
     except KeyboardInterrupt:
         return fail(f"interrupted; {stays(options)}", INTERRUPTED)
+
+
+def _names(options: Any) -> list[str]:
+    """Names of options, also of those in groups."""
+    names = []
+    for field in dataclasses.fields(options):
+        own = getattr(options, field.name)
+        names += _names(own) if dataclasses.is_dataclass(own) else [field.name]
+    return names
 
 
 def words_of(error: ValueError) -> str:

@@ -2,6 +2,8 @@
 
 import contextlib
 import sys
+import threading
+import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +50,34 @@ def empty_table(
     for name in numbers:
         shown.add_column(name, justify="right", no_wrap=name not in wraps)
     return shown
+
+
+@contextlib.contextmanager
+def still_at(console: "Console", words: str, every: float = 60.0) -> Iterator[None]:
+    """Say of what takes long, again and again, that it is being done.
+
+    Args:
+        console: Where to.
+        words: What it is.
+        every: Seconds from one line to the next.
+
+    Yields:
+        Nothing: the block is what takes long.
+    """
+    start, ended = time.monotonic(), threading.Event()
+
+    def say() -> None:
+        while not ended.wait(every):
+            minutes = (time.monotonic() - start) / 60
+            console.print(f"{words}: {minutes:.3g} min so far")
+
+    thread = threading.Thread(target=say, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ def environment(packages: Sequence[str] = _PACKAGES) -> dict[str, Any]:
         "versions": {name: version(name) for name in packages},
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "cpu": _cpu_model(),
+        "cpu": processor("model name"),
         "cores": cores(),
         "device": jax.devices()[0].device_kind,
     }
@@ -61,10 +61,11 @@ def version(name: str) -> str | None:
         return None
 
 
-def _cpu_model() -> str:
+def processor(name: str) -> str:
+    """What Linux says of the first core, such as its ``"flags"``; else its name."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
+            if line.startswith(name):
                 return line.partition(":")[2].strip()
     return platform.processor()

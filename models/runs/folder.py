@@ -37,6 +37,14 @@ class Found(NamedTuple):
     content: bytes
 
 
+class Crew(NamedTuple):
+    """A process among those that work in one folder together."""
+
+    name: str  # of all of them: no two crews at work have the same
+    process: int  # the first, 0, opens the folder before any other joins it
+    processes: int
+
+
 class RunFolder:
     """The folder of one call of a command.
 
@@ -58,6 +66,7 @@ class RunFolder:
         results: Iterable[str] = (),
         keeps: Iterable[str] = (),
         allows: Iterable[str] = (),
+        crew: Crew | None = None,
     ):
         """Make the folder, or go on with the same work in it.
 
@@ -74,6 +83,9 @@ class RunFolder:
                 ``"checkpoints"``.
             allows: Patterns of what may lie there without a ``run.json``, such as the
                 folders of other runs; it is never deleted.
+            crew: What this process is of several that may work there together. The
+                first one opens the folder; the others join it, keep parts, and change
+                nothing else.
 
         Raises:
             ValueError: If the folder holds other work, something else, or is no folder,
@@ -82,7 +94,10 @@ class RunFolder:
         self.path, self._parts_folder = path, path / "parts"
         self._command, self._written = command, []
         self._results, self._keeps = tuple(results), tuple(keeps)
-        self._allows = tuple(allows)
+        self._allows, self._crew = tuple(allows), crew
+        if crew is not None and crew.process:
+            self._join(crew, identity)
+            return
         check_place(path)
         check_place(self._parts_folder)
         path.mkdir(parents=True, exist_ok=True)
@@ -132,8 +147,27 @@ class RunFolder:
 
     def close(self) -> None:
         """Let go of the folder."""
-        (self.path / _OWNER).unlink(missing_ok=True)
+        if self._crew is None or self._crew.process == 0:
+            (self.path / _OWNER).unlink(missing_ok=True)
         self._lock.release()
+
+    def has_joined(self, process: int) -> bool:
+        """Whether another process of the crew works in the folder."""
+        lock = filelock.FileLock(self._lock_of(process))
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            return True
+        lock.release()
+        return False
+
+    def labels(self) -> list[str]:
+        """What the parts that are there are called."""
+        return list(self._parts)
+
+    def refresh(self) -> None:
+        """See the parts that other processes have kept."""
+        self._parts = self._find_parts()
 
     def save(self) -> None:
         """Write ``run.json``."""
@@ -229,21 +263,53 @@ class RunFolder:
         file = (self.path / name).resolve()
         return file if file.is_relative_to(self.path.resolve()) else self.path / ".none"
 
+    def _join(self, crew: Crew, identity: Mapping[str, Any]) -> None:
+        """Join the folder that the first process of a crew has opened."""
+        old = read_record(self.path, self._command)
+        owner = ""
+        with contextlib.suppress(OSError):
+            owner = (self.path / _OWNER).read_text()
+        if old is None or owner.split(maxsplit=1)[1:] != [crew.name]:
+            raise ValueError(
+                f"--out ({self.path}) was not opened by process 0 of {crew.name}; see "
+                "what that one says."
+            )
+        arguments = json.loads(json.dumps(dict(identity), default=str))
+        if names := differing(old["arguments"], arguments):
+            raise ValueError(
+                f"--out ({self.path}) was opened by process 0 with other settings "
+                f"({in_words(names, old['arguments'], arguments)})."
+            )
+        self._lock = filelock.FileLock(self._lock_of(crew.process))
+        try:
+            self._lock.acquire(timeout=2)  # others look who is there by trying it
+        except filelock.Timeout:
+            raise ValueError(
+                f"--out ({self.path}) is in use by another process {crew.process} of "
+                f"{crew.name}."
+            ) from None
+        self.record, self.was_complete = old, False
+        self._parts = self._find_parts()
+
+    def _lock_of(self, process: int) -> Path:
+        return self.path / (f"{_LOCK}-{process}" if process else _LOCK)
+
     def _acquire(self) -> filelock.BaseFileLock:
         lock = filelock.FileLock(self.path / _LOCK)
         try:
             lock.acquire(blocking=False)
         except filelock.Timeout:
             try:
-                who = f"process {(self.path / _OWNER).read_text()}"
-            except OSError:
+                who = f"process {(self.path / _OWNER).read_text().split()[0]}"
+            except (OSError, IndexError):
                 who = "another process"
             raise ValueError(
                 f"--out ({self.path}) is in use: {who} works there; wait for it or "
                 "choose another folder."
             ) from None
         try:
-            write_whole(self.path / _OWNER, str(os.getpid()))
+            crew = "" if self._crew is None else f" {self._crew.name}"
+            write_whole(self.path / _OWNER, f"{os.getpid()}{crew}")
         except BaseException:
             lock.release()
             raise
@@ -258,7 +324,7 @@ class RunFolder:
 
     def _check_empty(self) -> None:
         """Refuse a folder that somebody else uses: it has no ``run.json``."""
-        allowed = [_LOCK, _OWNER, *self._allows]
+        allowed = [_LOCK, f"{_LOCK}-[0-9]*", _OWNER, *self._allows]
         if not any(self._parts_folder.glob("*")):  # of nothing that was finished
             allowed.append(self._parts_folder.name)
         allowed += [name for name in self._keeps if not self._numbered(name)]

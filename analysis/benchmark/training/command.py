@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         prog="python -m analysis.benchmark.training",
         stays=lambda options: f"what was measured stays in {options.out}.",
+        compiles=False,  # it tells how long compiling takes
     )
 
 

@@ -1,0 +1,117 @@
+"""Where values and keys are centred, so that a common offset of theirs costs no digits.
+
+No path depends on such an offset, so any centre is right; what is near the steps that a
+row attends to keeps their digits. What a row may not attend to must not move it: the
+centre is the mean of steps that every row of a group may attend to. A padding or causal
+mask leaves such steps to all rows; under windows, packed documents or a diagonal mask
+the rows fall into a few groups (`sensitivity._row_groups`), each with its own centre.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from sensitivity.attention import project
+from sensitivity.weights import ScoreBias, least_bias
+
+
+def centre_of(
+    x: Float[Array, "T D"],
+    score_bias: ScoreBias,
+    rows: Int[Array, " R"],
+    grouped: bool,
+) -> Float[Array, "#H D"]:
+    """A centre for each head of one sample, or one for all, for some rows."""
+    # grouped: whether the rows surely share a step. Under a transformation of the
+    # user's that is not known: medians stand in, which a minority cannot move.
+    if score_bias.array is None:
+        common = _common_steps(score_bias, rows, len(x), x.dtype)[None]
+    else:
+        near = attended(score_bias, rows, len(x), x.dtype)
+        near |= ~near.any(-1, keepdims=True)
+        common = near.reshape(-1, *near.shape[-2:]).all(-2)
+    centre = mean_of(x, common)
+    if grouped:
+        return centre
+    median = jnp.sort(x, axis=0)[len(x) // 2]
+    return jnp.where(common.any(-1, keepdims=True), centre, median)
+
+
+def mean_of(x: Float[Array, "T D"], chosen: Bool[Array, "N T"]) -> Float[Array, "N D"]:
+    """Means of some steps."""
+    # As differences to one of them: equal tokens have their own value, to the last
+    # digit.
+    one = x[jnp.argmax(chosen, -1)]
+    apart = jnp.where(chosen[..., None], x - one[:, None], jnp.zeros_like(x))
+    return one + apart.sum(1) / jnp.maximum(chosen.sum(-1), 1)[:, None].astype(x.dtype)
+
+
+def attended(
+    score_bias: ScoreBias, rows: Int[Array, " R"], T: int, dtype: Any
+) -> Bool[Array, "*batch R T"]:
+    """Which steps a row may attend to: no bias of theirs alone makes a weight 0."""
+    bias, allowed = score_bias.rows(rows, T, dtype)
+    bias = jnp.where(allowed, bias, -jnp.inf)
+    return bias - bias.max(-1, keepdims=True) > least_bias(dtype)
+
+
+def centre_of_row(
+    x: Float[Array, "T D"], score_bias: ScoreBias, i: Int[Array, ""]
+) -> Float[Array, " D"]:
+    """A centre for all heads of one row: of steps that they share, or that any has."""
+    near = attended(score_bias, i[None], len(x), x.dtype).reshape(-1, len(x))
+    shared = near.all(0)
+    return mean_of(x, jnp.where(shared.any(), shared, near.any(0))[None])[0]
+
+
+def _common_steps(
+    score_bias: ScoreBias, rows: Int[Array, " R"], T: int, dtype: Any
+) -> Bool[Array, " T"]:
+    """The steps that all rows may attend to, without a T x T table."""
+    steps = jnp.arange(T)
+    masked = jnp.asarray(score_bias.diagonal, dtype) <= least_bias(dtype)
+    first, last = rows.min(), rows.max()
+    others = (steps < first) | (steps > last)
+    if score_bias.causal:  # beside a masked diagonal row 0 has nothing to attend to
+        first = jnp.where(masked, jnp.maximum(first, 1), first)
+        return (steps <= first) & (others | (steps < first) | ~masked)
+    return others | ~masked
+
+
+def over_groups(
+    function: Callable[[Int[Array, " R"], Float[Array, "#H D"]], Any],
+    x: Float[Array, "T D"],
+    score_bias: ScoreBias,
+    groups: Int[Array, "G R"] | None,
+    axis: int,
+) -> Any:
+    """Apply a function of R rows and their centre to all; R is an axis of results."""
+    T = len(x)
+
+    def group(rows: Int[Array, " R"]) -> Any:
+        return function(rows, centre_of(x, score_bias, rows, groups is not None))
+
+    if groups is None or len(groups) == 1:
+        return group(jnp.arange(T))
+    groups = groups.astype(int)  # as positions are, elsewhere
+    results = jax.lax.map(group, groups)
+    place = jnp.zeros(T, int).at[groups.ravel()].set(jnp.arange(groups.size))
+
+    def in_order(result: Array) -> Array:
+        result = jnp.moveaxis(result, 0, axis)
+        joined = (*result.shape[:axis], groups.size, *result.shape[axis + 2 :])
+        return jnp.take(result.reshape(joined), place, axis=axis)
+
+    return jax.tree.map(in_order, results)
+
+
+def project_about(
+    centre: Float[Array, "#H D"], x: Float[Array, "T D"], kernel: Float[Array, "D H K"]
+) -> Float[Array, "H T K"]:
+    """Projections of x less the centre of each head, without biases."""
+    if len(centre) == 1:
+        return project(x - centre, kernel, None)
+    return jnp.einsum("htd,dhk->htk", x - centre[:, None], kernel)
