@@ -26,14 +26,30 @@ head of one sample.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, Int
 
 from sensitivity._centres import project_about
-from sensitivity._covariances import covariances_under
-from sensitivity._lanczos import top_eigenvalue
+from sensitivity._covariances import SMALL, covariance_tops, covariances_under
+from sensitivity._head_diagonal import (
+    Fixed,
+    Row,
+    fixed_of_head,
+    frobenius_diagonal,
+    rest_of_diagonal,
+    spectral_diagonal,
+    top_of,
+)
+from sensitivity._head_slopes import (
+    SlopeInputs,
+    diagonal_square,
+    off_diagonal_square,
+    singular_slopes,
+    slope_inputs,
+)
 from sensitivity._lapack import after, eigh_together
 from sensitivity._rank_one import secular_root
 from sensitivity.attention import attention_weights, project
@@ -45,6 +61,7 @@ from sensitivity.norms import (
     length,
     power_of_two,
     root,
+    with_slope_of,
 )
 from sensitivity.weights import AttentionWeights, ScoreBias
 
@@ -59,6 +76,7 @@ class HeadFactors(NamedTuple):
     query_basis: Float[Array, "H D K"]  # orthonormal columns that span W^Q^T
     key_map: Float[Array, "H K K0"]  # W^Q^T k = query_basis @ key_map @ k
     key: Float[Array, "H D K0"]  # the key kernel
+    row_basis: Float[Array, "H D V"]  # orthonormal columns that span the rows of A
 
 
 class Head(NamedTuple):
@@ -66,12 +84,13 @@ class Head(NamedTuple):
 
     q: Float[Array, "T K0"]
     k: Float[Array, "T K0"]
-    v: Float[Array, "T V"]  # in the output basis, less their mean, over value_unit
-    keys: Float[Array, "T K"]  # W^Q^T k in its basis, less its mean, over key_unit
+    v: Float[Array, "T V"]  # in the output basis, less their centre, over value_unit
+    keys: Float[Array, "T K"]  # W^Q^T k in its basis, less its centre, over key_unit
     key_size: Float[Array, " T"]  # ||W^Q^T k_m||
     value_unit: Float[Array, ""]  # a power of two near the largest value
     key_unit: Float[Array, ""]  # a power of two near the largest of W^Q^T k
     factors: HeadFactors
+    slopes: SlopeInputs  # what only derivatives need
 
 
 class RowNorms(NamedTuple):
@@ -100,23 +119,28 @@ class HeadRows(NamedTuple):
 
 def head_factors(weights: AttentionWeights, norm: Norm) -> HeadFactors:
     """Reduce a layer's weights to what the norms need."""
+    # Bases are constants to derivatives: what leaves their span when weights change is
+    # of second order in every norm, and in all products of what one basis spans.
     value = jnp.moveaxis(weights.value, 0, -1)  # (H, V, D)
     if weights.out is None:
         identity = jnp.eye(weights.value_width, dtype=value.dtype)
         basis = value_map = jnp.broadcast_to(identity, (weights.heads, *identity.shape))
     else:
-        basis, value_map = jnp.linalg.qr(weights.out.mT)
+        basis, _ = jnp.linalg.qr(stop_gradient(weights.out.mT))
+        value_map = basis.mT @ weights.out.mT
     query = jnp.moveaxis(weights.query, 1, 0)
-    query_basis, key_map = jnp.linalg.qr(after(query, value_map))
-    folded = after(value_map @ value, key_map)
+    query_basis, _ = jnp.linalg.qr(after(stop_gradient(query), value_map))
+    folded = value_map @ value
+    row_basis, _ = jnp.linalg.qr(after(stop_gradient(folded.mT), query_basis))
     return HeadFactors(
         value=folded,
-        value_norm=block_norm(folded, norm),
+        value_norm=block_norm(after(folded, stop_gradient(row_basis)), norm),
         output_basis=basis,
         value_map=value_map,
         query_basis=query_basis,
-        key_map=key_map,
+        key_map=query_basis.mT @ query,
         key=jnp.moveaxis(weights.key, 1, 0),
+        row_basis=row_basis,
     )
 
 
@@ -128,9 +152,11 @@ def heads_of(
 ) -> Head:
     """Project one sample's inputs: all heads, H in front of every array."""
     # centre: what values and keys are projected from the difference to.
+    centre = stop_gradient(centre)
     k = project(x, weights.key, weights.key_bias)
-    v = project_about(centre, x, weights.value) @ factors.value_map.mT
-    keys = project_about(centre, x, weights.key) @ factors.key_map.mT
+    values = project_about(centre, x, weights.value)
+    plain_keys = project_about(centre, x, weights.key)
+    v, keys = values @ factors.value_map.mT, plain_keys @ factors.key_map.mT
     value_unit, key_unit = (
         power_of_two(jnp.abs(points).max((1, 2))) for points in (v, keys)
     )
@@ -143,6 +169,7 @@ def heads_of(
         value_unit=value_unit,
         key_unit=key_unit,
         factors=factors,
+        slopes=slope_inputs(weights, values, plain_keys),
     )
 
 
@@ -150,9 +177,10 @@ def distances(
     points: Float[Array, "R V"], others: Float[Array, "T V"]
 ) -> Float[Array, "R T"]:
     """Distances of all pairs, from differences: nothing cancels."""
-    # The sum over V is written out, so that it compiles to one pass over (R, T).
-    columns = list(zip(points.T, others.T, strict=True))
-    return jnp.sqrt(sum((p[:, None] - q) ** 2 for p, q in columns))
+    fixed, moving = stop_gradient(points), stop_gradient(others)
+    apart = jnp.sqrt(jnp.sum((fixed[:, None] - moving) ** 2, -1))
+    squares = jnp.sum(points**2, -1)[:, None] + jnp.sum(others**2, -1)
+    return with_slope_of(apart, squares - 2 * (points @ others.T))
 
 
 def rows_of_head(
@@ -162,51 +190,45 @@ def rows_of_head(
     residual: bool,
     for_bounds: bool,
 ) -> Callable[[Int[Array, " R"]], HeadRows]:
-    """A function from positions of rows to their norms; covariances are prepared."""
+    """A function from positions of rows to their norms; products are prepared."""
     v, keys, factors = head.v, head.keys, head.factors
-    A, scale = factors.value, head.k.shape[-1] ** -0.5
-    spread = [(v, v), (keys, keys)] if for_bounds else []
+    scale = head.k.shape[-1] ** -0.5
+    small = max(v.shape[1], keys.shape[1]) <= SMALL
+    spread = [(v, v), (keys, keys)] if for_bounds and small else []
     covariances = covariances_under([(v, keys), *spread])
+    fixed = fixed_of_head(factors, residual)
+    units = head.value_unit * head.key_unit
 
     def block(rows: Int[Array, " R"]) -> HeadRows:
         q = head.q[rows]
         alpha, allowed = attention_weights(q, head.k, score_bias, rows)
         h = alpha @ v
-
         w = q @ factors.key.T * scale
         gain = length(w)
-        direction = w / jnp.where(gain > 0, gain, jnp.ones_like(gain))[:, None]
-        along = direction @ A.T
-
-        diagonal_weight = jnp.take_along_axis(alpha, rows[:, None], axis=1)
-        u = head.value_unit * (v[rows] - h)
-        here = A + u[:, :, None] * w[:, None, :]
+        own = jnp.take_along_axis(alpha, rows[:, None], axis=1)[:, 0]
         cross, *spreads = covariances(alpha)
-        units = head.value_unit * head.key_unit
-        query = cross * (scale * units)
-        reach = gain * head.value_unit
-        unit = power_of_two(jnp.maximum(jnp.abs(A).max(), reach))
-        across = A - along[:, :, None] * direction[:, None, :]
-        matrices = _Matrices(
-            across=across / unit[:, None, None],
-            shift=(along - reach[:, None] * h) / unit[:, None],
-            gain=reach / unit,
-            diagonal=diagonal_weight[:, :, None] * here + query @ factors.query_basis.T,
-            query=query,
-            value_covariance=spreads[0] if spreads else None,
-            key_covariance=spreads[1] * scale**2 if spreads else None,
-            noise=_covariance_noise(head, allowed, scale) if spreads else None,
+        shared = Row(
+            alpha=alpha,
+            own=own,
+            h=h,
+            u=head.value_unit * (v[rows] - h),
+            w=w,
+            query=cross * (scale * units),
+            place=rows,
         )
-        basis = factors.output_basis if residual else None
-        norms: Any = (_spectral if norm == "spectral" else _frobenius)(
-            matrices, v, basis
-        )
-        norms = norms._replace(off_diagonal=unit[:, None] * norms.off_diagonal)
-        if spreads:
-            norms = norms._replace(
-                query_covariance=units * norms.query_covariance,
-                covariance_error=units * norms.covariance_error,
+        if norm == "frobenius":
+            off_diagonal = _frobenius(head, shared, gain)
+            diagonal = with_slope_of(
+                frobenius_diagonal(*stop_gradient((fixed, shared))),
+                diagonal_square(head, residual, shared),
             )
+            query = frobenius(shared.query)
+        else:
+            off_diagonal, diagonal, query = _spectral(head, fixed, shared, gain)
+        covariance = error = None
+        if for_bounds:
+            both = _covariance_bound(head, shared, allowed, norm, spreads)
+            covariance, error = (stop_gradient(scale * units * b) for b in both)
         return HeadRows(
             alpha=alpha,
             allowed=allowed,
@@ -215,164 +237,143 @@ def rows_of_head(
             spread=head.value_unit * distances(h, v),
             gain=gain,
             query_size=length(q),
-            diagonal_weight=diagonal_weight[:, 0],
-            norms=norms,
+            diagonal_weight=own,
+            norms=RowNorms(off_diagonal, diagonal, query, covariance, error),
         )
 
     return block
 
 
-class _Matrices(NamedTuple):
-    """What the Jacobians of a block of rows are made of."""
+class _OffDiagonal(NamedTuple):
+    """What A + u w^T is made of in a block of rows, over a unit of each row."""
 
-    # The first three are over a unit of the row, values and each covariance in one of
-    # their own: the norms that follow are then in these units.
-    across: Float[Array, "R V D"]  # Y
+    unit: Float[Array, " R"]
+    across: Float[Array, "R V M"]  # Y in a basis of the rows of A
     shift: Float[Array, "R V"]  # what z is where v_j = 0
-    gain: Float[Array, " R"]  # |w_i|
-    diagonal: Float[Array, "R V D"]  # J_ii in the output basis, without residual
-    query: Float[Array, "R V K"]  # the query path in the bases of values and keys
-    value_covariance: Float[Array, "R V V"] | None  # of the values under alpha_i
-    key_covariance: Float[Array, "R K K"] | None  # of W^Q^T k / sqrt(K) under alpha_i
-    noise: tuple[Float[Array, " R"], Float[Array, " R"]] | None  # of both covariances
+    reach: Float[Array, " R"]  # |w_i| in units of the values
 
 
-def _covariance_noise(
-    head: Head, allowed: Bool[Array, "R T"], scale: float
-) -> tuple[Float[Array, " R"], Float[Array, " R"]]:
-    """What 16 roundings are for the covariances of values and of scaled keys."""
-    eps = jnp.finfo(head.v.dtype).eps
-    squares = (jnp.sum(points**2, -1) for points in (head.v, head.keys))
-    squares = (jnp.where(allowed, s, jnp.zeros_like(s)).max(-1) for s in squares)
-    value, key = (16 * eps * square for square in squares)
-    return value, key * scale**2
-
-
-def _frobenius(
-    rows: _Matrices, v: Float[Array, "T V"], basis: Float[Array, "D V"] | None
-) -> RowNorms:
-    covariance = error = None
-    if rows.value_covariance is not None and rows.key_covariance is not None:
-        both = rows.value_covariance, rows.key_covariance
-        tops = [root(levels[:, -1]) for levels, _ in eigh_together(*both)]
-        traces = [root(jnp.trace(c, axis1=-2, axis2=-1)) for c in both]
-        covariance, error = _by_covariances(tops, traces, rows.noise)
-    # ||Y||^2 + |z|^2, each coordinate of z in the row's part and the pair's.
-    z = zip(rows.shift.T, v.T, strict=True)
-    moving = [(s, rows.gain[:, None] * c) for s, c in z]
-    start = frobenius(rows.across)[:, None] ** 2
-    square = sum(((s[:, None] + m) ** 2 for s, m in moving), start)
-    if basis is None:
-        diagonal = frobenius(rows.diagonal)
-    else:  # ||I + Q Z||^2 = ||Q^T + Z||^2 + (D - V)
-        D, V = basis.shape
-        diagonal = jnp.sqrt(frobenius(basis.T + rows.diagonal) ** 2 + (D - V))
-    return RowNorms(
-        off_diagonal=jnp.sqrt(square),
-        diagonal=diagonal,
-        query=frobenius(rows.query),
-        query_covariance=covariance,
-        covariance_error=error,
+def _off_diagonal(head: Head, row: Row, gain: Float[Array, " R"]) -> _OffDiagonal:
+    A, basis = head.factors.value, head.factors.row_basis
+    direction = row.w / jnp.where(gain > 0, gain, jnp.ones_like(gain))[:, None]
+    along = direction @ A.T
+    reach = gain * head.value_unit
+    unit = power_of_two(jnp.maximum(jnp.abs(A).max(), reach))
+    # Y = A (I - w w^T), w a unit vector: with A = L B^T and b = B^T w, the matrix
+    # L (I - b b^T)^(1/2) has the same Gram matrix. Of I - b b^T that root is
+    # I - b b^T / (1 + c), c = (1 - |b|^2)^(1/2) = |w - B b|: nothing cancels.
+    inside = direction @ basis
+    c = length(direction - inside @ basis.T)
+    c = jnp.where(gain > 0, c, jnp.ones_like(c))
+    turned = along / (1 + c)[:, None]
+    across = A @ basis - turned[:, :, None] * inside[:, None, :]
+    return _OffDiagonal(
+        unit=unit,
+        across=across / unit[:, None, None],
+        shift=(along - reach[:, None] * row.h) / unit[:, None],
+        reach=reach / unit,
     )
+
+
+def _frobenius(head: Head, row: Row, gain: Float[Array, " R"]) -> Float[Array, "R T"]:
+    """||A + u w^T||, from ||Y||^2 + |z|^2."""
+    parts = _off_diagonal(*stop_gradient((head, row, gain)))
+    z = parts.shift[:, None] + parts.reach[:, None, None] * stop_gradient(head.v)
+    start = frobenius(parts.across)[:, None] ** 2
+    norm = jnp.sqrt(start + jnp.sum(z**2, -1))
+    square = off_diagonal_square(head, row, parts.unit)
+    return parts.unit[:, None] * with_slope_of(norm, square)
 
 
 def _spectral(
-    rows: _Matrices, v: Float[Array, "T V"], basis: Float[Array, "D V"] | None
-) -> RowNorms:
-    query, query_scale = gram(rows.query)
-    covariances = []
-    if rows.value_covariance is not None and rows.key_covariance is not None:
-        covariances = [rows.value_covariance, rows.key_covariance]
-    top = rows.diagonal if basis is None else basis.T + rows.diagonal
-    if basis is not None and basis.shape[0] > basis.shape[1]:
-        rest = top - (top @ basis) @ basis.T
-        whole = [rows.across @ rows.across.mT, rest @ rest.mT]
-        (level, here), (query_top, *tops) = _eigenvalues(whole, [query, *covariances])
-        diagonal = _bordered(top, *here)
+    head: Head, fixed: Fixed, row: Row, gain: Float[Array, " R"]
+) -> tuple[Float[Array, "R T"], Float[Array, " R"], Float[Array, " R"]]:
+    """||A + u w^T||, ||J_ii|| and ||J^query_ii||, differentiated by singular pairs."""
+    still = stop_gradient((head, fixed, row, gain))
+    v, still_fixed, still_row = still[0].v, still[1], still[2]
+    parts = _off_diagonal(still[0], still_row, still[3])
+    grams = [parts.across @ parts.across.mT]
+    rest = rest_of_diagonal(still_fixed, still_row)
+    grams += [] if rest is None else [rest @ rest.mT]
+    small = max(row.query.shape[1:]) <= SMALL
+    query_gram, query_scale = gram(still_row.query)
+    grams += [query_gram] if small else []
+    (levels, vectors), *others = eigh_together(*grams)
+    levels, turn = jnp.maximum(levels[:, ::-1], 0), vectors[:, :, ::-1].mT
+    # Coordinates in the eigenbasis of Y Y^T, the largest level first.
+    shift = jnp.einsum("rab,rb->ra", turn, parts.shift)
+    moving = jnp.einsum("rab,tb->art", turn * parts.reach[:, None, None], v)
+    z = moving + shift.T[:, :, None]
+    gaps = (levels[:, :1] - levels).T[:, :, None]
+    mu = secular_root(z**2, gaps)
+    norm = jnp.sqrt(levels[:, :1] + mu)
+    top = _top_vectors(z, gaps, mu, turn)
+    square = off_diagonal_square(head, row, parts.unit, top)
+    off_diagonal = parts.unit[:, None] * with_slope_of(norm, square)
+
+    if small:
+        query = query_scale * root(others.pop()[0][:, -1])
     else:
-        here, here_scale = gram(top)
-        (level,), (query_top, here_top, *tops) = _eigenvalues(
-            [rows.across @ rows.across.mT], [query, here, *covariances]
-        )
-        diagonal = here_scale * here_top
-    bound = _by_covariances(tops, tops, rows.noise) if tops else (None, None)
-    return RowNorms(
-        off_diagonal=_rank_one(rows, v, *level),
-        diagonal=diagonal,
-        query=query_scale * query_top,
-        query_covariance=bound[0],
-        covariance_error=bound[1],
+        query = top_of(still_row.query)
+    solved = others[0] if others else None
+    diagonal = spectral_diagonal(still_fixed, still_row, solved, levels)
+    slopes = singular_slopes(head, fixed, row, diagonal, levels)
+    return (
+        off_diagonal,
+        with_slope_of(diagonal, slopes.diagonal),
+        with_slope_of(query, slopes.query),
     )
 
 
-def _by_covariances(
-    tops: list[Array], wholes: list[Array], noise: Any
+def _top_vectors(
+    z: Float[Array, "V R T"],
+    gaps: Float[Array, "V R 1"],
+    mu: Float[Array, "R T"],
+    turn: Float[Array, "R V V"],
+) -> Float[Array, "R T V"]:
+    """Top left singular vectors of A + u w^T, by the secular equation's root."""
+    apart = mu + gaps
+    y = jnp.where(apart > 0, z / jnp.where(apart > 0, apart, jnp.ones_like(apart)), 0)
+    # Where the root is the first pole itself, the vector is that of Y.
+    first = (jnp.arange(len(z)) == 0).astype(z.dtype)[:, None, None]
+    y = jnp.where(mu > 0, y, first)
+    size = jnp.abs(y).max(0)
+    y = y / jnp.where(size > 0, size, jnp.ones_like(size))
+    length = jnp.sqrt((y**2).sum(0))
+    y = y / jnp.where(length > 0, length, jnp.ones_like(length))
+    return jnp.einsum("art,rab->rtb", y, turn)
+
+
+def _covariance_bound(
+    head: Head,
+    row: Row,
+    allowed: Bool[Array, "R T"],
+    norm: Norm,
+    spreads: list[Array],
 ) -> tuple[Float[Array, " R"], Float[Array, " R"]]:
     """Bound of the query path by two covariances, and by how much it may be too low."""
-    # ``tops`` are the roots of their largest eigenvalues, ``wholes`` the roots of what
-    # the other one is taken with: the same for the spectral norm, the traces for the
-    # Frobenius norm. A covariance is a difference of squares: under sharp attention it
-    # sinks to its rounding error, and the root of that is no rounding error any more.
+    # A covariance is a difference of squares: under sharp attention it sinks to its
+    # rounding error, and the root of that is no rounding error any more.
+    head, row = stop_gradient((head, row))
+    eps, points = jnp.finfo(head.v.dtype).eps, (head.v, head.keys)
+    sizes = (jnp.where(allowed, (p**2).sum(-1), jnp.zeros((), p.dtype)) for p in points)
+    noise = [16 * eps * size.max(-1) for size in sizes]
+    levels = covariance_tops(row.alpha, points, spreads)
+    if norm == "spectral":
+        wholes = levels
+    else:  # the traces
+        wholes = [
+            jnp.maximum(row.alpha @ (p**2).sum(-1) - ((row.alpha @ p) ** 2).sum(-1), 0)
+            for p in points
+        ]
 
     def bound(tops: list[Array], wholes: list[Array]) -> Array:
+        tops, wholes = ([jnp.sqrt(a) for a in both] for both in (tops, wholes))
         return jnp.minimum(tops[0] * wholes[1], wholes[0] * tops[1])
 
     raised = (
-        [jnp.sqrt(size**2 + e) for size, e in zip(sizes, noise, strict=True)]
-        for sizes in (tops, wholes)
+        [size + e for size, e in zip(sizes, noise, strict=True)]
+        for sizes in (levels, wholes)
     )
-    computed = bound(tops, wholes)
+    computed = bound(levels, wholes)
     return computed, bound(*raised) - computed
-
-
-_SMALL = 16  # up to this order LAPACK is as fast as Lanczos
-
-
-def _eigenvalues(
-    whole: list[Array], tops: list[Array]
-) -> tuple[list[tuple[Array, Array]], list[Array]]:
-    """All eigenvalues and vectors of ``whole``, roots of the largest of ``tops``."""
-    if max(matrix.shape[-1] for matrix in tops) <= _SMALL:
-        solved = eigh_together(*whole, *tops)
-        roots = [root(levels[:, -1]) for levels, _ in solved[len(whole) :]]
-        return solved[: len(whole)], roots
-
-    def top(matrix: Array) -> Array:
-        def apply(x: Array) -> Array:
-            return (matrix @ x[..., None])[..., 0]
-
-        return root(top_eigenvalue(apply, matrix.shape[:-1], matrix.dtype))
-
-    return eigh_together(*whole), [top(matrix) for matrix in tops]
-
-
-def _rank_one(
-    rows: _Matrices,
-    v: Float[Array, "T V"],
-    levels: Float[Array, "R V"],
-    vectors: Float[Array, "R V V"],
-) -> Float[Array, "R T"]:
-    """Norms of all A + u w^T, given the eigenbasis of Y Y^T."""
-    levels = jnp.maximum(levels[:, ::-1], 0)
-    turn = vectors[:, :, ::-1].mT  # the largest level first
-    fixed = jnp.einsum("rab,rb->ra", turn, rows.shift)
-    moving = jnp.einsum("rab,tb->art", turn * rows.gain[:, None, None], v)
-    squares = [(m + f[:, None]) ** 2 for m, f in zip(moving, fixed.T, strict=True)]
-    gaps = [(levels[:, 0] - level)[:, None] for level in levels.T]
-    return jnp.sqrt(levels[:, :1] + secular_root(squares, gaps))
-
-
-def _bordered(
-    top: Float[Array, "R V D"],
-    levels: Float[Array, "R V"],
-    vectors: Float[Array, "R V V"],
-) -> Float[Array, " R"]:
-    """Spectral norms of I + Q Z without a D x D matrix, for V < D."""
-    # In a basis that begins with Q the matrix is [F; 0 I] with F = Q^T + Z. Its Gram
-    # matrix has the blocks F F^T, the identity, and between them a root of
-    # E = F (I - Q Q^T) F^T, given here by its eigenvalues and vectors: 2 V eigenvalues
-    # matter, all others are 1.
-    between = vectors * root(levels)[:, None, :]
-    identity = jnp.broadcast_to(jnp.eye(top.shape[1], dtype=top.dtype), between.shape)
-    matrix = jnp.block([[top @ top.mT, between], [between.mT, identity]])
-    return root(jnp.linalg.eigvalsh(after(matrix, levels))[:, -1])

@@ -73,7 +73,7 @@ def power_of_two(size: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
 def length(vectors: Float[Array, "*batch N"]) -> Float[Array, "*batch"]:
     """Euclidean lengths along the last axis, safe from over- and underflow."""
     unit = power_of_two(jnp.max(jnp.abs(vectors), axis=-1))
-    return unit * jnp.linalg.norm(vectors / unit[..., None], axis=-1)
+    return unit * root(jnp.sum((vectors / unit[..., None]) ** 2, axis=-1))
 
 
 def gram(
@@ -82,7 +82,7 @@ def gram(
     """The smaller Gram matrix of each block over its largest entry, and that entry."""
     # The largest singular value is that entry times the root of the Gram matrix's
     # largest eigenvalue, to full relative accuracy and without overflow.
-    largest = jnp.max(jnp.abs(blocks), axis=(-2, -1))
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(blocks), axis=(-2, -1)))
     scale = jnp.where(largest > 0, largest, jnp.ones_like(largest))
     scaled = blocks / scale[..., None, None]
     if blocks.shape[-2] > blocks.shape[-1]:
@@ -92,21 +92,59 @@ def gram(
 
 def frobenius(blocks: Float[Array, "*batch O D"]) -> Float[Array, "*batch"]:
     """Frobenius norms of a stack of matrices, safe from overflow of the squares."""
-    largest = jnp.max(jnp.abs(blocks), axis=(-2, -1))
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(blocks), axis=(-2, -1)))
     scale = jnp.where(largest > 0, largest, jnp.ones_like(largest))
     scaled = blocks / scale[..., None, None]
-    return scale * jnp.sqrt(jnp.sum(scaled**2, axis=(-2, -1)))
+    return scale * root(jnp.sum(scaled**2, axis=(-2, -1)))
 
 
 def spectral(blocks: Float[Array, "*batch O D"]) -> Float[Array, "*batch"]:
     """Largest singular values of a stack of matrices, from the smaller Gram matrix."""
     matrix, scale = gram(blocks)
-    return scale * root(jnp.linalg.eigvalsh(matrix)[..., -1])
+    _, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(matrix))
+    return scale * root(along(matrix, vectors[..., -1]))
 
 
+def along(
+    matrices: Float[Array, "*batch N N"], vectors: Float[Array, "*batch N"]
+) -> Float[Array, "*batch"]:
+    """y^T M y for fixed y: of an eigenvector, the eigenvalue and its derivative."""
+    return jnp.einsum("...a,...ab,...b->...", vectors, matrices, vectors)
+
+
+@jax.custom_jvp
 def root(square: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Square root of what is not negative but for rounding."""
+    """Square root of what is not negative but for rounding; derivative 0 at 0."""
     return jnp.sqrt(jnp.maximum(square, 0))
+
+
+@root.defjvp
+def _root_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    norm = root(*primals)
+    return norm, _half_over(norm, *tangents)
+
+
+@jax.custom_jvp
+def with_slope_of(
+    norm: Float[Array, "..."], square: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """The norm as it is, differentiated as the root of a square."""
+    # So a norm may be found in a way that has no derivative, or no finite one. The
+    # square need not be exact, and is computed only where a derivative is asked for.
+    del square
+    return norm
+
+
+@with_slope_of.defjvp
+def _with_slope_of_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    norm = with_slope_of(*primals)
+    return norm, _half_over(norm, tangents[1])
+
+
+def _half_over(norm: Array, slope: Array) -> Array:
+    """Slope / (2 norm), 0 where the norm is: of |x| at 0 that is a subgradient."""
+    safe = jnp.where(norm > 0, norm, jnp.ones_like(norm))
+    return jnp.where(norm > 0, 0.5 / safe, jnp.zeros_like(norm)) * slope
 
 
 def block_norm(
