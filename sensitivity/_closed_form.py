@@ -24,7 +24,9 @@ from sensitivity._head_norms import (
     heads_of,
     rows_of_head,
 )
-from sensitivity._mixed_heads import layer_rows, project_layer
+from sensitivity._layer_frobenius import frobenius_rows
+from sensitivity._layer_spectral import spectral_rows
+from sensitivity._mixed_heads import kernels_of, project_layer, rows_of_layer
 from sensitivity._streaming import head_bias, over_rows, over_samples
 from sensitivity.memory import Plan, blocks_within
 from sensitivity.norms import Norm, PathNorms, PathRows
@@ -139,13 +141,23 @@ def over_layer(
 ) -> Any:
     """Apply a function of a block of rows of the layer to all, (..., T) in front."""
 
+    norms_of = spectral_rows if norm == "spectral" else frobenius_rows
+    kernels = kernels_of(weights)
+
     def sample(x: Array, bias: ScoreBias) -> Any:
         layer = project_layer(x, weights, centre_of(x, bias))
-        return over_rows(
-            lambda rows: function(layer_rows(layer, bias, norm, residual, rows)),
-            x.shape[0],
-            plan.rows,
-        )
+
+        def block(rows: Array) -> Any:
+            parts = rows_of_layer(layer, kernels, bias, residual, rows)
+            with jax.enable_x64(True):
+                pairs, at_step = norms_of(layer, kernels, parts)
+                value, key, total = (pairs * parts.unit[:, None]).astype(x.dtype)
+                query, diagonal = (at_step * parts.unit).astype(x.dtype)
+            same = rows[:, None] == jnp.arange(len(x))
+            total = jnp.where(same, diagonal[:, None], total)
+            return function(PathRows(value, key, total, query, diagonal, same))
+
+        return over_rows(block, x.shape[0], plan.rows)
 
     return over_samples(sample, x, score_bias)
 
