@@ -106,7 +106,7 @@ def _squares(layer: Layer, kernels: Kernels, rows: Rows) -> tuple[Array, tuple]:
         """What the query path of head m has in common with all others' local part."""
         covariance = turn * rows.covariance[m]
         mixed = kernels.out @ kernels.out[m].T  # (H, V, V)
-        fixed = mixed.mT @ kernels.value @ kernels.query[m].T  # (H, V, K)
+        fixed = mixed.mT @ (kernels.value @ kernels.query[m].T)  # (H, V, K)
         weight = jnp.einsum("nr,nvk->rvk", own * rows.share, fixed)
         u = (own[..., None] * own_apart) @ mixed  # (H, R, V)
         t = q @ (kernels.key @ kernels.query[m].T)  # (H, R, K)

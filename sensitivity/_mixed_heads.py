@@ -161,9 +161,11 @@ def safe_root(square: Float[Array, "..."]) -> Float[Array, "..."]:
 
 @safe_root.defjvp
 def _safe_root_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    size = safe_root(primals[0])
-    slope = jnp.where(size > 0, 0.5 / jnp.where(size > 0, size, 1), 0)
-    return size, slope * tangents[0]
+    # A rule is traced after the context that its function was called in.
+    with jax.enable_x64(True):
+        size = safe_root(primals[0])
+        slope = 0.5 / jnp.where(size > 0, size, jnp.full_like(size, jnp.inf))
+        return size, slope * tangents[0]
 
 
 @jax.custom_jvp
