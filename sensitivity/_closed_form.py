@@ -24,7 +24,9 @@ from sensitivity._head_norms import (
     heads_of,
     rows_of_head,
 )
-from sensitivity._mixed_heads import layer_rows, project_layer
+from sensitivity._layer_frobenius import frobenius_rows
+from sensitivity._layer_spectral import spectral_rows
+from sensitivity._mixed_heads import kernels_of, project_layer, rows_of_layer
 from sensitivity._streaming import head_bias, over_rows, over_samples
 from sensitivity.memory import Plan, blocks_within
 from sensitivity.norms import Norm, PathNorms, PathRows
@@ -34,7 +36,7 @@ from sensitivity.weights import AttentionWeights, ScoreBias
 _HEAD_CELLS = {"frobenius": 2**18, "spectral": 2**16}
 # Rows below which the products of all T steps are read too often.
 _LEAST_ROWS = {"frobenius": 128, "spectral": 16}
-_LAYER_CELLS = 2**13
+_LAYER_CELLS, _LAYER_ROWS = 2**10, 256
 
 
 def plan_heads(
@@ -82,21 +84,31 @@ def plan_layer(
     max_memory: str | int,
 ) -> Plan:
     """Choose blocks for `over_layer` that are fast and stay within a budget."""
+    # All in float64, whatever the layer's own precision.
     T, D = x.shape[-2:]
     H, K, V = weights.heads, weights.key_width, weights.value_width
-    width = weights.output_width
-    fixed = T * H * (3 * K + 2 * V + K * V) + 3 * H * width * D
-    table = 4 * H * V + 3 * H
-    table += 6 * D + 8 * D if norm == "spectral" else width  # vectors and tridiagonals
-    per_row = T * table + (H + 4) * width * D + H * V * (K + D)
+    width, item = weights.output_width, 8
+    factors = H * (2 * K + V) * D + H * V * width
+    fixed = 2 * factors + T * H * (4 * K + 2 * V) + 2 * T * V * K
+    per_row = T * 3 * H + 3 * H * V * K + H * (3 * K + 2 * V)
+    if norm == "spectral":
+        vectors = 8 * max(D, width) + 6 * H * V + 2 * H * width
+        per_row += T * (vectors + 2 * (4 * D + 32)) + H * D
+        fixed += 2 * H * V * D
+        wanted = _LAYER_CELLS // T
+    else:
+        per_row += 16 * T + H * D
+        wanted = _LAYER_ROWS
+        if x.dtype.itemsize == item:  # blocks of one row are formed
+            fixed += 5 * H * width * D + 4 * T * H * min(H * V, width)
     rows = blocks_within(
         max_memory,
-        fixed=fixed * x.dtype.itemsize,
-        per_item=per_row * x.dtype.itemsize,
-        wanted=min(T, max(_LAYER_CELLS // T, 1)),
+        fixed=fixed * item,
+        per_item=per_row * item,
+        wanted=min(T, max(wanted, 1)),
         what=f"one query row of the layer at T={T}",
     )
-    return Plan(rows=rows, heads=H, size=x.dtype.itemsize * (fixed + per_row * rows))
+    return Plan(rows=rows, heads=H, size=item * (fixed + per_row * rows))
 
 
 def over_heads(
@@ -143,14 +155,24 @@ def over_layer(
 ) -> Any:
     """Apply a function of a block of rows of the layer to all, (..., T) in front."""
 
+    norms_of = spectral_rows if norm == "spectral" else frobenius_rows
+    kernels = kernels_of(weights)
+
     def sample(x: Array, bias: ScoreBias) -> Any:
         def group(rows: Array, centre: Array) -> Any:
             layer = project_layer(x, weights, centre)
-            return over_rows(
-                lambda rows: function(layer_rows(layer, bias, norm, residual, rows)),
-                rows,
-                plan.rows,
-            )
+
+            def block(rows: Array) -> Any:
+                parts = rows_of_layer(layer, kernels, bias, residual, rows)
+                with jax.enable_x64(True):
+                    pairs, at_step = norms_of(layer, kernels, parts)
+                    value, key, total = (pairs * parts.unit[:, None]).astype(x.dtype)
+                    query, diagonal = (at_step * parts.unit).astype(x.dtype)
+                same = rows[:, None] == jnp.arange(len(x))
+                total = jnp.where(same, diagonal[:, None], total)
+                return function(PathRows(value, key, total, query, diagonal, same))
+
+            return over_rows(block, rows, plan.rows)
 
         return over_groups(group, x, bias, score_bias.row_groups, axis=0)
 

@@ -14,6 +14,7 @@ no operator by more than 64 roundings, or 4 N + 24 are done. Tests hold the norm
 follow from it to 1e-9 in float64.
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -30,11 +31,106 @@ def top_eigenvalue(
     dtype: np.dtype,
 ) -> Float[Array, "*batch"]:
     """Largest eigenvalues of semidefinite operators on vectors of a shape (..., N)."""
-    *batch, N = shape
+    return _lanczos(apply, _start(apply, shape, dtype))[0]
+
+
+def top_pair(
+    apply: Callable[[Float[Array, "*batch N"]], Float[Array, "*batch N"]],
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+) -> tuple[Float[Array, "*batch"], Float[Array, "*batch N"]]:
+    """Largest eigenvalues, and a unit vector of each."""
+    # The vector is the sum of the Lanczos vectors, made once more, by the eigenvector
+    # of the tridiagonal matrix.
+    start = _start(apply, shape, dtype)
+    top, size, diagonal, off = _lanczos(apply, start)
+    parts = _tridiagonal_vector(top, diagonal, off)
+
+    def step(k: Array, state: tuple) -> tuple:
+        previous, vector, total = state
+        total += parts[k][..., None] * vector
+        back = jnp.where(k > 0, off[k - 1], jnp.zeros_like(off[0]))
+        image = apply(vector) - back[..., None] * previous
+        image -= diagonal[k][..., None] * vector
+        return vector, _over(image, off[k]), total
+
+    zeros = jnp.zeros(shape, dtype)
+    total = jax.lax.fori_loop(0, size, step, (zeros, start, zeros))[2]
+    return top, _over(total, jnp.linalg.norm(total, axis=-1))
+
+
+def _over(vectors: Array, sizes: Array) -> Array:
+    """Vectors over their sizes, zero where that is zero."""
+    safe = jnp.where(sizes > 0, sizes, jnp.ones_like(sizes))[..., None]
+    return jnp.where((sizes > 0)[..., None], vectors / safe, jnp.zeros_like(vectors))
+
+
+def _start(apply: Callable, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    """Random unit vectors that depend on all bits of a product of the operator."""
+    # A fixed vector is orthogonal to the top direction of some operator; this one
+    # would have to be orthogonal to what is drawn from its own bits.
+    first = np.random.default_rng(shape[-1]).normal(size=shape[-1])
+    image = apply(jnp.broadcast_to(jnp.asarray(first, dtype), shape))
+    words = jax.lax.bitcast_convert_type(image, jnp.uint32).ravel()
+    seed = jnp.sum(_hashed(words ^ _hashed(_places(words.size))), dtype=jnp.uint32)
+    drawn = _hashed(_hashed(_places(math.prod(shape))) ^ seed).reshape(shape)
+    start = (drawn.astype(dtype) + 0.5) * 2.0**-31 - 1  # uniform, never all zero
+    return start / jnp.linalg.norm(start, axis=-1, keepdims=True)
+
+
+def _places(size: int) -> Array:
+    return jax.lax.iota(jnp.uint32, size)
+
+
+def _hashed(words: Array) -> Array:
+    """Words of 32 bits, mixed (the finalizer of MurmurHash3)."""
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+        words ^= jax.lax.shift_right_logical(words, jnp.full_like(words, shift))
+        words *= jnp.uint32(factor)
+    return words
+
+
+def _tridiagonal_vector(top: Array, diagonal: Array, off: Array) -> Array:
+    """Eigenvectors of tridiagonal matrices by three inverse iterations from above."""
+    eps, tiny = jnp.finfo(top.dtype).eps, jnp.finfo(top.dtype).tiny
+    shift = top * (1 + 32 * eps) + tiny
+    above = jnp.concatenate([jnp.zeros_like(off[:1]), off[:-1]])
+
+    def pivot(last: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
+        own, b = row
+        new = shift - own - b * (b / last)
+        new = jnp.maximum(new, eps * shift)
+        return new, new
+
+    _, pivots = jax.lax.scan(pivot, jnp.ones_like(top), (diagonal, above))
+
+    def forward(last: Array, row: tuple[Array, ...]) -> tuple[Array, Array]:
+        right, b, before = row
+        new = right + b / before * last
+        return new, new
+
+    def backward(last: Array, row: tuple[Array, ...]) -> tuple[Array, Array]:
+        right, b, own = row
+        new = (right + b * last) / own
+        return new, new
+
+    before = jnp.concatenate([jnp.ones_like(pivots[:1]), pivots[:-1]])
+    zero = jnp.zeros_like(top)
+
+    def iterate(_: Array, vector: Array) -> Array:
+        _, vector = jax.lax.scan(forward, zero, (vector, above, before))
+        _, vector = jax.lax.scan(backward, zero, (vector, off, pivots), reverse=True)
+        return vector / jnp.abs(vector).max(0)
+
+    first = jnp.zeros_like(diagonal).at[0].set(1)
+    return jax.lax.fori_loop(0, 3, iterate, first)
+
+
+def _lanczos(apply: Callable, vector: Array) -> tuple[Array, Array, Array, Array]:
+    """Largest eigenvalues, steps taken, and the tridiagonal matrices."""
+    *batch, N = shape = vector.shape
+    dtype = vector.dtype
     most = -(-(4 * N + 24) // _CHUNK) * _CHUNK
-    # Any vector with a part along every eigenvector will do; it is the same each time.
-    start = np.random.default_rng(N).normal(size=N)
-    vector = jnp.broadcast_to(jnp.asarray(start / np.linalg.norm(start), dtype), shape)
     eps = jnp.finfo(dtype).eps
 
     def step(k: Array, state: tuple) -> tuple:
@@ -46,8 +142,7 @@ def top_eigenvalue(
         # What is left of an exhausted Krylov space is rounding: nothing follows it.
         size = jnp.maximum(diagonal.max(0), alpha)
         beta = jnp.where(beta > N * eps * size, beta, jnp.zeros_like(beta))
-        following = image / jnp.where(beta > 0, beta, jnp.ones_like(beta))[..., None]
-        following = jnp.where((beta > 0)[..., None], following, jnp.zeros_like(image))
+        following = _over(image, beta)
         return vector, following, beta, diagonal.at[k].set(alpha), off.at[k].set(beta)
 
     def chunk(state: tuple) -> tuple:
@@ -66,7 +161,8 @@ def top_eigenvalue(
     def unfinished(state: tuple) -> Array:
         return jnp.any(state[2]) & (state[0] < most)
 
-    return jax.lax.while_loop(unfinished, chunk, state)[1]
+    size, top, _, lanczos = jax.lax.while_loop(unfinished, chunk, state)
+    return top, size, *lanczos[3:]
 
 
 def largest_root(
