@@ -16,6 +16,7 @@ from tests.helpers import (
     MANY,
     NARROW,
     NORMS,
+    PAPER,
     PATHS,
     SHAPES,
     Shape,
@@ -145,3 +146,19 @@ def test_jit_and_vmap_give_the_same_numbers():
     x = jnp.asarray(rng.normal(size=(3, 4, 1)))
     mapped = jax.jit(jax.vmap(lambda x: path_jacobians(x, w)))(x)
     assert_close(mapped, path_jacobians(x, w), 1e-12, 1e-14)
+
+
+@pytest.mark.parametrize("score_bias", [ScoreBias(-np.inf), ScoreBias(causal=True)])
+def test_gradients_of_the_norms_are_finite_and_right_under_masks(score_bias):
+    x, w = make_layer(0, PAPER)
+
+    @jax.jit
+    def mean(x):
+        options: Any = {"norm": "frobenius", "engine": "autodiff"}
+        return path_norms(x, w, score_bias=score_bias, **options).total.mean()
+
+    step = 1e-5 * np.random.default_rng(1).normal(size=x.shape)
+    gradient = np.asarray(jax.grad(mean)(x))
+    assert np.isfinite(gradient).all()
+    difference = (mean(x + step) - mean(x - step)) / 2
+    assert_close((gradient * step).sum(), difference, 1e-7)

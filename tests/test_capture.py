@@ -172,7 +172,8 @@ def test_a_row_that_a_mask_leaves_nothing_is_no_real_row(batch):
     model = Stack()
     with capture_attention(model) as capture:
         model(batch, mask=np.tri(T, k=-1))
-    assert [*capture.layers[0].rows[0]] == [False] + [True] * (T - 1)
+    rows = np.asarray(capture.layers[0].rows)
+    assert [*rows[0]] == [False] + [True] * (T - 1)
 
 
 def test_a_model_without_attention_or_without_a_call_is_refused(batch):
