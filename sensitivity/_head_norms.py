@@ -216,6 +216,10 @@ def rows_of_head(
             query=cross * (scale * units),
             place=rows,
         )
+        covariance = error = None
+        if for_bounds:
+            both = _covariance_bound(head, shared, norm, spreads)
+            covariance, error = (stop_gradient(scale * units * b) for b in both)
         if norm == "frobenius":
             off_diagonal = _frobenius(head, shared, gain)
             diagonal = with_slope_of(
@@ -224,11 +228,11 @@ def rows_of_head(
             )
             query = frobenius(shared.query)
         else:
-            off_diagonal, diagonal, query = _spectral(head, fixed, shared, gain)
-        covariance = error = None
-        if for_bounds:
-            both = _covariance_bound(head, shared, norm, spreads)
-            covariance, error = (stop_gradient(scale * units * b) for b in both)
+            # Calls of LAPACK one after the other: covariances first.
+            earlier = shared.own if covariance is None else covariance
+            off_diagonal, diagonal, query = _spectral(
+                head, fixed, shared, gain, stop_gradient(earlier)
+            )
         return HeadRows(
             alpha=alpha,
             allowed=allowed,
@@ -286,13 +290,13 @@ def _frobenius(head: Head, row: Row, gain: Float[Array, " R"]) -> Float[Array, "
 
 
 def _spectral(
-    head: Head, fixed: Fixed, row: Row, gain: Float[Array, " R"]
+    head: Head, fixed: Fixed, row: Row, gain: Float[Array, " R"], earlier: Array
 ) -> tuple[Float[Array, "R T"], Float[Array, " R"], Float[Array, " R"]]:
     """||A + u w^T||, ||J_ii|| and ||J^query_ii||, differentiated by singular pairs."""
     still = stop_gradient((head, fixed, row, gain))
     v, still_fixed, still_row = still[0].v, still[1], still[2]
     parts = _off_diagonal(still[0], still_row, still[3])
-    grams = [parts.across @ parts.across.mT]
+    grams = [after(parts.across @ parts.across.mT, earlier)]
     rest = rest_of_diagonal(still_fixed, still_row)
     grams += [] if rest is None else [rest @ rest.mT]
     small = max(row.query.shape[1:]) <= SMALL
@@ -317,7 +321,7 @@ def _spectral(
         query = top_of(still_row.query)
     solved = others[0] if others else None
     diagonal = spectral_diagonal(still_fixed, still_row, solved, levels)
-    slopes = singular_slopes(head, fixed, row, diagonal, levels)
+    slopes = singular_slopes(head, fixed, row, diagonal)
     return (
         off_diagonal,
         with_slope_of(diagonal, slopes.diagonal),
