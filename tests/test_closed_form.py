@@ -283,3 +283,19 @@ def test_a_length_at_which_three_of_four_heads_would_fit_comes_to_an_end():
         [sys.executable, "-c", program], capture_output=True, timeout=300, check=True
     )
     assert done.stdout.decode().strip() == "(4, 4, 144)"
+
+
+@pytest.mark.parametrize("size", [1.0, 1e6, 1e12])
+@pytest.mark.parametrize("diagonal", [0.0, -np.inf])
+def test_equal_tokens_of_any_size_have_no_key_or_query_path(diagonal, size):
+    x, w = make_layer(0, FOLDED)
+    x = np.broadcast_to(np.float32(x[0] * size), x.shape)
+    norms = path_norms(
+        x,
+        jax.tree.map(np.float32, w),
+        score_bias=ScoreBias(diagonal),
+        norm="frobenius",
+        per_head=True,
+    )
+    assert not np.asarray(norms.key).any()
+    assert not np.asarray(norms.query).any()
