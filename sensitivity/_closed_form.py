@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sensitivity._centres import over_groups
-from sensitivity._covariances import PRODUCTS
+from sensitivity._covariances import PRODUCTS, SMALL
 from sensitivity._devices import idle_devices, map_shared, program
 from sensitivity._head_norms import (
     Head,
@@ -53,7 +53,8 @@ def plan_heads(
     projected = 2 * weights.heads * (2 * weights.key_width + V + K + 1)
     fixed = T * (2 * D + projected)
     tables = 10 + (2 * V + 4 if norm == "spectral" else 0)
-    per_row = tables * T + 6 * (V + K) ** 2 + 4 * V * D
+    small = max(V, K) <= SMALL  # whose blocks are formed: see _head_diagonal
+    per_row = tables * T + 6 * (V + K) ** 2 + (4 * V * D if small else 10 * D)
     wanted = max(_HEAD_CELLS[norm] // T, _LEAST_ROWS[norm])
     rows = blocks_within(
         max_memory,

@@ -178,9 +178,27 @@ def distances(
 ) -> Float[Array, "R T"]:
     """Distances of all pairs, from differences: nothing cancels."""
     fixed, moving = stop_gradient(points), stop_gradient(others)
-    apart = jnp.sqrt(jnp.sum((fixed[:, None] - moving) ** 2, -1))
+    apart = jnp.sqrt(_square_distances(fixed, moving))
     squares = jnp.sum(points**2, -1)[:, None] + jnp.sum(others**2, -1)
     return with_slope_of(apart, squares - 2 * (points @ others.T))
+
+
+def _square_distances(
+    points: Float[Array, "R V"],
+    others: Float[Array, "T V"],
+    factor: Float[Array, "R 1"] | float = 1.0,
+) -> Float[Array, "R T"]:
+    """|factor other - point|^2 of all pairs."""
+    # Few columns written out are several times faster than a sum along a short axis.
+    if points.shape[1] <= SMALL:
+        columns = zip(points.T, others.T, strict=True)
+        return sum(
+            ((factor * q - p[:, None]) ** 2 for p, q in columns),
+            jnp.zeros((len(points), len(others)), points.dtype),
+        )
+    if isinstance(factor, float):
+        return jnp.sum((others - points[:, None]) ** 2, -1)
+    return jnp.sum((factor[:, :, None] * others - points[:, None]) ** 2, -1)
 
 
 def rows_of_head(
@@ -216,6 +234,10 @@ def rows_of_head(
             query=cross * (scale * units),
             place=rows,
         )
+        covariance = error = None
+        if for_bounds:
+            both = _covariance_bound(head, shared, allowed, norm, spreads)
+            covariance, error = (stop_gradient(scale * units * b) for b in both)
         if norm == "frobenius":
             off_diagonal = _frobenius(head, shared, gain)
             diagonal = with_slope_of(
@@ -224,11 +246,11 @@ def rows_of_head(
             )
             query = frobenius(shared.query)
         else:
-            off_diagonal, diagonal, query = _spectral(head, fixed, shared, gain)
-        covariance = error = None
-        if for_bounds:
-            both = _covariance_bound(head, shared, allowed, norm, spreads)
-            covariance, error = (stop_gradient(scale * units * b) for b in both)
+            # Calls of LAPACK one after the other: covariances first.
+            earlier = shared.own if covariance is None else covariance
+            off_diagonal, diagonal, query = _spectral(
+                head, fixed, shared, gain, stop_gradient(earlier)
+            )
         return HeadRows(
             alpha=alpha,
             allowed=allowed,
@@ -278,21 +300,23 @@ def _off_diagonal(head: Head, row: Row, gain: Float[Array, " R"]) -> _OffDiagona
 def _frobenius(head: Head, row: Row, gain: Float[Array, " R"]) -> Float[Array, "R T"]:
     """||A + u w^T||, from ||Y||^2 + |z|^2."""
     parts = _off_diagonal(*stop_gradient((head, row, gain)))
-    z = parts.shift[:, None] + parts.reach[:, None, None] * stop_gradient(head.v)
     start = frobenius(parts.across)[:, None] ** 2
-    norm = jnp.sqrt(start + jnp.sum(z**2, -1))
+    z_square = _square_distances(
+        -parts.shift, stop_gradient(head.v), parts.reach[:, None]
+    )
+    norm = jnp.sqrt(start + z_square)
     square = off_diagonal_square(head, row, parts.unit)
     return parts.unit[:, None] * with_slope_of(norm, square)
 
 
 def _spectral(
-    head: Head, fixed: Fixed, row: Row, gain: Float[Array, " R"]
+    head: Head, fixed: Fixed, row: Row, gain: Float[Array, " R"], earlier: Array
 ) -> tuple[Float[Array, "R T"], Float[Array, " R"], Float[Array, " R"]]:
     """||A + u w^T||, ||J_ii|| and ||J^query_ii||, differentiated by singular pairs."""
     still = stop_gradient((head, fixed, row, gain))
     v, still_fixed, still_row = still[0].v, still[1], still[2]
     parts = _off_diagonal(still[0], still_row, still[3])
-    grams = [parts.across @ parts.across.mT]
+    grams = [after(parts.across @ parts.across.mT, earlier)]
     rest = rest_of_diagonal(still_fixed, still_row)
     grams += [] if rest is None else [rest @ rest.mT]
     small = max(row.query.shape[1:]) <= SMALL
@@ -317,7 +341,7 @@ def _spectral(
         query = top_of(still_row.query)
     solved = others[0] if others else None
     diagonal = spectral_diagonal(still_fixed, still_row, solved, levels)
-    slopes = singular_slopes(head, fixed, row, diagonal, levels)
+    slopes = singular_slopes(head, fixed, row, diagonal)
     return (
         off_diagonal,
         with_slope_of(diagonal, slopes.diagonal),

@@ -116,14 +116,13 @@ def singular_slopes(
     fixed: Fixed,
     row: Row,
     diagonal: Float[Array, " R"],
-    earlier: Array,
 ) -> Slopes:
     """Squares of ||J_ii||_2, which is ``diagonal``, and ||J^query_ii||_2."""
-    # The singular vectors come from LAPACK, not before an earlier call of it.
+    # The singular vectors come from LAPACK, not before the call that gave the norm.
     query, unit = gram(row.query)
     constant = stop_gradient((head, fixed, row))
     matrix, outside = _diagonal_matrix(*constant, stop_gradient(diagonal))
-    (_, own), (_, across) = eigh_together(after(matrix, earlier), stop_gradient(query))
+    (_, own), (_, across) = eigh_together(after(matrix, diagonal), stop_gradient(query))
     y = own[..., -1] @ constant[0].factors.output_basis.T
     if outside is not None:  # the left vector's part that W^O does not reach
         y = y + jnp.einsum("rv,rvd->rd", own[..., -1], outside)

@@ -52,21 +52,19 @@ def assert_slopes_are_those_of_differences(x, w, bias, norm, residual, rtol=1e-6
     rng = np.random.default_rng(0)
     for _ in range(2):
         along = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape)), (x, w))
-        expected = sum(
-            jnp.vdot(a, b)
-            for a, b in zip(
-                jax.tree.leaves(slopes), jax.tree.leaves(along), strict=True
-            )
-        )
+        pairs = zip(jax.tree.leaves(slopes), jax.tree.leaves(along), strict=True)
+        slope = sum(jnp.vdot(a, b) for a, b in pairs)
+        differences = [
+            float(function(*_moved((x, w), along, step), bias))
+            for step in (1e-5, -1e-5, 2e-5, -2e-5)
+        ]
+        near = (differences[0] - differences[1]) / 2e-5
+        far = (differences[2] - differences[3]) / 4e-5
+        np.testing.assert_allclose(slope, (4 * near - far) / 3, rtol=rtol)
 
-        def at(step, along=along):
-            moved = jax.tree.map(lambda a, d: a + step * d, (x, w), along)
-            return float(function(*moved, bias))
 
-        step = 1e-5
-        near = (at(step) - at(-step)) / (2 * step)
-        far = (at(2 * step) - at(-2 * step)) / (4 * step)
-        np.testing.assert_allclose(expected, (4 * near - far) / 3, rtol=rtol)
+def _moved(place, along, step):
+    return jax.tree.map(lambda a, d: a + step * d, place, along)
 
 
 @pytest.mark.parametrize("norm", NORMS)
