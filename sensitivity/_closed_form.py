@@ -150,7 +150,6 @@ def over_layer(
     plan: Plan,
 ) -> Any:
     """Apply a function of a block of rows of the layer to all, (..., T) in front."""
-
     norms_of = spectral_rows if norm == "spectral" else frobenius_rows
     kernels = kernels_of(weights)
 

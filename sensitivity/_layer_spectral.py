@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sensitivity._lanczos import top_pair
-from sensitivity._lapack import after
 from sensitivity._mixed_heads import Kernels, Layer, Rows, differentiated_as, safe_root
 
 
