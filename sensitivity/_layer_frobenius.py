@@ -32,8 +32,8 @@ def frobenius_rows(
     total = value + 2 * cross + key
     own = jnp.take_along_axis(total, rows.here[:, None], 1)[:, 0]
     diagonal = own + query + 2 * inner
-    D, O = kernels.value.shape[-1], kernels.out.shape[-1]
-    if O == D:
+    D, width = kernels.value.shape[-1], kernels.out.shape[-1]
+    if width == D:
         diagonal += rows.one**2 * D + 2 * rows.one * trace
     pairs = safe_root(jnp.stack([value, key, total]))
     at_step = safe_root(jnp.stack([query, diagonal]))
@@ -157,7 +157,7 @@ def _formed_pairs(layer: Layer, kernels: Kernels, rows: Rows) -> Array:
 
 def _formed_steps(layer: Layer, kernels: Kernels, rows: Rows) -> Array:
     """Norms of the query path and the diagonal from their blocks, row by row."""
-    O, D = kernels.out.shape[-1], kernels.value.shape[-1]
+    width, D = kernels.out.shape[-1], kernels.value.shape[-1]
 
     def one_row(row: tuple[Array, ...]) -> Array:
         covariance, alpha, moving, h, q, share, turn, one, at = row
@@ -167,7 +167,7 @@ def _formed_steps(layer: Layer, kernels: Kernels, rows: Rows) -> Array:
         query = turn * (covariance @ kernels.query)
         parts = jnp.stack([query, query + alpha[:, at][:, None, None] * local])
         blocks = jnp.einsum("hvo,phvd->pod", kernels.out, parts)
-        if O == D:
+        if width == D:
             blocks = blocks.at[1].add(one * jnp.eye(D))
         return frobenius(blocks)
 

@@ -73,7 +73,7 @@ def kernels_of(weights: AttentionWeights) -> Kernels:
     turned = [jnp.moveaxis(a, 0, -1) for a in kernels]
     with jax.enable_x64(True):
         factors = [a.astype(jnp.float64) for a in (*turned, out)]
-        units = jnp.stack([power_of_two(jnp.abs(a).max()) for a in factors])
+        units = jnp.stack([_unit(a) for a in factors])
         scaled = (a / unit for a, unit in zip(factors, units, strict=True))
         return Kernels(*scaled, units)
 
@@ -92,7 +92,7 @@ def project_layer(
             apart @ jnp.moveaxis(kernel.astype(jnp.float64), 1, 0)
             for kernel in (weights.value, weights.key)
         )
-        units = [power_of_two(jnp.abs(a).max()) for a in (v, keys)]
+        units = [_unit(a) for a in (v, keys)]
         return Layer(q, k, v / units[0], keys / units[1], *units)
 
 
@@ -131,7 +131,7 @@ def _rows_of(
 
     parts = (alpha, layer.v, layer.keys, h, mean_key, moving)
     own = own.astype(jnp.float64) * layer.q.shape[-1] ** -0.5
-    size = power_of_two(jnp.abs(own).max((0, 2)))
+    size = _unit(own, (0, 2))
     query, key, value, out = kernels.units
     gain = size * key * layer.unit_v
     turn = query * layer.unit_v * layer.unit_keys * layer.q.shape[-1] ** -0.5
@@ -151,6 +151,11 @@ def _rows_of(
         unit=unit * out,
         here=rows,
     )
+
+
+def _unit(factor: Array, axes: tuple[int, ...] | None = None) -> Array:
+    """A power of two near the largest entry, which is no part of any derivative."""
+    return power_of_two(jnp.abs(jax.lax.stop_gradient(factor)).max(axes))
 
 
 @jax.custom_jvp
