@@ -44,7 +44,8 @@ def mean_of(x: Float[Array, "T D"], chosen: Bool[Array, "N T"]) -> Float[Array, 
     """Means of some steps."""
     # As differences to one of them: equal tokens have their own value, to the last
     # digit.
-    one = x[jnp.argmax(chosen, -1)]
+    # (jnp.argmax counts in int64 where that is allowed, and is then not lowered.)
+    one = x[jax.lax.argmax(chosen, chosen.ndim - 1, jnp.int32)]
     apart = jnp.where(chosen[..., None], x - one[:, None], jnp.zeros_like(x))
     return one + apart.sum(1) / jnp.maximum(chosen.sum(-1), 1)[:, None].astype(x.dtype)
 

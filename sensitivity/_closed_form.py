@@ -7,6 +7,7 @@ relative plus the rounding scale of the layer, and to 1e-9 for the spectral norm
 several mixed heads, which come from Lanczos.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,16 +16,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sensitivity._centres import over_groups
-from sensitivity._covariances import PRODUCTS
+from sensitivity._covariances import PRODUCTS, SMALL
 from sensitivity._devices import idle_devices, map_shared, program
-from sensitivity._head_norms import (
-    Head,
-    HeadRows,
-    head_factors,
-    heads_of,
-    rows_of_head,
-)
-from sensitivity._mixed_heads import layer_rows, project_layer
+from sensitivity._float64 import in_float64
+from sensitivity._head_norms import HeadRows, rows_of_head
+from sensitivity._heads import Head, head_factors, heads_of
+from sensitivity._layer_frobenius import exact_rows, summed_rows
+from sensitivity._layer_spectral import spectral_rows
+from sensitivity._mixed_heads import kernels_of, project_layer, rows_of_layer
 from sensitivity._streaming import head_bias, over_rows, over_samples
 from sensitivity.memory import Plan, blocks_within
 from sensitivity.norms import Norm, PathNorms, PathRows
@@ -34,7 +33,7 @@ from sensitivity.weights import AttentionWeights, ScoreBias
 _HEAD_CELLS = {"frobenius": 2**18, "spectral": 2**16}
 # Rows below which the products of all T steps are read too often.
 _LEAST_ROWS = {"frobenius": 128, "spectral": 16}
-_LAYER_CELLS = 2**13
+_LAYER_CELLS, _LAYER_ROWS = 2**10, 256
 
 
 def plan_heads(
@@ -51,7 +50,8 @@ def plan_heads(
     projected = 2 * weights.heads * (2 * weights.key_width + V + K + 1)
     fixed = T * (2 * D + projected)
     tables = 10 + (2 * V + 4 if norm == "spectral" else 0)
-    per_row = tables * T + 6 * (V + K) ** 2 + 4 * V * D
+    small = max(V, K) <= SMALL  # whose blocks are formed: see _head_diagonal
+    per_row = tables * T + 6 * (V + K) ** 2 + (4 * V * D if small else 10 * D)
     wanted = max(_HEAD_CELLS[norm] // T, _LEAST_ROWS[norm])
     rows = blocks_within(
         max_memory,
@@ -82,21 +82,31 @@ def plan_layer(
     max_memory: str | int,
 ) -> Plan:
     """Choose blocks for `over_layer` that are fast and stay within a budget."""
+    # All in float64, whatever the layer's own precision.
     T, D = x.shape[-2:]
     H, K, V = weights.heads, weights.key_width, weights.value_width
-    width = weights.output_width
-    fixed = T * H * (3 * K + 2 * V + K * V) + 3 * H * width * D
-    table = 4 * H * V + 3 * H
-    table += 6 * D + 8 * D if norm == "spectral" else width  # vectors and tridiagonals
-    per_row = T * table + (H + 4) * width * D + H * V * (K + D)
+    width, item = weights.output_width, 8
+    factors = H * (2 * K + V) * D + H * V * width
+    fixed = 2 * factors + T * H * (4 * K + 2 * V) + 2 * T * V * K
+    per_row = T * 3 * H + 3 * H * V * K + H * (3 * K + 2 * V)
+    if norm == "spectral":
+        vectors = 8 * max(D, width) + 6 * H * V + 2 * H * width
+        per_row += T * (vectors + 2 * (4 * D + 32)) + H * D
+        fixed += 2 * H * V * D
+        wanted = _LAYER_CELLS // T
+    else:
+        per_row += 16 * T + H * D
+        wanted = _LAYER_ROWS
+        if x.dtype.itemsize == item:  # blocks of one row are formed
+            fixed += 5 * H * width * D + 4 * T * H * min(H * V, width)
     rows = blocks_within(
         max_memory,
-        fixed=fixed * x.dtype.itemsize,
-        per_item=per_row * x.dtype.itemsize,
-        wanted=min(T, max(_LAYER_CELLS // T, 1)),
+        fixed=fixed * item,
+        per_item=per_row * item,
+        wanted=min(T, max(wanted, 1)),
         what=f"one query row of the layer at T={T}",
     )
-    return Plan(rows=rows, heads=H, size=x.dtype.itemsize * (fixed + per_row * rows))
+    return Plan(rows=rows, heads=H, size=item * (fixed + per_row * rows))
 
 
 def over_heads(
@@ -111,21 +121,21 @@ def over_heads(
 ) -> Any:
     """Apply a function of a block of rows of a head to all, (..., H, T) in front."""
     # for_bounds: whether the covariances that only bounds need are measured too.
-    factors = head_factors(weights, norm)
+    H = weights.heads
+    factors = head_factors(weights, norm, residual)
 
     def sample(x: Array, bias: ScoreBias) -> Any:
         def group(rows: Array, centre: Array) -> Any:
-            heads = heads_of(x, weights, factors, centre)
-
-            def one_head(n: Array) -> Any:
-                head = jax.tree.map(lambda a: a[n], heads)
-                own_bias = head_bias(bias, n)
-                block = rows_of_head(head, own_bias, norm, residual, for_bounds)
+            def one_head(numbered: tuple[Array, Head]) -> Any:
+                n, head = numbered
+                block = rows_of_head(head, head_bias(bias, n), norm, for_bounds)
                 return over_rows(lambda i: function(head, block(i)), rows, plan.rows)
 
-            index = jnp.arange(weights.heads)
-            each = map_shared if weights.heads >= idle_devices() else jax.lax.map
-            return each(one_head, index, batch_size=plan.heads)
+            heads = (jnp.arange(H), heads_of(x, weights, factors, centre))
+            if plan.heads == H and idle_devices() == 1:
+                return jax.vmap(one_head)(heads)
+            each = map_shared if idle_devices() <= H else jax.lax.map
+            return each(one_head, heads, batch_size=plan.heads)
 
         return over_groups(group, x, bias, score_bias.row_groups, axis=1)
 
@@ -142,19 +152,35 @@ def over_layer(
     plan: Plan,
 ) -> Any:
     """Apply a function of a block of rows of the layer to all, (..., T) in front."""
+    if norm == "spectral":
+        single = x.dtype != jnp.float64
+        norms_of = functools.partial(spectral_rows, single=single)
+    else:
+        norms_of = exact_rows if x.dtype == jnp.float64 else summed_rows
 
-    def sample(x: Array, bias: ScoreBias) -> Any:
-        def group(rows: Array, centre: Array) -> Any:
-            layer = project_layer(x, weights, centre)
-            return over_rows(
-                lambda rows: function(layer_rows(layer, bias, norm, residual, rows)),
-                rows,
-                plan.rows,
-            )
+    def compute(x: Array, weights: AttentionWeights, score_bias: ScoreBias) -> Any:
+        kernels, groups = kernels_of(weights), score_bias.row_groups
 
-        return over_groups(group, x, bias, score_bias.row_groups, axis=0)
+        def sample(x: Array, bias: ScoreBias) -> Any:
+            def group(rows: Array, centre: Array) -> Any:
+                layer = project_layer(x, weights, centre)
 
-    return over_samples(sample, x, score_bias)
+                def block(rows: Array) -> Any:
+                    parts = rows_of_layer(layer, kernels, bias, residual, rows)
+                    pairs, at_step = norms_of(layer, kernels, parts)
+                    value, key, total = pairs * parts.unit[:, None]
+                    query, diagonal = at_step * parts.unit
+                    same = rows[:, None] == jnp.arange(len(x))
+                    total = jnp.where(same, diagonal[:, None], total)
+                    return function(PathRows(value, key, total, query, diagonal, same))
+
+                return over_rows(block, rows, plan.rows)
+
+            return over_groups(group, x, bias, groups, axis=0)
+
+        return over_samples(sample, x, score_bias)
+
+    return in_float64(compute, x, weights, score_bias)
 
 
 def closed_form_path_norms(
@@ -194,12 +220,12 @@ def _path_norms(
 
 
 def _head_path_rows(head: Head, rows: HeadRows) -> PathRows:
-    total = rows.alpha * rows.norms.off_diagonal
+    total = rows.alpha * rows.off_diagonal
     return PathRows(
         value=rows.alpha * head.factors.value_norm,
         key=rows.alpha * rows.spread * rows.gain[:, None],
-        total=jnp.where(rows.same, rows.norms.diagonal[:, None], total),
-        query=rows.norms.query,
-        diagonal=rows.norms.diagonal,
+        total=jnp.where(rows.same, rows.diagonal[:, None], total),
+        query=rows.query,
+        diagonal=rows.diagonal,
         same=rows.same,
     )

@@ -24,7 +24,8 @@ Nielsen and Sorensen, Rank-one modification of the symmetric eigenproblem, Numer
 31, 1978.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,19 +33,27 @@ from jaxtyping import Array, Float
 
 
 def secular_root(
-    squares: Sequence[Float[Array, "..."]], gaps: Sequence[Float[Array, "..."]]
+    squares: Float[Array, "V ..."], gaps: Float[Array, "V ..."]
 ) -> Float[Array, "..."]:
     """The largest root mu, 0 if that is negative, to rounding of the largest c or g."""
-    # squares: the c_k >= 0, of one shape; gaps: the g_k >= 0, ascending from g_1 = 0.
-    eps = jnp.finfo(squares[0].dtype).eps
-    scale = sum(squares[1:], squares[0])
+    # squares: the c_k >= 0; gaps: the g_k >= 0, ascending from g_1 = 0; they broadcast.
+    eps = jnp.finfo(squares.dtype).eps
+
+    def over_poles(add: Callable[[Array, Array, Any], Any], start: Any, n: int) -> Any:
+        return jax.lax.fori_loop(
+            n, len(squares), lambda k, sums: add(squares[k], gaps[k], sums), start
+        )
+
+    scale = over_poles(lambda c, _, total: total + c, jnp.zeros_like(squares[0]), 0)
     if len(squares) == 1:
         return scale
-    unit = jnp.where(scale > 0, scale, jnp.ones_like(scale))
-    first, *others = [c / unit for c in squares]
+    per_unit = 1 / jnp.where(scale > 0, scale, jnp.ones_like(scale))
     # A pole further than 1/eps^2 away carries no digit; the cut keeps infinities out.
-    gaps = [jnp.minimum(g, unit / eps**2) / unit for g in gaps[1:]]
-    poles = list(zip(others, gaps, strict=True))
+
+    def scaled(c: Array, g: Array) -> tuple[Array, Array]:
+        return c * per_unit, jnp.minimum(g * per_unit, eps**-2)
+
+    first, nothing = squares[0] * per_unit, jnp.zeros_like(scale)
 
     def two_poles(pole: Array, gap: Array) -> Array:
         """Largest root for ``first`` at gap 0 and ``pole`` at ``gap``."""
@@ -55,19 +64,23 @@ def secular_root(
 
     def step(state: tuple[Array, Array]) -> tuple[Array, Array]:
         mu, _ = state
-        value = slope = jnp.zeros_like(mu)
-        for c, g in poles:
+
+        def add(c: Array, g: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+            c, g = scaled(c, g)
             inverse = 1 / jnp.maximum(mu + g, eps**2)
-            value += c * inverse
-            slope += c * inverse**2
+            return sums[0] + c * inverse, sums[1] + c * inverse**2
+
+        value, slope = over_poles(add, (nothing, nothing), 1)
         near = value / jnp.where(slope > 0, slope, jnp.ones_like(slope))
         new = jnp.maximum(mu, two_poles(value * near, jnp.maximum(near - mu, 0)))
         return new, jnp.any(new - mu > eps**0.75)
 
-    rest = sum(others[1:], others[0])
-    gap = sum((c * g for c, g in poles[1:]), poles[0][0] * poles[0][1])
+    def measure(c: Array, g: Array, sums: tuple) -> tuple:
+        (c, g), (rest, gap, most) = scaled(c, g), sums
+        return rest + c, gap + c * g, jnp.maximum(most, c - g)
+
+    rest, gap, most = over_poles(measure, (nothing, nothing, nothing), 1)
     start = two_poles(rest, gap / jnp.where(rest > 0, rest, jnp.ones_like(rest)))
-    for c, g in poles:
-        start = jnp.maximum(start, c - g)
-    mu, _ = jax.lax.while_loop(lambda s: s[1], step, step((start, jnp.array(True))))
-    return unit * mu
+    begin = (jnp.maximum(start, most), jnp.array(True))
+    mu, _ = jax.lax.while_loop(lambda s: s[1], step, begin)
+    return mu * jnp.where(scale > 0, scale, jnp.ones_like(scale))

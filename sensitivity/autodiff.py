@@ -20,7 +20,7 @@ from sensitivity._inputs import run
 from sensitivity._streaming import head_bias, over_rows, over_samples
 from sensitivity.attention import attend_rows
 from sensitivity.memory import Plan, blocks_within
-from sensitivity.norms import Norm, PathNorms, power_of_two
+from sensitivity.norms import Norm, PathNorms, frobenius
 from sensitivity.weights import AttentionWeights, ScoreBias
 
 
@@ -234,11 +234,7 @@ def _one_head(weights: AttentionWeights, n: Int[Array, ""]) -> AttentionWeights:
 
 
 def _norms(blocks: Float[Array, "N O D"], norm: Norm) -> Float[Array, " N"]:
-    """Norms of blocks; the derivative of a block of zeros is 0, not NaN."""
+    """Norms of blocks, by decompositions of their own."""
     if norm == "spectral":
         return jnp.linalg.svd(blocks, compute_uv=False)[..., 0]
-    unit = power_of_two(jnp.abs(blocks).max((-2, -1)))
-    square = jnp.sum((blocks / unit[:, None, None]) ** 2, (-2, -1))
-    some = square > 0
-    root = jnp.sqrt(jnp.where(some, square, jnp.ones_like(square)))
-    return jnp.where(some, unit * root, jnp.zeros_like(root))
+    return frobenius(blocks)

@@ -1,6 +1,7 @@
 """The two norms, and what a table of path norms looks like."""
 
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +74,7 @@ def power_of_two(size: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
 def length(vectors: Float[Array, "*batch N"]) -> Float[Array, "*batch"]:
     """Euclidean lengths along the last axis, safe from over- and underflow."""
     unit = power_of_two(jnp.max(jnp.abs(vectors), axis=-1))
-    return unit * jnp.linalg.norm(vectors / unit[..., None], axis=-1)
+    return unit * root(jnp.sum((vectors / unit[..., None]) ** 2, axis=-1))
 
 
 def gram(
@@ -82,7 +83,7 @@ def gram(
     """The smaller Gram matrix of each block over its largest entry, and that entry."""
     # The largest singular value is that entry times the root of the Gram matrix's
     # largest eigenvalue, to full relative accuracy and without overflow.
-    largest = jnp.max(jnp.abs(blocks), axis=(-2, -1))
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(blocks), axis=(-2, -1)))
     scale = jnp.where(largest > 0, largest, jnp.ones_like(largest))
     scaled = blocks / scale[..., None, None]
     if blocks.shape[-2] > blocks.shape[-1]:
@@ -92,21 +93,97 @@ def gram(
 
 def frobenius(blocks: Float[Array, "*batch O D"]) -> Float[Array, "*batch"]:
     """Frobenius norms of a stack of matrices, safe from overflow of the squares."""
-    largest = jnp.max(jnp.abs(blocks), axis=(-2, -1))
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(blocks), axis=(-2, -1)))
     scale = jnp.where(largest > 0, largest, jnp.ones_like(largest))
     scaled = blocks / scale[..., None, None]
-    return scale * jnp.sqrt(jnp.sum(scaled**2, axis=(-2, -1)))
+    return scale * root(jnp.sum(scaled**2, axis=(-2, -1)))
 
 
+def along(
+    matrices: Float[Array, "*batch N N"], vectors: Float[Array, "*batch N"]
+) -> Float[Array, "*batch"]:
+    """y^T M y for fixed y: of an eigenvector, the eigenvalue and its derivative."""
+    return jnp.einsum("...a,...ab,...b->...", vectors, matrices, vectors)
+
+
+@jax.custom_jvp
+def root(square: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Square root of what is not negative but for rounding; derivative 0 at 0."""
+    return jnp.sqrt(jnp.maximum(square, 0))
+
+
+@root.defjvp
+def _root_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    norm = root(*primals)
+    return norm, _half_over(norm, *tangents)
+
+
+Norms = TypeVar("Norms")
+
+
+def differentiated_by(
+    squares: Callable[..., Norms],
+) -> Callable[[Callable[..., Norms]], Callable[..., Norms]]:
+    """Norms as a function gives them, differentiated as roots of some squares."""
+    # So a norm may be found in a way that has no derivative, or no finite one. The
+    # squares, of the norms and the same inputs, need not be exact, and are traced only
+    # where a derivative is asked for.
+
+    def decorate(exact: Callable[..., Norms]) -> Callable[..., Norms]:
+        @jax.custom_jvp
+        def norms(*inputs: Any) -> Norms:
+            return exact(*inputs)
+
+        @norms.defjvp
+        def rule(inputs: tuple, tangents: tuple) -> tuple[Norms, Norms]:
+            found = norms(*inputs)
+            still = jax.lax.stop_gradient(found)
+            _, slopes = jax.jvp(lambda *a: squares(still, *a), inputs, tangents)
+            return found, jax.tree.map(_half_over, found, slopes)
+
+        return norms
+
+    return decorate
+
+
+def _half_over(norm: Array, slope: Array) -> Array:
+    """Slope / (2 norm), 0 where the norm is: of |x| at 0 that is a subgradient."""
+    safe = jnp.where(norm > 0, norm, jnp.ones_like(norm))
+    return jnp.where(norm > 0, 0.5 / safe, jnp.zeros_like(norm)) * slope
+
+
+def square_of_sum(
+    scaled: Sequence[tuple[Float[Array, " R"], Float[Array, "V D"]]],
+    u: Float[Array, "R V"],
+    w: Float[Array, "R D"],
+) -> Float[Array, " R"]:
+    """Squared Frobenius norms of sum_k c_k B_k + u w^T for R rows of c, u and w."""
+    # Formed a line of V at a time, so that nothing cancels and nothing is kept.
+    factors, matrices = zip(*scaled, strict=True)
+
+    def add(square: Array, line: tuple[Array, ...]) -> tuple[Array, None]:
+        along, *lines = line
+        formed = along[:, None] * w
+        for factor, own in zip(factors, lines, strict=True):
+            formed += factor[:, None] * own
+        return square + jnp.sum(formed**2, -1), None
+
+    zeros = jnp.zeros(len(u), u.dtype)
+    return jax.lax.scan(add, zeros, (u.T, *matrices))[0]
+
+
+def _along_top(norm: Array, blocks: Float[Array, "*batch O D"]) -> Array:
+    del norm
+    matrix, scale = gram(blocks)
+    _, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(matrix))
+    return scale**2 * along(matrix, vectors[..., -1])
+
+
+@differentiated_by(_along_top)
 def spectral(blocks: Float[Array, "*batch O D"]) -> Float[Array, "*batch"]:
     """Largest singular values of a stack of matrices, from the smaller Gram matrix."""
     matrix, scale = gram(blocks)
     return scale * root(jnp.linalg.eigvalsh(matrix)[..., -1])
-
-
-def root(square: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Square root of what is not negative but for rounding."""
-    return jnp.sqrt(jnp.maximum(square, 0))
 
 
 def block_norm(

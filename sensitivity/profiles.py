@@ -1,14 +1,18 @@
 """What a bound needs to know of a layer: O(H T) numbers, however long the window."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from sensitivity._closed_form import over_heads, over_layer, plan_heads, plan_layer
 from sensitivity._devices import program
-from sensitivity._head_norms import Head, HeadRows, distances
+from sensitivity._head_norms import HeadRows
+from sensitivity._head_off_diagonal import distances
+from sensitivity._heads import Head
 from sensitivity._inputs import EmptyRows, check_weights, run
 from sensitivity.memory import Plan
 from sensitivity.norms import Norm, PathNorms, PathRows, check_choice, length
@@ -133,7 +137,12 @@ def profile(
     def compute(x: Array, weights: AttentionWeights, bias: ScoreBias) -> Profile:
         fits = weights.head_output_width == weights.model_width
         plan = plan_heads(x, weights, norm, max_memory)
-        return _profile(x, weights, bias, norm, residual and fits, plan)
+        fields = _profile(x, weights, bias, norm, residual and fits, plan)
+        if not isinstance(fields, Tracer):  # slices are cheaper than programs of them
+            fields = np.asarray(fields)
+        columns = [jnp.asarray(fields[..., n]) for n in range(fields.shape[-1])]
+        rows = Profile(*columns)
+        return rows._replace(other_steps=rows.other_steps.astype(int))
 
     return run(compute, x, weights, score_bias, empty_rows)
 
@@ -181,45 +190,52 @@ def means_of(norms: PathNorms) -> Means:
     return Means(*means)
 
 
-def _row_statistics(head: Head, rows: HeadRows) -> Profile:
-    T = len(head.v)
+def _row_statistics(head: Head, rows: HeadRows) -> Float[Array, "R fields"]:
+    """The fields of a `Profile`, in one array: each array of its own costs a copy."""
+    T, zero = len(head.v), jnp.zeros((), rows.alpha.dtype)
     root = head.k.shape[-1] ** 0.5
     value_norm = jnp.broadcast_to(head.factors.value_norm, rows.gain.shape)
-    elsewhere = jnp.where(rows.same, jnp.zeros_like(rows.alpha), rows.alpha)
+    elsewhere = jnp.where(rows.same, zero, rows.alpha)
     weighted = rows.alpha * rows.spread
     centred = weighted * (head.key_unit * distances(rows.key_mean, head.keys))
-    seen = jnp.where(rows.allowed, rows.spread, jnp.zeros_like(rows.spread))
     by_step = jnp.stack([jnp.ones_like(head.key_size), head.key_size], axis=1)
     key_sum, query_sum = (weighted @ by_step).T
-    nothing = jnp.zeros_like(rows.spread)
-    key_size = jnp.where(rows.allowed, head.key_size, nothing).max(-1)
-    size = jnp.where(rows.allowed, length(head.k), nothing).max(-1)
-    own = _sum(jnp.where(rows.same, weighted, nothing))
-    measured: Any = rows.norms  # with covariances: see _profile
-    return Profile(
+    steps = jnp.stack([head.key_size, head.k_size])
+    most = jnp.where(rows.allowed, steps[:, None], zero).max(-1)
+    seen = jnp.where(rows.allowed, rows.spread, zero)
+    most_spread = seen.max(-1)
+    other_steps = _sum((rows.allowed & ~rows.same).astype(zero.dtype))
+    fields = Profile(
         value_mean=_sum(rows.alpha) * value_norm / T,
         key_mean=rows.gain * key_sum / T,
-        query_mean=rows.norms.query / T,
-        off_diagonal_mean=_sum(elsewhere * rows.norms.off_diagonal) / T,
+        query_mean=rows.query / T,
+        off_diagonal_mean=_sum(elsewhere * rows.off_diagonal) / T,
         off_diagonal_weight=_sum(elsewhere),
         diagonal_weight=rows.diagonal_weight,
-        diagonal_norm=rows.norms.diagonal,
-        query_norm=rows.norms.query,
-        key_constant=root * rows.gain * seen.max(-1),
+        diagonal_norm=rows.diagonal,
+        query_norm=rows.query,
+        key_constant=root * rows.gain * most_spread,
         query_constant=(seen * head.key_size).max(-1),
         query_weighted=query_sum / root,
         query_centred=_sum(centred) / root,
-        query_covariance=measured.query_covariance,
+        query_covariance=rows.query_covariance,
         value_norm=value_norm,
-        other_steps=(rows.allowed & ~rows.same).sum(-1),
-        rounding_scale=value_norm + seen.max(-1) * (rows.gain + key_size / root),
-        covariance_error=measured.covariance_error,
-        key_off_diagonal_mean=rows.gain
-        * _sum(jnp.where(rows.same, nothing, weighted))
-        / T,
-        key_diagonal_norm=rows.gain * own,
-        score_scale=rows.query_size * size / root,
+        other_steps=other_steps,
+        rounding_scale=value_norm + most_spread * (rows.gain + most[0] / root),
+        covariance_error=rows.covariance_error,
+        key_off_diagonal_mean=rows.gain * _sum(elsewhere * rows.spread) / T,
+        key_diagonal_norm=rows.gain * _sum(jnp.where(rows.same, weighted, zero)),
+        score_scale=rows.query_size * most[1] / root,
     )
+    return _side_by_side(fields)
+
+
+def _side_by_side(columns: Sequence[Float[Array, " R"]]) -> Float[Array, "R fields"]:
+    """As `jnp.stack` on the last axis, compiled to one loop with what it stacks."""
+    stacked, place = columns[0][:, None], jnp.arange(len(columns))
+    for n, column in enumerate(columns[1:], start=1):
+        stacked = jnp.where(place == n, column[:, None], stacked)
+    return stacked
 
 
 def _sum(rows: Float[Array, "R T"]) -> Float[Array, " R"]:
@@ -235,7 +251,7 @@ def _profile(
     norm: Norm,
     residual: bool,
     plan: Plan,
-) -> Profile:
+) -> Float[Array, "*batch H T fields"]:
     return over_heads(
         _row_statistics, x, weights, score_bias, norm, residual, plan, for_bounds=True
     )

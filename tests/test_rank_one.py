@@ -16,7 +16,11 @@ pytestmark = pytest.mark.usefixtures("strict_promotion")
 SIZES = [1, 2, 3, 8]
 N = 64  # problems at once
 
-solve = jax.jit(secular_root)
+_solve = jax.jit(secular_root)
+
+
+def solve(squares, gaps):
+    return _solve(jnp.asarray(squares), jnp.asarray(gaps))
 
 
 def dense(squares, gaps):
@@ -32,7 +36,7 @@ def dense(squares, gaps):
 
 
 def assert_roots(squares, gaps, rtol=1e-14):
-    actual = np.asarray(solve(list(squares), list(gaps)))
+    actual = np.asarray(solve(squares, gaps))
     assert actual.dtype == squares.dtype
     expected = dense(squares, gaps)
     scale = np.maximum(squares.sum(0), gaps.max(0)).astype(float)
@@ -71,21 +75,21 @@ def test_the_root_is_as_good_in_float32(V, seed):
 @pytest.mark.parametrize("factor", [1e-250, 1e-100, 1e100, 1e250])
 def test_a_common_factor_scales_the_root(factor):
     squares, gaps = problems(np.random.default_rng(0), 3)
-    plain = np.asarray(solve(list(squares), list(gaps)))
-    scaled = np.asarray(solve(list(factor * squares), list(factor * gaps)))
+    plain = np.asarray(solve(squares, gaps))
+    scaled = np.asarray(solve(factor * squares, factor * gaps))
     np.testing.assert_allclose(scaled / factor, plain, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("V", SIZES)
 def test_no_weight_at_all_gives_zero(V):
     _, gaps = problems(np.random.default_rng(1), V)
-    assert not np.asarray(solve(list(np.zeros((V, N))), list(gaps))).any()
+    assert not np.asarray(solve(np.zeros((V, N)), gaps)).any()
 
 
 @pytest.mark.parametrize("V", SIZES)
 def test_repeated_poles_add_their_weights(V):
     squares, gaps = problems(np.random.default_rng(2), V)
-    root = solve(list(squares), list(0 * gaps))
+    root = solve(squares, 0 * gaps)
     np.testing.assert_allclose(root, squares.sum(0), rtol=1e-12)
 
 
@@ -96,15 +100,15 @@ def test_a_weightless_first_pole_leaves_the_others():
     squares[0] = 0
     assert_roots(squares, gaps)
     one = np.array([[0.0], [3.0]])
-    assert np.asarray(solve(list(one), list(np.array([[0.0], [1.0]]))))[0] == 2.0
-    assert np.asarray(solve(list(one), list(np.array([[0.0], [5.0]]))))[0] == 0.0
+    assert np.asarray(solve(one, np.array([[0.0], [1.0]])))[0] == 2.0
+    assert np.asarray(solve(one, np.array([[0.0], [5.0]])))[0] == 0.0
 
 
 def test_the_secular_equation_holds_at_the_root():
     rng = np.random.default_rng(4)
     squares, gaps = rng.exponential(size=(2, 5, N))
     gaps = np.sort(gaps, axis=0) - gaps.min(0)
-    mu = np.asarray(solve(list(squares), list(gaps)))
+    mu = np.asarray(solve(squares, gaps))
     np.testing.assert_allclose((squares / (mu + gaps)).sum(0), 1, rtol=1e-12)
 
 
@@ -113,9 +117,7 @@ def test_gaps_broadcast_to_the_squares():
     squares, gaps = rng.exponential(size=(3, 4, 6)), rng.exponential(size=(3, 4, 1))
     gaps = np.sort(gaps, axis=0) - gaps.min(0)
     broad = np.broadcast_to(gaps, squares.shape)
-    np.testing.assert_array_equal(
-        solve(list(squares), list(gaps)), solve(list(squares), list(broad))
-    )
+    np.testing.assert_array_equal(solve(squares, gaps), solve(squares, broad))
 
 
 @pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-13), (np.float32, 2e-6)])
@@ -131,8 +133,8 @@ def test_the_norm_of_a_matrix_plus_rank_one_follows(dtype, rtol):
         levels, basis = np.linalg.eigh(Y @ Y.T)
         levels, basis = levels[::-1], basis[:, ::-1]
         z = basis.T @ (A @ w_hat + gain * u)
-        squares = [jnp.asarray(c) for c in z[:, None] ** 2]
-        gaps = [jnp.asarray(g) for g in (levels[0] - levels)[:, None]]
+        squares = z[:, None] ** 2
+        gaps = (levels[0] - levels)[:, None]
         norm = np.sqrt(levels[0] + np.asarray(solve(squares, gaps))[0])
         exact = np.linalg.norm(A.astype(float) + np.outer(u, w).astype(float), 2)
         np.testing.assert_allclose(norm, exact, rtol=rtol)
