@@ -11,7 +11,10 @@ from sensitivity import _devices
 from tests.many_devices import CASES
 
 ROOT = Path(__file__).parents[1]
-FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+FLAGS = (  # the last two: compiled quickly
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 "
+    "--xla_cpu_use_fusion_emitters=false"
+)
 
 
 def case(name: str) -> str:
