@@ -5,12 +5,11 @@ the caller's, or where the caller has chosen a device or a mesh. A budget of mem
 one for each device.
 """
 
-import contextlib
 import functools
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,20 +25,9 @@ class _Here(threading.local):
     """What holds in this thread."""
 
     idle: tuple[Any, ...] = ()  # devices that what is traced can be shared out over
-    only_compiles: bool = False
 
 
 _here = _Here()
-
-
-@contextlib.contextmanager
-def only_compiling() -> Iterator[None]:
-    """Programs are compiled in this block, in this thread, and give zeros unrun."""
-    _here.only_compiles = True
-    try:
-        yield
-    finally:
-        _here.only_compiles = False
 
 
 def program(*static: int) -> Callable[[Callable], Callable]:
@@ -60,14 +48,7 @@ def program(*static: int) -> Callable[[Callable], Callable]:
         @functools.wraps(function)
         def call(*args: Any) -> Any:
             traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(args))
-            alone = traced or len(_devices()) < 2
-            if _here.only_compiles:
-                lowered = (one if alone else every).lower(*args)
-                lowered.compile()  # jax.jit finds it when it is called
-                return jax.tree.map(
-                    lambda made: np.zeros(made.shape, made.dtype), lowered.out_info
-                )
-            if alone:
+            if traced or len(_devices()) < 2:
                 return one(*args)
             # On the default device again: whatever is done with it is done there.
             return jax.tree.map(lambda a: jnp.asarray(np.asarray(a)), every(*args))

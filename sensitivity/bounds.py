@@ -10,7 +10,6 @@ import pandas as pd
 from jaxtyping import ArrayLike, Bool, Float
 
 from sensitivity._closed_form import plan_heads, plan_layer
-from sensitivity._devices import only_compiling
 from sensitivity._inputs import EmptyRows, judged_rows
 from sensitivity._path_norms import path_norms
 from sensitivity.autodiff import plan_autodiff
@@ -125,25 +124,6 @@ def measure(
     as_float64 = functools.partial(np.asarray, dtype=np.float64)
     heads, means = jax.tree.map(as_float64, (heads, means))
     return Measured(heads, means, weights.key_width, identities, eps, rows)
-
-
-def compile_measure(
-    x: Float[ArrayLike, "*batch T D"], weights: AttentionWeights, **options: Any
-) -> None:
-    """Compile what `measure` runs with the same arguments, and run nothing.
-
-    Another thread may do so while this one measures: `measure` then begins at once.
-
-    Args:
-        x: Inputs, shape (..., T, D).
-        weights: The layer.
-        **options: As for `measure`.
-
-    Raises:
-        ValueError: As `measure`.
-    """
-    with only_compiling():
-        measure(x, weights, **options)
 
 
 def plan_memory(

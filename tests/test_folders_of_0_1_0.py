@@ -5,6 +5,7 @@ the arguments below, on made-up speeds of three sensors. Numbers are compared to
 rounding: another CPU rounds otherwise.
 """
 
+import json
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from models.runs.folder import read_record
 from models.train import main as train
 from models.train.record import read_run
 from sensitivity.sweep import main as sweep
+from tests.sweep_runs import points, same
 
 FIXTURES = Path(__file__).parent / "fixtures" / "v0.1.0"
 SWEEP = "--T 4 8 16 --seeds 1 --samples 2 --d-model 8 --heads 2 --out sweep"
@@ -64,9 +66,23 @@ def equal_page(one: Path, other: Path) -> None:
 SWEPT = ["T", "sample", "head", "statement"]
 
 
-def test_a_finished_sweep_is_measured_again_for_the_statements_it_lacks(folders):
-    assert sweep(SWEEP.split()) == 0
-    then, now = FIXTURES / "sweep", folders / "sweep"
+def test_a_finished_sweep_is_measured_again_once_for_the_statements_it_lacks(
+    folders, capsys
+):
+    then, now, said = FIXTURES / "sweep", folders / "sweep", []
+    for _ in range(2):
+        assert sweep(SWEEP.split()) == 0
+        said.append(" ".join(capsys.readouterr().out.split()))
+        assert len(points(now)) == 3
+        assert not (now / "points").exists()
+        before, record = (
+            json.loads((out / "run.json").read_text()) for out in (then, now)
+        )
+        assert record["command"] == "sensitivity.sweep"
+        for name in ("arguments", "complete", "filled_share"):
+            assert record[name] == before[name]
+    assert said[0].count("an earlier version judged fewer statements") == 3
+    assert said[1].count("finished before") == 3
     equal(then / "sweep.csv", now / "sweep.csv", SWEPT, rounding=1e-9)
     equal(then / "verdicts.csv", now / "verdicts.csv", ["statement", "level"])
     found = set(pd.read_csv(now / "verdicts.csv")["statement"])
@@ -79,6 +95,15 @@ def test_a_sweep_that_was_stopped_goes_on(folders):
     assert sweep(SWEEP.split()) == 0
     then, now = FIXTURES / "sweep", folders / "sweep"
     equal(then / "sweep.csv", now / "sweep.csv", SWEPT, rounding=1e-9)
+
+
+def test_a_sweep_that_is_replaced_loses_what_0_1_0_wrote_and_nothing_else(folders):
+    then, now = FIXTURES / "sweep", folders / "sweep"
+    (now / "points" / "notes.txt").write_text("mine")
+    assert sweep([*SWEEP.split(), "--T", "4", "--overwrite"]) == 0
+    assert len(points(now)) == 1
+    assert [file.name for file in (now / "points").iterdir()] == ["notes.txt"]
+    assert not same(now, then)
 
 
 def test_a_sweep_with_other_arguments_is_refused(folders, capsys):

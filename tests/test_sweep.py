@@ -1,5 +1,6 @@
 """The sweep command end to end: its files, its numbers, and every option."""
 
+import functools
 import json
 
 import numpy as np
@@ -7,8 +8,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from analysis.sweep import _drawn
 from analysis.sweep._drawn import draw_bias, draw_inputs
 from data import load_metr_la
+from data.freeway import simulate_traffic
 from sensitivity import check_bounds
 from tests.data_files import real
 from tests.sweep_runs import (
@@ -31,6 +34,14 @@ FILES = {"sweep.csv", "verdicts.csv", "bound-vs-T.png", "bound-vs-T.pdf", "run.j
 def done():
     """A complete sweep of random inputs: its folder. Leave it as it is."""
     return finished()
+
+
+@pytest.fixture(scope="module")
+def freeway():
+    """The default freeway is simulated once: it takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_drawn, "simulate_traffic", functools.cache(simulate_traffic))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -305,12 +316,14 @@ def test_without_a_position_encoding_it_says_what_the_tokens_are(
         assert any(note in one for one in notes) == noted
 
 
+@pytest.mark.usefixtures("freeway")
 def test_lengths_beyond_what_is_simulated_are_refused(tmp_path, capsys):
     asked = ("--source", "payne-whitham", "--T", "20000")
     assert sweep(tmp_path / "out", *asked) == 2
     assert "must not exceed the 10080 steps of payne-whitham" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("freeway")
 @pytest.mark.parametrize(
     "source", ["payne-whitham", pytest.param("metr-la", marks=pytest.mark.slow)]
 )

@@ -91,48 +91,12 @@ def test_the_same_command_again_computes_nothing_and_changes_no_byte(
     assert contents(copied) == before
 
 
-# --- folders of version 0.1.0 -------------------------------------------------------
-
-OLD = Path(__file__).parent / "fixtures" / "v0.1.0" / "sweep"
-AS_OLD = ("--T", "4", "8", "16", "--seeds", "1", "--d-model", "8", "--heads", "2")
-
-
-@pytest.fixture
-def old(tmp_path):
-    """What version 0.1.0 wrote, without its pictures."""
-    return shutil.copytree(OLD, tmp_path / "old")
-
-
-def test_points_of_0_1_0_lack_statements_and_are_measured_again_once(old, capsys):
-    said = []
-    for _ in range(2):
-        assert sweep(old, *AS_OLD) == 0
-        said.append(" ".join(capsys.readouterr().out.split()))
-        assert len(points(old)) == 3
-        assert not (old / "points").exists()
-        record = json.loads((old / "run.json").read_text())
-        before = json.loads((OLD / "run.json").read_text())
-        assert record["command"] == "sensitivity.sweep"
-        for name in ("arguments", "complete", "filled_share"):
-            assert record[name] == before[name]
-    assert said[0].count("an earlier version judged fewer statements") == 3
-    assert said[1].count("finished before") == 3
-
-
 def test_parts_with_fewer_statements_are_measured_again(copied, monkeypatch, capsys):
     monkeypatch.setattr(analysis.sweep.command, "STATEMENTS", ("eq5",))
     assert sweep(copied) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert said.count("an earlier version judged fewer statements") == 6
     assert len(points(copied)) == 6
-
-
-def test_overwrite_deletes_what_0_1_0_wrote_and_nothing_else(old):
-    (old / "points" / "notes.txt").write_text("mine")
-    assert sweep(old, *AS_OLD, "--T", "4", "--overwrite") == 0
-    assert len(points(old)) == 1
-    assert [file.name for file in (old / "points").iterdir()] == ["notes.txt"]
-    assert not same(old, OLD)
 
 
 @pytest.mark.parametrize("shares", [[], {"T=4-seed=0": "much"}, 5])

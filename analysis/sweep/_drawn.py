@@ -76,10 +76,6 @@ class RandomLayers:
             max_memory=self.max_memory,
         )
 
-    def kind(self, point: Point) -> int:
-        """The length: nothing else has a shape that moves."""
-        return point.T
-
     def inputs(self, point: Point) -> Inputs:
         """The layer of a point at its inputs."""
         return draw_inputs(self.options, self._series, point.T, point.seed)

@@ -59,13 +59,6 @@ class Layers(Protocol):
         """Bytes that the work arrays take; refused if more than the budget."""
         ...
 
-    def kind(self, point: Point) -> Any:
-        """What is the same of points that are measured by the same programs.
-
-        None where it is not known before a point's inputs are.
-        """
-        ...
-
     def inputs(self, point: Point) -> Inputs:
         """The layer of a point at its inputs."""
         ...

@@ -141,9 +141,6 @@ class TrainedLayers:
             sizes.append(size)
         return self._held + max(sizes)
 
-    def kind(self, point: Point) -> None:
-        """Not known: a model would be sent its windows for it, and kept beside."""
-
     def inputs(self, point: Point) -> Inputs:
         """The layer of a point at its inputs."""
         moment = self._moments[point.name]

@@ -14,7 +14,6 @@ from sensitivity.equations import STATEMENTS
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from analysis.sweep._ahead import Ahead
     from analysis.sweep._crew import Shared
     from analysis.sweep._points import Layers, Point
 
@@ -82,26 +81,14 @@ def _texts(
     identity: dict[str, Any],
 ) -> list[bytes]:
     """The tables of all points; of some where another process writes the results."""
-    from analysis.sweep._ahead import Ahead
-
     texts: dict[int, bytes] = {}
     points = dict(enumerate(layers.points))
     mine = {n: point for n, point in points.items() if shared.mine(n)}
-    missing = [
-        point
-        for point in mine.values()
-        if folder.part(point.name, digest(identity, point, STATEMENTS)).state
-        != "finished"
-    ]
-    with (
-        Ahead(layers, missing, _how(options, layers)) as ahead,
-        progress(console, len(points if shared.leads else mine)) as done,
-    ):
+    with progress(console, len(points if shared.leads else mine)) as done:
         for n, point in mine.items():
             key = digest(identity, point, STATEMENTS)
-            made = (options, layers, folder, shared, ahead)
             with still_at(console, point.words):
-                texts[n], words = _finished(*made, point, key)
+                texts[n], words = _finished(options, layers, folder, shared, point, key)
             done(f"{point.words}: {words}")
         for n, point in points.items() if shared.leads else ():
             if n not in mine:
@@ -177,7 +164,6 @@ def _finished(
     layers: "Layers",
     folder: RunFolder,
     shared: "Shared",
-    ahead: "Ahead",
     point: "Point",
     key: str,
 ) -> tuple[bytes, str]:
@@ -188,7 +174,6 @@ def _finished(
     content, words = found.content, "finished before"
     if found.state != "finished" or point.name not in folder.record["filled_share"]:
         start = time.perf_counter()
-        ahead.wait_for(point)
         content, filled_share = _measured(options, layers, point)
         seconds = time.perf_counter() - start
         folder.record["seconds"] += seconds
@@ -214,18 +199,10 @@ def _measured(
         layer.weights,
         score_bias=layer.score_bias,
         residual=layer.residual,
-        **_how(options, layers),
+        norm=options.measure.norm,
+        levels=options.measure.levels,
+        engine=options.measure.engine,
+        max_memory=layers.max_memory,
     )
     table = point_table(options, point, measured)
     return table.to_csv(index=False).encode(), filled_share
-
-
-def _how(options: SweepOptions, layers: "Layers") -> dict[str, Any]:
-    """How points are measured."""
-    measure = options.measure
-    return {
-        "norm": measure.norm,
-        "levels": measure.levels,
-        "engine": measure.engine,
-        "max_memory": layers.max_memory,
-    }
