@@ -10,6 +10,7 @@ from sensitivity._closed_form import over_heads, over_layer, plan_heads, plan_la
 from sensitivity._devices import program
 from sensitivity._head_norms import Head, HeadRows, distances
 from sensitivity._inputs import EmptyRows, check_weights, run
+from sensitivity._residual import adds_identity
 from sensitivity.memory import Plan
 from sensitivity.norms import Norm, PathNorms, PathRows, check_choice, length
 from sensitivity.weights import AttentionWeights, ScoreBias
@@ -37,8 +38,7 @@ class Profile(NamedTuple):
         key_mean: E_j ||key||.
         query_mean: E_j ||query|| = ||J^query_ii|| / T.
         off_diagonal_mean: Sum over j != i of ||J_ij||, divided by T.
-        diagonal_norm: ||I + J_ii||; ||J_ii|| where the head's output is not as wide as
-            the input.
+        diagonal_norm: ||I + J_ii||; ||J_ii|| without a residual.
         query_norm: ||J^query_ii||.
         off_diagonal_weight: Sum over j != i of alpha_ij, added up.
         diagonal_weight: alpha_ii.
@@ -89,7 +89,7 @@ def profile(
     *,
     score_bias: ScoreBias | None = None,
     norm: Norm = "spectral",
-    residual: bool = True,
+    residual: bool | None = None,
     max_memory: str | int = "1GiB",
     empty_rows: EmptyRows = "error",
 ) -> Profile:
@@ -103,7 +103,8 @@ def profile(
         weights: The layer.
         score_bias: What is added to the scores; nothing by default.
         norm: ``"spectral"`` or ``"frobenius"``.
-        residual: Whether the layer adds its input to its output, as in Eq. 8.
+        residual: Whether the layer adds its input to its output, as in Eq. 8; by
+            default where the output of a head is as wide as the input.
         max_memory: Budget for the work arrays of each device, such as ``"512MiB"``.
         empty_rows: Whether rows with nothing to attend to are an ``"error"``, or are
             taken as without attention, ``"skip"``: their norms are 0, but for the
@@ -115,7 +116,8 @@ def profile(
     Raises:
         ValueError: If shapes or types do not fit, a value is not finite, a head is
             smaller than its norms can be, a row has nothing to attend to, ``norm`` is
-            neither, or ``max_memory`` is too little.
+            neither, ``residual`` is asked for and the output of a head is not as wide
+            as the input, or ``max_memory`` is too little.
 
     Example:
         >>> import numpy as np
@@ -131,9 +133,9 @@ def profile(
     check_choice("empty_rows", empty_rows, EmptyRows)
 
     def compute(x: Array, weights: AttentionWeights, bias: ScoreBias) -> Profile:
-        fits = weights.head_output_width == weights.model_width
+        adds = adds_identity(residual, weights, per_head=True)
         plan = plan_heads(x, weights, norm, max_memory)
-        return _profile(x, weights, bias, norm, residual and fits, plan)
+        return _profile(x, weights, bias, norm, adds, plan)
 
     return run(compute, x, weights, score_bias, empty_rows)
 
@@ -144,7 +146,7 @@ def layer_means(
     *,
     score_bias: ScoreBias | None = None,
     norm: Norm = "spectral",
-    residual: bool = True,
+    residual: bool | None = None,
     max_memory: str | int = "1GiB",
     empty_rows: EmptyRows = "error",
 ) -> Means:
@@ -153,9 +155,9 @@ def layer_means(
     check_weights(weights)
 
     def compute(x: Array, weights: AttentionWeights, bias: ScoreBias) -> Means:
-        fits = weights.output_width == weights.model_width
+        adds = adds_identity(residual, weights, per_head=False)
         plan = plan_layer(x, weights, norm, max_memory)
-        return _layer_means(x, weights, bias, norm, residual and fits, plan)
+        return _layer_means(x, weights, bias, norm, adds, plan)
 
     if weights.heads == 1:
         one = profile(

@@ -25,11 +25,14 @@ from tests import reference
 from tests.helpers import (
     ENGINES,
     FOLDED,
+    LEVELS,
+    MANY,
     NARROW,
     PAPER,
     assert_close,
     full_bias,
     make_layer,
+    residual_allowed,
     slack,
 )
 
@@ -353,6 +356,29 @@ def test_a_residual_on_an_output_of_another_width_is_refused(engine):
     for per_head in (False, True):
         with pytest.raises(ArgumentError, match="^residual needs .* O=2, D=1"):
             path_norms(x, w, residual=True, engine=engine, per_head=per_head)
+        level: Any = "head" if per_head else "layer"
+        with pytest.raises(ArgumentError, match="^residual needs .* O=2, D=1"):
+            check_bounds(x, w, residual=True, engine=engine, level=level)
+    with pytest.raises(ArgumentError, match="^residual needs .* O=2, D=1"):
+        profile(x, w, residual=True)
+
+
+@pytest.mark.parametrize("shape", [FOLDED, MANY, NARROW])
+def test_there_is_a_residual_by_default_where_the_output_is_as_wide(shape):
+    """FOLDED: of heads and layer; MANY: of the layer alone; NARROW: of neither."""
+    x, w = layer(shape=shape)
+    own: Any = {"norm": "frobenius"}
+    for level in LEVELS:
+        per_head = level == "head"
+        chosen: Any = {"residual": residual_allowed(w, per_head)}
+        tables = (path_norms(x, w, per_head=per_head, **own | o) for o in ({}, chosen))
+        jax.tree.map(np.testing.assert_array_equal, *tables)
+        one, other = (check_bounds(x, w, level=level, **own | o) for o in ({}, chosen))
+        assert one.equals(other)
+        assert ("have the identity" in one.attrs["identity"]) is chosen["residual"]
+        if per_head:
+            statistics = (profile(x, w, **own | o) for o in ({}, chosen))
+            jax.tree.map(np.testing.assert_array_equal, *statistics)
 
 
 @pytest.mark.parametrize("budget", ["", "many", "-1GiB", "0", "1 furlong", "nan", -5])

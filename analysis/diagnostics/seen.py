@@ -71,12 +71,12 @@ class Seen:
         """Norms of the Jacobians by path, head by head, shape (S, H, T, T)."""
         if self.weights.heads == 1:
             return jax.tree.map(lambda table: table[:, None], self.layer)
-        return self._norms(per_head=True)
+        return self._norms(residual=False, per_head=True)
 
     @cached_property
     def layer(self) -> PathNorms:
         """The same of the whole layer, its heads summed, shape (S, T, T)."""
-        return self._norms()
+        return self._norms(residual=False)
 
     @cached_property
     def with_residual(self) -> Float[np.ndarray, "S T"] | None:
