@@ -44,7 +44,7 @@ def run(
     check_inputs("x", x, weights)
     if own.array is not None:
         check_table("score_bias.array", own.array, x, weights)
-    dtype = _widest((x, weights))
+    dtype = widest((x, weights))
     given = (x, weights, own)
     traced = is_traced(given)
     double = needs_float64(dtype)
@@ -90,7 +90,7 @@ def run_forward(
         return function(*given)
     dtypes = {leaf.dtype for leaf in jax.tree.leaves((x, weights))}
     one = len(dtypes) == 1 and jnp.issubdtype(min(dtypes, key=str), jnp.floating)
-    dtype = np.dtype(dtypes.pop()) if one else _widest((x, weights))
+    dtype = np.dtype(dtypes.pop()) if one else widest((x, weights))
     _check_bias(score_bias, dtype)
     _check_rows(np.shape(x[0])[-2], score_bias)
     if not needs_float64(dtype):
@@ -113,7 +113,7 @@ def judged_rows(
     check_inputs("x", x, weights)
     if bias.array is not None:
         check_table("score_bias.array", bias.array, x, weights)
-    _check_bias(bias, _widest((x, weights)))
+    _check_bias(bias, widest((x, weights)))
     shape, T = np.shape(x)[:-1], np.shape(x)[-2]
     chosen = np.asarray(as_array("rows", True if rows is None else rows))
     try:
@@ -158,7 +158,7 @@ def needs_float64(dtype: np.dtype) -> bool:
     return dtype == np.float64 and not jax.config.read("jax_enable_x64")
 
 
-def _widest(arrays: Any) -> np.dtype:
+def widest(arrays: Any) -> np.dtype:
     """The widest dtype of inputs and weights: float32 or float64."""
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(arrays)]
     half = (np.dtype(np.float16), np.dtype(jnp.bfloat16))  # integers share none with it

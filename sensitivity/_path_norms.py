@@ -1,11 +1,18 @@
 """How much every time step moves every other: norms by path, by either engine."""
 
+from typing import Any
+
 from jaxtyping import Array, ArrayLike, Float
 
-from sensitivity._closed_form import closed_form_path_norms
+from sensitivity._closed_form import (
+    closed_form_path_norms,
+    plan_heads,
+    plan_layer,
+)
 from sensitivity._inputs import EmptyRows, run
 from sensitivity._residual import adds_identity
-from sensitivity.autodiff import autodiff_path_norms
+from sensitivity.autodiff import autodiff_path_norms, plan_autodiff
+from sensitivity.memory import Plan, saying_what_fits
 from sensitivity.norms import Engine, Norm, PathNorms, check_choice
 from sensitivity.weights import AttentionWeights, ScoreBias
 
@@ -73,6 +80,15 @@ def path_norms(
 
     def norms(x: Array, weights: AttentionWeights, bias: ScoreBias) -> PathNorms:
         adds = adds_identity(residual, weights, per_head)
-        return compute(x, weights, bias, norm, adds, per_head, max_memory)
+
+        def plan(x: Any) -> Plan:
+            if engine == "autodiff":
+                return plan_autodiff(x, weights, per_head, max_memory)
+            mixed = not per_head and weights.heads > 1
+            own = plan_layer if mixed else plan_heads
+            return own(x, weights, norm, max_memory)
+
+        with saying_what_fits(x, plan):
+            return compute(x, weights, bias, norm, adds, per_head, max_memory)
 
     return run(norms, x, weights, score_bias, empty_rows)

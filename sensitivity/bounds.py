@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import ArrayLike, Bool, Float
 
+from sensitivity._arrays import as_array
 from sensitivity._closed_form import plan_heads, plan_layer
 from sensitivity._devices import only_compiling
-from sensitivity._inputs import EmptyRows, check_weights, judged_rows
+from sensitivity._inputs import EmptyRows, check_weights, judged_rows, widest
 from sensitivity._path_norms import path_norms
 from sensitivity.autodiff import plan_autodiff
 from sensitivity.equations import (
@@ -23,6 +24,7 @@ from sensitivity.equations import (
     rounding_share,
     sides,
 )
+from sensitivity.memory import saying_what_fits
 from sensitivity.norms import Engine, Norm, check_choice, check_residual
 from sensitivity.profiles import Means, Profile, layer_means, means_of, profile
 from sensitivity.weights import AttentionWeights, ScoreBias
@@ -101,6 +103,15 @@ def measure(
     for level in levels:
         check_choice("level", level, Level)
     rows = judged_rows(x, weights, score_bias, rows, empty_rows)
+    plan_memory(
+        np.shape(x),
+        widest((as_array("x", x), weights)),
+        weights,
+        norm=norm,
+        levels=levels,
+        engine=engine,
+        max_memory=max_memory,
+    )  # all of it, before any of it is measured
     shared: Any = {"score_bias": score_bias, "norm": norm, "max_memory": max_memory}
     shared["empty_rows"] = "skip"  # what is judged has been checked
     where_it_fits = None if residual else False
@@ -176,6 +187,22 @@ def plan_memory(
         ArgumentError: If that is more than the budget, about ``max_memory``.
     """
     x = jax.ShapeDtypeStruct(shape, np.dtype(dtype))
+    size = functools.partial(
+        _bytes_of, weights, norm, tuple(levels), engine, max_memory
+    )
+    with saying_what_fits(x, size):
+        return size(x)
+
+
+def _bytes_of(
+    weights: AttentionWeights,
+    norm: Norm,
+    levels: Sequence[Level],
+    engine: Engine,
+    max_memory: str | int,
+    x: jax.ShapeDtypeStruct,
+) -> int:
+    """Work arrays of all that `measure` runs; refused if more than the budget."""
     plans = [plan_heads(x, weights, norm, max_memory)]
     if engine == "autodiff":
         for level in levels:

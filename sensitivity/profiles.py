@@ -1,5 +1,6 @@
 """What a bound needs to know of a layer: O(H T) numbers, however long the window."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from sensitivity._devices import program
 from sensitivity._head_norms import Head, HeadRows, distances
 from sensitivity._inputs import EmptyRows, check_weights, run
 from sensitivity._residual import adds_identity
-from sensitivity.memory import Plan
+from sensitivity.memory import Plan, saying_what_fits
 from sensitivity.norms import Norm, PathNorms, PathRows, check_choice, length
 from sensitivity.weights import AttentionWeights, ScoreBias
 
@@ -131,11 +132,13 @@ def profile(
     """
     check_choice("norm", norm, Norm)
     check_choice("empty_rows", empty_rows, EmptyRows)
+    options: Any = {"norm": norm, "max_memory": max_memory}
 
     def compute(x: Array, weights: AttentionWeights, bias: ScoreBias) -> Profile:
         adds = adds_identity(residual, weights, per_head=True)
-        plan = plan_heads(x, weights, norm, max_memory)
-        return _profile(x, weights, bias, norm, adds, plan)
+        plan = functools.partial(plan_heads, **options, weights=weights)
+        with saying_what_fits(x, plan):
+            return _profile(x, weights, bias, norm, adds, plan(x))
 
     return run(compute, x, weights, score_bias, empty_rows)
 
@@ -153,11 +156,13 @@ def layer_means(
     """Exact means over j of the whole layer, its heads mixed, streamed."""
     check_choice("norm", norm, Norm)
     check_weights(weights)
+    options: Any = {"norm": norm, "max_memory": max_memory}
 
     def compute(x: Array, weights: AttentionWeights, bias: ScoreBias) -> Means:
         adds = adds_identity(residual, weights, per_head=False)
-        plan = plan_layer(x, weights, norm, max_memory)
-        return _layer_means(x, weights, bias, norm, adds, plan)
+        plan = functools.partial(plan_layer, **options, weights=weights)
+        with saying_what_fits(x, plan):
+            return _layer_means(x, weights, bias, norm, adds, plan(x))
 
     if weights.heads == 1:
         one = profile(

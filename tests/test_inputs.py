@@ -392,10 +392,32 @@ def test_a_budget_that_cannot_be_read_is_refused(budget):
 @pytest.mark.parametrize("function", [profile, check_bounds, path_jacobians])
 def test_a_budget_that_is_too_little_is_refused_with_what_it_takes(function):
     x, w = layer(shape=FOLDED)
-    rule = r"^max_memory \(1KB\) must be at least .*iB"
+    rule = r"^max_memory \(1KB\) must be at least .*iB .*; no T would fit"
     with pytest.raises(ArgumentError, match=rule) as caught:
         function(x, w, max_memory="1KB")
     assert caught.value.argument == "max_memory"
+
+
+@pytest.mark.parametrize(
+    ("function", "options"),
+    [
+        (path_norms, {}),
+        (path_norms, {"per_head": True, "norm": "frobenius"}),
+        (path_norms, {"engine": "autodiff", "norm": "frobenius"}),
+        (path_jacobians, {}),
+        (profile, {"norm": "frobenius"}),
+        (check_bounds, {"level": "layer", "norm": "frobenius"}),
+    ],
+)
+def test_the_longest_input_that_fits_is_told_and_fits(function, options):
+    _, w = layer(shape=FOLDED)
+    x = np.random.default_rng(0).normal(size=(2**14, 6))
+    with pytest.raises(ArgumentError, match=r"; T=\d+ would fit\.$") as caught:
+        function(x, w, max_memory="96KiB", **options)
+    T = int(caught.value.rule.split("T=")[-1].split()[0])
+    function(x[:T], w, max_memory="96KiB", **options)
+    with pytest.raises(ArgumentError, match=f"; T={T} would fit"):
+        function(x[: T + 1], w, max_memory="96KiB", **options)
 
 
 @pytest.mark.parametrize(
