@@ -22,6 +22,7 @@ from jaxtyping import Bool
 from sensitivity._arrays import as_array
 from sensitivity._row_groups import empty_rows as rows_without_steps
 from sensitivity._row_groups import with_row_groups
+from sensitivity._waiting import told_when_long
 from sensitivity.arguments import ArgumentError
 from sensitivity.weights import AttentionWeights, ScoreBias
 
@@ -35,9 +36,10 @@ def run(
     weights: AttentionWeights,
     score_bias: ScoreBias | None,
     empty_rows: EmptyRows | None = None,
+    words: str = "attention",
 ) -> Result:
     """Call a function of a layer on checked arrays of one dtype."""
-    # empty_rows: None where the caller leaves no choice: an error.
+    # empty_rows: None where the caller leaves no choice: an error. words: what it is.
     check_weights(weights)
     own = as_score_bias(score_bias)
     x = as_array("x", x)
@@ -65,7 +67,9 @@ def run(
         bias = with_row_groups(bias, own, np.shape(x)[-2], dtype)
         if traced:
             return function(x, weights, bias)
-        result = _within_memory(lambda: function(x, weights, bias))
+        size = f"x {np.shape(x)}, {weights.heads} head(s), {dtype.name}"
+        with told_when_long(f"{words} of {size}"):
+            result = _within_memory(lambda: function(x, weights, bias))
     for field in jax.tree.leaves(result):
         if not np.isfinite(np.asarray(field)).all():
             raise ValueError(

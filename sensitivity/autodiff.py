@@ -111,7 +111,7 @@ def path_jacobians(
             plan(x)
         return _path_jacobians(x, weights, bias, per_head)
 
-    return run(compute, x, weights, score_bias)
+    return run(compute, x, weights, score_bias, words="Jacobians")
 
 
 def autodiff_path_norms(

@@ -140,7 +140,8 @@ def profile(
         with saying_what_fits(x, plan):
             return _profile(x, weights, bias, norm, adds, plan(x))
 
-    return run(compute, x, weights, score_bias, empty_rows)
+    words = f"{norm} profile of heads"
+    return run(compute, x, weights, score_bias, empty_rows, words)
 
 
 def layer_means(
@@ -175,7 +176,8 @@ def layer_means(
             empty_rows=empty_rows,
         )
         return Means(*(field[..., 0, :] for field in one[: len(Means._fields)]))
-    return run(compute, x, weights, score_bias, empty_rows)
+    words = f"{norm} means of the layer"
+    return run(compute, x, weights, score_bias, empty_rows, words)
 
 
 def means_of(norms: PathNorms) -> Means:
