@@ -12,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Bool, Float, Int
 
-from sensitivity.weights import ScoreBias, least_bias
+from sensitivity.weights import ScoreBias, known_of, least_bias
 
 
 def with_row_groups(
@@ -23,6 +23,8 @@ def with_row_groups(
         return score_bias
     grouped = ScoreBias(score_bias.diagonal, score_bias.causal, score_bias.array)
     object.__setattr__(grouped, "row_groups", _row_groups(given, T, least_bias(dtype)))
+    if grouped.array is None and not grouped.causal:  # else it changes nothing
+        object.__setattr__(grouped, "known", known_of(grouped.diagonal))
     return grouped
 
 

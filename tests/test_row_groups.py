@@ -87,3 +87,25 @@ def test_a_long_padded_input_needs_no_table_of_pairs(diagonal, causal):
     centre = jax.jit(lambda x: centre_of(x, mask, jnp.arange(length), grouped=True))
     analysis = centre.lower(x).compile().memory_analysis()
     assert analysis is None or analysis.temp_size_in_bytes < 16 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("diagonal", "forbids", "nothing"),
+    [(0.0, False, True), (-0.1, False, False), (-np.inf, True, False)],
+)
+def test_what_is_known_of_a_diagonal_is_known_inside_a_program(
+    diagonal, forbids, nothing
+):
+    own, inside = ScoreBias(diagonal), []
+
+    def look(bias):
+        inside.append((bias.forbids, bias.is_nothing))
+        return bias.diagonal
+
+    jax.jit(look)(with_row_groups(own, own, T, np.float32))
+    assert inside == [(forbids, nothing)]
+    # Nothing is of a user's own, whose leaves may be changed.
+    changed = jax.tree.map(lambda leaf: leaf - np.inf, own)
+    assert changed.forbids
+    jax.jit(look)(changed)
+    assert inside[-1] == (True, False)
