@@ -29,6 +29,8 @@ def centre_of(
     # user's that is not known: medians stand in, which a minority cannot move.
     if score_bias.array is None:
         common = _common_steps(score_bias, rows, len(x), x.dtype)[None]
+    elif score_bias.array.ndim < 2 or score_bias.array.shape[-2] == 1:
+        common = _common_keys(score_bias, rows, len(x), x.dtype)
     else:
         near = attended(score_bias, rows, len(x), x.dtype)
         near |= ~near.any(-1, keepdims=True)
@@ -44,10 +46,14 @@ def mean_of(x: Float[Array, "T D"], chosen: Bool[Array, "N T"]) -> Float[Array, 
     """Means of some steps."""
     # As differences to one of them: equal tokens have their own value, to the last
     # digit.
-    # (jnp.argmax counts in int64 where that is allowed, and is then not lowered.)
-    one = x[jax.lax.argmax(chosen, chosen.ndim - 1, jnp.int32)]
+    one = x[_place_of_most(chosen)]
     apart = jnp.where(chosen[..., None], x - one[:, None], jnp.zeros_like(x))
     return one + apart.sum(1) / jnp.maximum(chosen.sum(-1), 1)[:, None].astype(x.dtype)
+
+
+def _place_of_most(values: Array) -> Int[Array, "*batch"]:
+    # jnp.argmax counts in int64 where that is allowed, and is then not lowered.
+    return jax.lax.argmax(values, values.ndim - 1, jnp.int32)
 
 
 def attended(
@@ -80,6 +86,42 @@ def _common_steps(
         first = jnp.where(masked, jnp.maximum(first, 1), first)
         return (steps <= first) & (others | (steps < first) | ~masked)
     return others | ~masked
+
+
+def _common_keys(
+    score_bias: ScoreBias, rows: Int[Array, " R"], T: int, dtype: Any
+) -> Bool[Array, "N T"]:
+    """The same under a bias that is one for all rows, in O(N T) numbers."""
+    given = jax.lax.stop_gradient(jnp.asarray(score_bias.array, dtype))
+    keys = jnp.broadcast_to(given, (*given.shape[:-1], T)).reshape(-1, T)
+    own = keys + jnp.asarray(score_bias.diagonal, dtype)  # where i = j
+    nothing, least = -jnp.inf, least_bias(dtype)
+    steps = jnp.arange(T)[None]
+    chosen = jnp.zeros(T, bool).at[rows].set(True)[None]
+    # The largest bias of a row: of its other steps, and its own.
+    if score_bias.causal:
+        others = jax.lax.cummax(keys, axis=1)
+        others = jnp.pad(others, ((0, 0), (1, 0)), constant_values=nothing)[:, :-1]
+    else:
+        others = _largest_but(keys)
+    top = jnp.maximum(others, own)
+    some = chosen & (top > nothing)  # rows with nothing go with any
+    # A step is near all other rows that see it if it is near their largest top, ...
+    tops = jnp.where(some, top, nothing)
+    near = (keys > nothing) & (keys - _largest_but(tops) > least)
+    near &= ~some | (own - top > least)  # ... and its own row
+    if score_bias.causal:
+        first = jnp.where(some.any(-1), _place_of_most(some), T)
+        near &= steps <= first[:, None]
+    return near | ~some.any(-1, keepdims=True)
+
+
+def _largest_but(values: Float[Array, "N T"]) -> Float[Array, "N T"]:
+    """At each place the largest of the other places; -inf where there are none."""
+    place = _place_of_most(values)[:, None]
+    at_it = jnp.arange(values.shape[-1])[None] == place
+    rest = jnp.where(at_it, -jnp.inf, values).max(-1, keepdims=True)
+    return jnp.where(at_it, rest, values.max(-1, keepdims=True))
 
 
 def over_groups(

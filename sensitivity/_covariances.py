@@ -89,12 +89,9 @@ def covariance_bound(
     allowed: Bool[Array, "R T"],
     norm: Norm,
 ) -> tuple[Float[Array, " R"], Float[Array, " R"]]:
-    """Bound of the norm of a covariance by those of either of its points with itself.
-
-    And by how much it may be too low: a covariance is a difference of squares, under
-    sharp attention it sinks to its rounding error, and the root of that is no rounding
-    error any more.
-    """
+    """Bound of the norm of a covariance by its points' own, and how much too low."""
+    # A covariance is a difference of squares: under sharp attention it sinks to its
+    # rounding error, and the root of that is no rounding error any more.
     eps, zero = jnp.finfo(alpha.dtype).eps, jnp.zeros((), alpha.dtype)
     sizes = jnp.stack([jnp.sum(p**2, -1) for p in points])
     noise = 16 * eps * jnp.where(allowed, sizes[:, None], zero).max(-1)

@@ -11,11 +11,9 @@ from jax.custom_batching import custom_vmap
 
 
 def in_float64(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function on arrays in float64; its arrays come back in the first's dtype.
-
-    Derivatives of it, reverse mode only, are computed in float64 too. Where the
-    arguments are float64 it is just called.
-    """
+    """Call a function on arrays in float64; its results are in the first's dtype."""
+    # Derivatives, reverse mode only, are computed in float64 too. Where the arguments
+    # are float64 it is just called.
     dtype = jax.tree.leaves(arguments)[0].dtype
     if dtype == np.float64:
         return function(*arguments)

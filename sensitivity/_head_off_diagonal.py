@@ -10,6 +10,7 @@ the spectral norm the largest root of a secular equation with positive terms onl
 (`sensitivity._rank_one`): nothing cancels, even under sharp attention.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -47,8 +48,8 @@ def _square_distances(
     if points.shape[1] <= SMALL:
         by = 1 if factor is None else factor[:, None]
         columns = zip(points.T, others.T, strict=True)
-        first, *rest = [(p[:, None] + by * q) ** 2 for p, q in columns]
-        return sum(rest, first)
+        terms = ((p[:, None] + by * q) ** 2 for p, q in columns)
+        return functools.reduce(jnp.add, terms)
     moving = others if factor is None else factor[:, None, None] * others
     return jnp.sum((points[:, None] + moving) ** 2, -1)
 

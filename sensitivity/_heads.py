@@ -17,7 +17,7 @@ Bases are constants to derivatives: what leaves their span when weights change i
 second order in every norm, and in all products of what one basis spans.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax.lax import stop_gradient
@@ -42,7 +42,7 @@ class Split(NamedTuple):
     """A matrix of V rows, in what the query basis E spans and in what it does not."""
 
     inside: Float[Array, "H V K"]  # M E
-    beside: Float[Array, "H V D"] | None  # M (I - E E^T); None where E spans everything
+    beside: Any  # M (I - E E^T), shape (H, V, D); None where E spans everything
 
 
 class HeadFactors(NamedTuple):

@@ -22,6 +22,7 @@ from jaxtyping import Bool
 from sensitivity._arrays import as_array
 from sensitivity._row_groups import empty_rows as rows_without_steps
 from sensitivity._row_groups import with_row_groups
+from sensitivity._waiting import told_when_long
 from sensitivity.arguments import ArgumentError
 from sensitivity.weights import AttentionWeights, ScoreBias
 
@@ -35,16 +36,17 @@ def run(
     weights: AttentionWeights,
     score_bias: ScoreBias | None,
     empty_rows: EmptyRows | None = None,
+    words: str = "attention",
 ) -> Result:
     """Call a function of a layer on checked arrays of one dtype."""
-    # empty_rows: None where the caller leaves no choice: an error.
+    # empty_rows: None where the caller leaves no choice: an error. words: what it is.
     check_weights(weights)
     own = as_score_bias(score_bias)
     x = as_array("x", x)
     check_inputs("x", x, weights)
     if own.array is not None:
         check_table("score_bias.array", own.array, x, weights)
-    dtype = _widest((x, weights))
+    dtype = widest((x, weights))
     given = (x, weights, own)
     traced = is_traced(given)
     double = needs_float64(dtype)
@@ -65,7 +67,9 @@ def run(
         bias = with_row_groups(bias, own, np.shape(x)[-2], dtype)
         if traced:
             return function(x, weights, bias)
-        result = _within_memory(lambda: function(x, weights, bias))
+        size = f"x {np.shape(x)}, {weights.heads} head(s), {dtype.name}"
+        with told_when_long(f"{words} of {size}"):
+            result = _within_memory(lambda: function(x, weights, bias))
     for field in jax.tree.leaves(result):
         if not np.isfinite(np.asarray(field)).all():
             raise ValueError(
@@ -90,7 +94,7 @@ def run_forward(
         return function(*given)
     dtypes = {leaf.dtype for leaf in jax.tree.leaves((x, weights))}
     one = len(dtypes) == 1 and jnp.issubdtype(min(dtypes, key=str), jnp.floating)
-    dtype = np.dtype(dtypes.pop()) if one else _widest((x, weights))
+    dtype = np.dtype(dtypes.pop()) if one else widest((x, weights))
     _check_bias(score_bias, dtype)
     _check_rows(np.shape(x[0])[-2], score_bias)
     if not needs_float64(dtype):
@@ -113,7 +117,7 @@ def judged_rows(
     check_inputs("x", x, weights)
     if bias.array is not None:
         check_table("score_bias.array", bias.array, x, weights)
-    _check_bias(bias, _widest((x, weights)))
+    _check_bias(bias, widest((x, weights)))
     shape, T = np.shape(x)[:-1], np.shape(x)[-2]
     chosen = np.asarray(as_array("rows", True if rows is None else rows))
     try:
@@ -158,7 +162,7 @@ def needs_float64(dtype: np.dtype) -> bool:
     return dtype == np.float64 and not jax.config.read("jax_enable_x64")
 
 
-def _widest(arrays: Any) -> np.dtype:
+def widest(arrays: Any) -> np.dtype:
     """The widest dtype of inputs and weights: float32 or float64."""
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(arrays)]
     half = (np.dtype(np.float16), np.dtype(jnp.bfloat16))  # integers share none with it

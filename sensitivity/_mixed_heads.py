@@ -73,7 +73,8 @@ def kernels_of(weights: AttentionWeights) -> Kernels:
     kernels = (weights.query, weights.key, weights.value)
     factors = [*(jnp.moveaxis(kernel, 0, -1) for kernel in kernels), out]
     units = jnp.stack([_unit(a) for a in factors])
-    return Kernels(*(a / u for a, u in zip(factors, units, strict=True)), units)
+    query, key, value, out = (a / u for a, u in zip(factors, units, strict=True))
+    return Kernels(query, key, value, out, units)
 
 
 def project_layer(
@@ -84,13 +85,14 @@ def project_layer(
     centre = stop_gradient(centre)
     v = project_about(centre, x, weights.value)
     keys = project_about(centre, x, weights.key)
-    units = [_unit(a) for a in (v, keys)]
+    unit_v, unit_keys = _unit(v), _unit(keys)
     return Layer(
-        project(x, weights.query, weights.query_bias),
-        project(x, weights.key, weights.key_bias),
-        v / units[0],
-        keys / units[1],
-        *units,
+        q=project(x, weights.query, weights.query_bias),
+        k=project(x, weights.key, weights.key_bias),
+        v=v / unit_v,
+        keys=keys / unit_keys,
+        unit_v=unit_v,
+        unit_keys=unit_keys,
     )
 
 

@@ -4,14 +4,15 @@ NumPy only. A finite bias such as -1e9 forbids a step where it is far below the 
 largest, and nothing where all entries of the row are as low.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
-from sensitivity.weights import ScoreBias, least_bias
+from sensitivity.weights import ScoreBias, known_of, least_bias
 
 
 def with_row_groups(
@@ -22,11 +23,19 @@ def with_row_groups(
         return score_bias
     grouped = ScoreBias(score_bias.diagonal, score_bias.causal, score_bias.array)
     object.__setattr__(grouped, "row_groups", _row_groups(given, T, least_bias(dtype)))
+    if grouped.array is None and not grouped.causal:  # else it changes nothing
+        object.__setattr__(grouped, "known", known_of(grouped.diagonal))
     return grouped
 
 
 def empty_rows(score_bias: ScoreBias, T: int) -> Bool[np.ndarray, "*batch T"]:
     """Which rows have nothing to attend to; only -inf forbids all."""
+    if (keys := keys_of(score_bias, T)) is not None:
+        own = keys > -np.inf
+        before = np.cumsum(own, -1)
+        count = before if score_bias.causal else before[..., -1:]
+        masked = float(score_bias.diagonal) == -np.inf
+        return np.broadcast_to(count - own * masked == 0, own.shape)
     if score_bias.array is not None:
         allowed = _open(score_bias, np.asarray(score_bias.array) > -np.inf, T)
         return np.logical_not(np.asarray(allowed.any(-1)))
@@ -52,14 +61,52 @@ def groups_of(allowed: Bool[np.ndarray, "*batch T T"]) -> Int[np.ndarray, "G R"]
         if not common.any(-1).all():
             starts.append(i)
             common = rows[i]
-    size = -(-T // len(starts))
-    even = range(0, T, size)
-    if all(together(start, start + size) for start in even):
-        return _pieces([*even], size, T)
-    lengths = np.diff([*starts, T])
-    sizes = np.arange(size, lengths.max() + 1)
-    padded = sizes * (-(-lengths[:, None] // sizes)).sum(0)
-    return _pieces(starts, int(sizes[np.argmin(padded)]), T)
+    return _of_one_size(starts, T, together)
+
+
+def keys_of(score_bias: ScoreBias, T: int) -> np.ndarray | None:
+    """The bias of the steps of a mask that is the same for every row, (..., T)."""
+    if score_bias.array is None:
+        return None
+    array = np.asarray(score_bias.array)
+    if array.ndim > 1 and array.shape[-2] != 1 or T == 1:
+        return None
+    keys = array if array.ndim < 2 else array[..., 0, :]
+    return np.broadcast_to(keys, (*keys.shape[:-1], T))
+
+
+def _starts(T: int, together: Callable[[int, int], bool]) -> list[int]:
+    """Where groups of rows begin, each as long as its rows are together."""
+    # What is together stays so with fewer rows, and a row by itself always is.
+    starts = [0]
+    while not together(starts[-1], T):
+        good, bad = starts[-1] + 1, T
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            if together(starts[-1], middle):
+                good = middle
+            else:
+                bad = middle
+        starts.append(good)
+    return starts
+
+
+def _of_one_size(
+    starts: list[int], T: int, together: Callable[[int, int], bool]
+) -> Int[np.ndarray, "G R"]:
+    # Of a few shapes only, (2^a, T / 2^b): each shape is a program to be compiled.
+    choices = []
+    for halvings in range(T.bit_length() + 1):
+        size = -(-T // 2**halvings)
+        even = [*range(0, T, size)]
+        fits = all(together(start, min(start + size, T)) for start in even)
+        pieces = _pieces(even if fits else starts, size, T)
+        count = 1 << (len(pieces) - 1).bit_length()
+        last = np.broadcast_to(pieces[-1], (count - len(pieces), size))
+        choices.append(np.concatenate([pieces, last]))
+        if fits:
+            break
+    return min(choices, key=np.size)
 
 
 def _pieces(starts: list[int], size: int, T: int) -> Int[np.ndarray, "G R"]:
@@ -74,12 +121,60 @@ def _pieces(starts: list[int], size: int, T: int) -> Int[np.ndarray, "G R"]:
 
 def _row_groups(score_bias: ScoreBias, T: int, least: float) -> Int[np.ndarray, "G R"]:
     masked = float(score_bias.diagonal) <= least
+    if (keys := keys_of(score_bias, T)) is not None:
+        together = _sharing(keys.reshape(-1, T), score_bias, least)
+        if together is not None:
+            return _of_one_size(_starts(T, together), T, together)
     if score_bias.array is not None:
         return groups_of(_near(score_bias, T, least))
     if score_bias.causal or not masked or T == 1:
         return _pieces([0], T, T)
     half = -(-T // 2)  # each half shares the other's steps
     return _pieces([0, half], half, T)
+
+
+def _sharing(
+    keys: Float[np.ndarray, "N T"], score_bias: ScoreBias, least: float
+) -> Callable[[int, int], bool] | None:
+    """Whether rows from start to end share a step, of a bias that is of steps alone."""
+    # None where the diagonal may decide it too. All but it is O(N T) numbers.
+    diagonal = float(score_bias.diagonal)
+    forbidden, slight = diagonal == -np.inf, abs(diagonal) < -least
+    if score_bias.causal:
+        if not (forbidden or slight):
+            return None
+        tops = np.maximum.accumulate(keys, -1)  # of the steps that a row sees
+        if forbidden:
+            tops = np.pad(tops, ((0, 0), (1, 0)), constant_values=-np.inf)[:, :-1]
+        first = (tops > -np.inf).argmax(-1)  # rows before it see nothing
+        none = ~(tops > -np.inf).any(-1)
+        low = least + (0 if forbidden else abs(diagonal))
+        samples = np.arange(len(keys))
+
+        def share_the_past(start: int, end: int) -> bool:
+            begin = np.maximum(start, first)
+            gone = none | (begin >= end) | (end - start == 1)
+            with np.errstate(invalid="ignore"):  # of rows that see nothing
+                apart = tops[samples, np.minimum(begin, end - 1)] - tops[:, end - 1]
+            return bool((gone | (apart > low)).all())
+
+        return share_the_past
+    if slight:
+        return lambda start, end: True  # the best step of all
+    if not diagonal <= least:
+        return None
+    # Steps near the best; a row's own is not, so that its group needs another.
+    seen, top = keys > -np.inf, keys.max(-1, keepdims=True)
+    near = seen & (keys - np.where(top > -np.inf, top, 0) > least)
+    before = np.pad(np.cumsum(near, -1), ((0, 0), (1, 0)))
+    none = seen.sum(-1) < (2 if forbidden else 1)  # the rest of its rows share a step
+
+    def share_another(start: int, end: int) -> bool:
+        inside = before[:, end] - before[:, start]
+        enough = none | (inside < before[:, -1])
+        return end - start == 1 or bool(enough.all())
+
+    return share_another
 
 
 def _near(

@@ -1,6 +1,6 @@
 """The one definition of attention: what is analysed is what runs."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from sensitivity._arrays import as_array
 from sensitivity._cpu_products import inner_products, weighted_sums
 from sensitivity._inputs import (
+    EmptyRows,
     as_score_bias,
     check_inputs,
     check_table,
@@ -79,6 +80,52 @@ def attention_weights(
     return alpha, allowed
 
 
+class AttentionTables(NamedTuple):
+    """Which steps the rows of a layer attend to, and how much.
+
+    Attributes:
+        alpha: Attention weights, shape (..., H, T, T).
+        allowed: Whether row i of head n may attend to step j, shape (..., H, T, T): no
+            mask forbids it, nor does a bias such as -1e9 drive its weight to exactly 0.
+    """
+
+    alpha: Float[Array, "*batch H T T"]
+    allowed: Bool[Array, "*batch H T T"]
+
+
+def attention_tables(
+    x: Float[ArrayLike, "*batch T D"],
+    weights: AttentionWeights,
+    score_bias: ScoreBias | None = None,
+    *,
+    empty_rows: EmptyRows = "error",
+) -> AttentionTables:
+    """Attention weights of a whole layer, and what they are spread over.
+
+    Args:
+        x: Inputs, shape (..., T, D); leading axes are samples and nodes.
+        weights: The layer.
+        score_bias: What is added to the scores; nothing by default.
+        empty_rows: Whether rows with nothing to attend to are an ``"error"``, or have
+            no weights and no steps, ``"skip"``.
+
+    Returns:
+        The tables, in the precision of the input as in `attention_matrix`.
+
+    Raises:
+        ValueError: As `attention_matrix`.
+
+    Example:
+        >>> import numpy as np
+        >>> zero = np.zeros((2, 1, 2))  # no query, no key: uniform attention
+        >>> w = AttentionWeights(query=zero, key=zero, value=np.eye(2)[:, None])
+        >>> low = ScoreBias(array=np.array([[0, -1e9], [0, 0]]))
+        >>> attention_tables(np.eye(2), w, low).allowed.tolist()
+        [[[True, False], [True, True]]]
+    """
+    return run(_attention_tables, x, weights, score_bias, empty_rows)
+
+
 def attention_matrix(
     x: Float[ArrayLike, "*batch T D"],
     weights: AttentionWeights,
@@ -112,14 +159,17 @@ def attention_matrix(
     References:
         arXiv 2602.10956, Eq. 1-2.
     """
-    return run(_attention_matrix, x, weights, score_bias)
+    return run(lambda *layer: _attention_tables(*layer).alpha, x, weights, score_bias)
 
 
 @jax.jit
-def _attention_matrix(x: Array, weights: AttentionWeights, bias: ScoreBias) -> Array:
+def _attention_tables(
+    x: Array, weights: AttentionWeights, bias: ScoreBias
+) -> AttentionTables:
     q = project(x, weights.query, weights.query_bias)
     k = project(x, weights.key, weights.key_bias)
-    return attention_weights(q, k, bias, jnp.arange(x.shape[-2]))[0]
+    alpha, allowed = attention_weights(q, k, bias, jnp.arange(x.shape[-2]))
+    return AttentionTables(alpha, jnp.broadcast_to(allowed, alpha.shape))
 
 
 def attend_rows(

@@ -8,6 +8,7 @@ costs O(O T D) numbers, and T rows cost T^2 work where the whole layer's would c
 
 import dataclasses
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ from sensitivity._devices import program
 from sensitivity._inputs import run
 from sensitivity._streaming import head_bias, over_rows, over_samples
 from sensitivity.attention import attend_rows
-from sensitivity.memory import Plan, blocks_within
+from sensitivity.memory import Plan, blocks_within, saying_what_fits
 from sensitivity.norms import Norm, PathNorms, frobenius
 from sensitivity.weights import AttentionWeights, ScoreBias
 
@@ -94,17 +95,23 @@ def path_jacobians(
             if per_head
             else weights.output_width
         )
-        blocks_within(
-            max_memory,
-            fixed=6 * x.size * x.shape[-2] * outputs * x.dtype.itemsize,
-            per_item=_row_bytes(x, weights, outputs, weights.heads),
-            wanted=1,
-            what=f"the Jacobians of {x.shape[-2]} x {x.shape[-2]} blocks; path_norms "
-            "streams and needs far less",
-        )
+
+        def plan(x: Any) -> None:
+            size, T = math.prod(x.shape), x.shape[-2]
+            blocks_within(
+                max_memory,
+                fixed=6 * size * T * outputs * x.dtype.itemsize,
+                per_item=_row_bytes(x, weights, outputs, weights.heads),
+                wanted=1,
+                what=f"the Jacobians of {T} x {T} blocks; path_norms streams and needs "
+                "far less",
+            )
+
+        with saying_what_fits(x, plan):
+            plan(x)
         return _path_jacobians(x, weights, bias, per_head)
 
-    return run(compute, x, weights, score_bias)
+    return run(compute, x, weights, score_bias, words="Jacobians")
 
 
 def autodiff_path_norms(

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import ArrayLike, Bool, Float
 
+from sensitivity._arrays import as_array
 from sensitivity._closed_form import plan_heads, plan_layer
-from sensitivity._inputs import EmptyRows, judged_rows
+from sensitivity._inputs import EmptyRows, check_weights, judged_rows, widest
 from sensitivity._path_norms import path_norms
 from sensitivity.autodiff import plan_autodiff
 from sensitivity.equations import (
@@ -22,7 +23,8 @@ from sensitivity.equations import (
     rounding_share,
     sides,
 )
-from sensitivity.norms import Engine, Norm, check_choice
+from sensitivity.memory import saying_what_fits
+from sensitivity.norms import Engine, Norm, check_choice, check_residual
 from sensitivity.profiles import Means, Profile, layer_means, means_of, profile
 from sensitivity.weights import AttentionWeights, ScoreBias
 
@@ -77,7 +79,8 @@ def measure(
         weights: The layer.
         score_bias: What is added to the scores; nothing by default.
         norm: ``"spectral"`` or ``"frobenius"``.
-        residual: Whether the layer adds its input to its output, as in Eq. 8.
+        residual: Whether the layer adds its input to its output, as in Eq. 8. A head or
+            layer whose output is not as wide as the input is taken without.
         levels: Each ``"head"`` by itself, the whole ``"layer"``, or both.
         engine: What measures the exact side. In closed form ``eq6_middle`` is an
             identity; autodiff tests it.
@@ -99,9 +102,19 @@ def measure(
     for level in levels:
         check_choice("level", level, Level)
     rows = judged_rows(x, weights, score_bias, rows, empty_rows)
+    plan_memory(
+        np.shape(x),
+        widest((as_array("x", x), weights)),
+        weights,
+        norm=norm,
+        levels=levels,
+        engine=engine,
+        max_memory=max_memory,
+    )  # all of it, before any of it is measured
     shared: Any = {"score_bias": score_bias, "norm": norm, "max_memory": max_memory}
     shared["empty_rows"] = "skip"  # what is judged has been checked
-    heads = profile(x, weights, residual=residual, **shared)
+    where_it_fits = None if residual else False
+    heads = profile(x, weights, residual=where_it_fits, **shared)
     of_heads = Means(*heads[: len(Means._fields)])
     means, identities = {}, {}
     for level in levels:
@@ -117,7 +130,7 @@ def measure(
         elif weights.heads == 1:
             means[level] = Means(*(field[..., 0, :] for field in of_heads))
         else:
-            means[level] = layer_means(x, weights, residual=residual, **shared)
+            means[level] = layer_means(x, weights, residual=where_it_fits, **shared)
         size = 1.0 if norm == "spectral" else weights.model_width**0.5
         identities[level] = size * identity
     eps = float(np.finfo(np.asarray(heads.value_mean).dtype).eps)
@@ -154,6 +167,22 @@ def plan_memory(
         ArgumentError: If that is more than the budget, about ``max_memory``.
     """
     x = jax.ShapeDtypeStruct(shape, np.dtype(dtype))
+    size = functools.partial(
+        _bytes_of, weights, norm, tuple(levels), engine, max_memory
+    )
+    with saying_what_fits(x, size):
+        return size(x)
+
+
+def _bytes_of(
+    weights: AttentionWeights,
+    norm: Norm,
+    levels: Sequence[Level],
+    engine: Engine,
+    max_memory: str | int,
+    x: jax.ShapeDtypeStruct,
+) -> int:
+    """Work arrays of all that `measure` runs; refused if more than the budget."""
     plans = [plan_heads(x, weights, norm, max_memory)]
     if engine == "autodiff":
         for level in levels:
@@ -259,7 +288,7 @@ def check_bounds(
     *,
     score_bias: ScoreBias | None = None,
     norm: Norm = "spectral",
-    residual: bool = True,
+    residual: bool | None = None,
     level: Level = "head",
     engine: Engine = "closed_form",
     max_memory: str | int = "1GiB",
@@ -273,7 +302,9 @@ def check_bounds(
         weights: The layer.
         score_bias: What is added to the scores; nothing by default.
         norm: ``"spectral"`` or ``"frobenius"``.
-        residual: Whether the layer adds its input to its output, as in Eq. 8.
+        residual: Whether the layer adds its input to its output, as in Eq. 8. By
+            default it does where the output, of a head or of the layer, is as wide as
+            the input.
         level: Each ``"head"`` by itself, or the whole ``"layer"``.
         engine: What measures the exact side, ``"closed_form"`` or ``"autodiff"``.
         max_memory: Budget for the work arrays of each device.
@@ -297,7 +328,8 @@ def check_bounds(
 
     Raises:
         ValueError: If an option is none of its choices, or inputs or layer do not fit
-            (see `sensitivity.profile`), or ``rows`` selects none.
+            (see `sensitivity.profile`), ``residual`` is asked for and the output is not
+            as wide as the input, or ``rows`` selects none.
 
     Example:
         >>> import numpy as np
@@ -313,12 +345,17 @@ def check_bounds(
     References:
         arXiv 2602.10956, Eq. 5-8 and 24-26; `sensitivity.equations`.
     """
+    check_choice("level", level, Level)
+    check_weights(weights)
+    if residual:
+        check_residual(weights, level == "head")
+    with_residual = residual is None or bool(residual)
     measured = measure(
         x,
         weights,
         score_bias=score_bias,
         norm=norm,
-        residual=residual,
+        residual=with_residual,
         levels=(level,),
         engine=engine,
         max_memory=max_memory,
@@ -341,7 +378,7 @@ def check_bounds(
     per_head = level == "head"
     chosen = measured.rows[..., None, :] if per_head else measured.rows
     table.attrs["empty_rows"] = int((chosen & _empty(measured, per_head)).sum())
-    table.attrs["identity"] = identity_note(weights, level, residual)
+    table.attrs["identity"] = identity_note(weights, level, with_residual)
     return table
 
 

@@ -1,7 +1,10 @@
 """Memory is planned, not discovered: budgets in words, and blocks that fit them."""
 
+import contextlib
 import dataclasses
 import re
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from sensitivity.arguments import ArgumentError
 
@@ -16,6 +19,19 @@ class Plan:
     rows: int  # query rows at once
     heads: int  # heads at once
     size: int  # estimated bytes of work arrays, the result not counted
+
+
+class TooLittleMemory(ArgumentError):
+    """A budget into which not even the smallest block fits.
+
+    Attributes:
+        need: What it would take, in words.
+    """
+
+    def __init__(self, need: str, fits: str = ""):
+        """Join what it would take and what would fit."""
+        super().__init__("max_memory", f"{need}{fits}.")
+        self.need = need
 
 
 def parse_memory(text: str | int) -> int:
@@ -63,12 +79,42 @@ def format_memory(size: float) -> str:
     return f"{size:.1f} GiB"
 
 
-def too_little(budget: str | int, needed: int, what: str) -> ArgumentError:
+def too_little(budget: str | int, needed: int, what: str) -> TooLittleMemory:
     """The error of a budget into which not even one item fits."""
     least = format_memory(needed)
-    return ArgumentError(
-        "max_memory", f"({budget}) must be at least {least} for {what}."
-    )
+    return TooLittleMemory(f"({budget}) must be at least {least} for {what}")
+
+
+@contextlib.contextmanager
+def saying_what_fits(x: Any, plan: Callable[[Any], object]) -> Iterator[None]:
+    """Add the longest input that fits to an error of too little memory.
+
+    Args:
+        x: An input, or its shape and dtype, (..., T, D).
+        plan: What raises the error for an input; more steps take more.
+
+    Yields:
+        Nothing: the block is what may raise it.
+
+    Raises:
+        TooLittleMemory: Again, with what fits.
+    """
+    try:
+        yield
+    except TooLittleMemory as error:
+        import jax  # options are read without it
+
+        *batch, T, D = x.shape
+        longest, too_long = 0, T
+        while too_long - longest > 1:
+            middle = (longest + too_long) // 2
+            try:
+                plan(jax.ShapeDtypeStruct((*batch, middle, D), x.dtype))
+                longest = middle
+            except TooLittleMemory:
+                too_long = middle
+        fits = f"; T={longest} would fit" if longest else "; no T would fit"
+        raise TooLittleMemory(error.need, fits) from None
 
 
 def blocks_within(

@@ -1,5 +1,6 @@
 """What a bound needs to know of a layer: O(H T) numbers, however long the window."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,8 +15,9 @@ from sensitivity._head_norms import HeadRows
 from sensitivity._head_off_diagonal import distances
 from sensitivity._heads import Head
 from sensitivity._inputs import EmptyRows, check_weights, run
-from sensitivity.memory import Plan
-from sensitivity.norms import Norm, PathNorms, PathRows, check_choice, length
+from sensitivity._residual import adds_identity
+from sensitivity.memory import Plan, saying_what_fits
+from sensitivity.norms import Norm, PathNorms, PathRows, check_choice
 from sensitivity.weights import AttentionWeights, ScoreBias
 
 
@@ -41,8 +43,7 @@ class Profile(NamedTuple):
         key_mean: E_j ||key||.
         query_mean: E_j ||query|| = ||J^query_ii|| / T.
         off_diagonal_mean: Sum over j != i of ||J_ij||, divided by T.
-        diagonal_norm: ||I + J_ii||; ||J_ii|| where the head's output is not as wide as
-            the input.
+        diagonal_norm: ||I + J_ii||; ||J_ii|| without a residual.
         query_norm: ||J^query_ii||.
         off_diagonal_weight: Sum over j != i of alpha_ij, added up.
         diagonal_weight: alpha_ii.
@@ -93,7 +94,7 @@ def profile(
     *,
     score_bias: ScoreBias | None = None,
     norm: Norm = "spectral",
-    residual: bool = True,
+    residual: bool | None = None,
     max_memory: str | int = "1GiB",
     empty_rows: EmptyRows = "error",
 ) -> Profile:
@@ -107,7 +108,8 @@ def profile(
         weights: The layer.
         score_bias: What is added to the scores; nothing by default.
         norm: ``"spectral"`` or ``"frobenius"``.
-        residual: Whether the layer adds its input to its output, as in Eq. 8.
+        residual: Whether the layer adds its input to its output, as in Eq. 8; by
+            default where the output of a head is as wide as the input.
         max_memory: Budget for the work arrays of each device, such as ``"512MiB"``.
         empty_rows: Whether rows with nothing to attend to are an ``"error"``, or are
             taken as without attention, ``"skip"``: their norms are 0, but for the
@@ -119,7 +121,8 @@ def profile(
     Raises:
         ValueError: If shapes or types do not fit, a value is not finite, a head is
             smaller than its norms can be, a row has nothing to attend to, ``norm`` is
-            neither, or ``max_memory`` is too little.
+            neither, ``residual`` is asked for and the output of a head is not as wide
+            as the input, or ``max_memory`` is too little.
 
     Example:
         >>> import numpy as np
@@ -133,18 +136,21 @@ def profile(
     """
     check_choice("norm", norm, Norm)
     check_choice("empty_rows", empty_rows, EmptyRows)
+    options: Any = {"norm": norm, "max_memory": max_memory}
 
     def compute(x: Array, weights: AttentionWeights, bias: ScoreBias) -> Profile:
-        fits = weights.head_output_width == weights.model_width
-        plan = plan_heads(x, weights, norm, max_memory)
-        fields = _profile(x, weights, bias, norm, residual and fits, plan)
+        adds = adds_identity(residual, weights, per_head=True)
+        plan = functools.partial(plan_heads, **options, weights=weights)
+        with saying_what_fits(x, plan):
+            fields = _profile(x, weights, bias, norm, adds, plan(x))
         if not isinstance(fields, Tracer):  # slices are cheaper than programs of them
             fields = np.asarray(fields)
         columns = [jnp.asarray(fields[..., n]) for n in range(fields.shape[-1])]
         rows = Profile(*columns)
         return rows._replace(other_steps=rows.other_steps.astype(int))
 
-    return run(compute, x, weights, score_bias, empty_rows)
+    words = f"{norm} profile of heads"
+    return run(compute, x, weights, score_bias, empty_rows, words)
 
 
 def layer_means(
@@ -153,18 +159,20 @@ def layer_means(
     *,
     score_bias: ScoreBias | None = None,
     norm: Norm = "spectral",
-    residual: bool = True,
+    residual: bool | None = None,
     max_memory: str | int = "1GiB",
     empty_rows: EmptyRows = "error",
 ) -> Means:
     """Exact means over j of the whole layer, its heads mixed, streamed."""
     check_choice("norm", norm, Norm)
     check_weights(weights)
+    options: Any = {"norm": norm, "max_memory": max_memory}
 
     def compute(x: Array, weights: AttentionWeights, bias: ScoreBias) -> Means:
-        fits = weights.output_width == weights.model_width
-        plan = plan_layer(x, weights, norm, max_memory)
-        return _layer_means(x, weights, bias, norm, residual and fits, plan)
+        adds = adds_identity(residual, weights, per_head=False)
+        plan = functools.partial(plan_layer, **options, weights=weights)
+        with saying_what_fits(x, plan):
+            return _layer_means(x, weights, bias, norm, adds, plan(x))
 
     if weights.heads == 1:
         one = profile(
@@ -177,7 +185,8 @@ def layer_means(
             empty_rows=empty_rows,
         )
         return Means(*(field[..., 0, :] for field in one[: len(Means._fields)]))
-    return run(compute, x, weights, score_bias, empty_rows)
+    words = f"{norm} means of the layer"
+    return run(compute, x, weights, score_bias, empty_rows, words)
 
 
 def means_of(norms: PathNorms) -> Means:
@@ -204,6 +213,7 @@ def _row_statistics(head: Head, rows: HeadRows) -> Float[Array, "R fields"]:
     most = jnp.where(rows.allowed, steps[:, None], zero).max(-1)
     seen = jnp.where(rows.allowed, rows.spread, zero)
     most_spread = seen.max(-1)
+    measured: Any = rows  # with covariances: see _profile
     other_steps = _sum((rows.allowed & ~rows.same).astype(zero.dtype))
     fields = Profile(
         value_mean=_sum(rows.alpha) * value_norm / T,
@@ -218,11 +228,11 @@ def _row_statistics(head: Head, rows: HeadRows) -> Float[Array, "R fields"]:
         query_constant=(seen * head.key_size).max(-1),
         query_weighted=query_sum / root,
         query_centred=_sum(centred) / root,
-        query_covariance=rows.query_covariance,
+        query_covariance=measured.query_covariance,
         value_norm=value_norm,
         other_steps=other_steps,
         rounding_scale=value_norm + most_spread * (rows.gain + most[0] / root),
-        covariance_error=rows.covariance_error,
+        covariance_error=measured.covariance_error,
         key_off_diagonal_mean=rows.gain * _sum(elsewhere * rows.spread) / T,
         key_diagonal_norm=rows.gain * _sum(jnp.where(rows.same, weighted, zero)),
         score_scale=rows.query_size * most[1] / root,

@@ -201,6 +201,13 @@ class AttentionWeights:
         return cls(**torch_arrays(state_dict, num_heads, prefix))
 
 
+def known_of(diagonal: Any) -> str | None:
+    """What is known of a diagonal; nothing where it may forbid."""
+    if isinstance(diagonal, Tracer) or not float(diagonal) > -np.inf:
+        return None
+    return "zero" if float(diagonal) == 0 else "finite"
+
+
 def _is_mask(array: Any) -> bool:
     """Whether integers are 0 and 1; all zeros add nothing, and are no mask."""
     if isinstance(array, Tracer):
@@ -209,7 +216,7 @@ def _is_mask(array: Any) -> bool:
     return bool(((array == 0) | (array == 1)).all() and array.any())
 
 
-@_pytree(static=("causal",))
+@_pytree(static=("causal", "known"))
 @dataclasses.dataclass(frozen=True)
 class ScoreBias:
     """What is added to the scores before the softmax; -inf forbids an entry.
@@ -239,6 +246,9 @@ class ScoreBias:
     row_groups: Any = dataclasses.field(
         default=None, init=False, repr=False, compare=False
     )
+    # What is known of the diagonal beforehand: "zero", "finite", or nothing. Of the
+    # toolkit's own copies only: whoever maps over the leaves may change it.
+    known: Any = dataclasses.field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse values that are no score bias."""
@@ -277,14 +287,14 @@ class ScoreBias:
     @property
     def forbids(self) -> bool:
         """Whether it may forbid an entry; only a constant one surely does not."""
-        if self.causal or self.array is not None or isinstance(self.diagonal, Tracer):
+        if self.causal or self.array is not None:
             return True
-        return not float(self.diagonal) > -np.inf
+        return (self.known or known_of(self.diagonal)) is None
 
     @property
     def is_nothing(self) -> bool:
         """Whether it surely adds nothing and forbids nothing."""
-        return not self.forbids and float(self.diagonal) == 0
+        return not self.forbids and (self.known or known_of(self.diagonal)) == "zero"
 
     def rows(
         self, rows: Int[Array, " R"], T: int, dtype: Any

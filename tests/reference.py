@@ -169,8 +169,10 @@ def finite_difference_jacobian(x, w, bias):
     return jacobian
 
 
-def path_norms(x, w, bias, norm="spectral", residual=False, per_head=False):
+def path_norms(x, w, bias, norm="spectral", residual=None, per_head=False):
     r"""Norms of the blocks of :func:`path_jacobians`; total: |J_ij + delta_ij I|.
+
+    By default with the residual I where the blocks are square.
 
     Returns:
         ``value``, ``key``, ``query`` and ``total``, each ([H,] T, T).
@@ -180,6 +182,8 @@ def path_norms(x, w, bias, norm="spectral", residual=False, per_head=False):
     """
     paths = path_jacobians(x, w, bias, per_head)
     T, *block = paths["total"].shape[-3:]
+    if residual is None:
+        residual = block[0] == block[1]
     if residual and block[0] != block[1]:
         raise ValueError(f"A residual needs O = D, got (O, D) = {tuple(block)}.")
     for i in range(T if residual else 0):

@@ -263,6 +263,7 @@ def test_path_norms_are_those_of_torchs_autograd(torch, ord, masked):
         AttentionWeights.from_torch(layer.state_dict(), num_heads=H),
         score_bias=ScoreBias(array=np.where(forbids, -np.inf, 0)) if masked else None,
         norm="spectral" if ord == 2 else "frobenius",
+        residual=False,
     )
     for name, path in (
         ("value", value),

@@ -189,6 +189,45 @@ def test_samples_and_nodes_count_alike_and_each_has_its_own_mask():
     np.testing.assert_allclose(diagnose(biased, names)["value"], mean, rtol=1e-12)
 
 
+@pytest.mark.parametrize("low", [-1e4, -1e9, float(np.finfo(np.float32).min)])
+def test_a_finite_mask_gives_the_diagnostics_of_minus_infinity(low):
+    mask = np.where(np.tri(FOLDED.T, dtype=bool), 0.0, -np.inf)
+    names = [e.name for e in DIAGNOSTICS if e.column != 3]  # compile quickly
+    one, other = (
+        diagnose(layer_of(FOLDED, False, 2, array=array), names)["value"]
+        for array in (mask, np.maximum(mask, low))
+    )
+    np.testing.assert_allclose(other, one, rtol=1e-12)
+
+
+OF_A_ROW = (
+    *("diagonal_share", "entropy", "attention_entropy", "effective_steps"),
+    *("largest_column_mean", "value_diagonal", "total_diagonal", "rows"),
+    "rows_without_ratio",
+)
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_rows_of_padding_count_nowhere(empty):
+    layer = layer_of(FOLDED, False, 2)
+    real = np.arange(FOLDED.T) < 4
+    allowed = real & (real[:, None] | (not empty))
+    padded = dataclasses.replace(
+        layer,
+        x=np.where(real[:, None], layer.x, 1e3 * layer.x),
+        score_bias=ScoreBias(array=np.where(allowed, 0.0, -np.inf)),
+        rows=np.stack([real, real]),
+    )
+    alone = dataclasses.replace(layer, x=layer.x[:, :4])
+    one, other = (diagnose(own, OF_A_ROW)["value"] for own in (padded, alone))
+    np.testing.assert_allclose(one, other, rtol=1e-10)
+    if empty:
+        everything = dataclasses.replace(padded, rows=np.ones(FOLDED.T, bool))
+        for name in ("entropy", "value_diagonal"):
+            with pytest.raises(ValueError, match=r"rows must leave out row i=4 of sam"):
+                diagnose(everything, [name])
+
+
 def test_only_what_the_names_need_is_computed_and_float32_is_no_less_exact(monkeypatch):
     layer = layer_of(FOLDED, True, 1)
     monkeypatch.setattr(seen, "path_norms", None)  # would fail if it were called
@@ -232,8 +271,8 @@ def test_the_registry_names_its_entries_once_and_says_what_they_are():
 def test_rows_without_a_value_count_in_no_mean_and_no_median():
     nothing = np.full((2, 2), np.nan)
     some = np.array([[2.0, np.nan], [4.0, 9.0]])
-    assert (rows.mean(some), rows.median(some), rows.count(some)) == (5, 4, 4)
-    assert (rows.count_without(some), rows.count_without(nothing)) == (1, 4)
+    assert (rows.mean(some), rows.median(some), rows.count(some)) == (5, 4, 3)
+    assert (rows.added(some), rows.added(nothing)) == (15, 0)
     assert np.isnan([rows.mean(nothing), rows.median(nothing)]).all()
 
 

@@ -37,9 +37,8 @@ pytestmark = pytest.mark.usefixtures("strict_promotion")
 
 
 def norms(x, w, score_bias=None, norm: Any = "spectral", engine: Any = "closed_form"):
-    tables = path_norms(
-        x, w, score_bias=score_bias, norm=norm, engine=engine, per_head=True
-    )
+    options: Any = {"norm": norm, "engine": engine, "per_head": True}
+    tables = path_norms(x, w, score_bias=score_bias, residual=False, **options)
     return jax.tree.map(np.asarray, tables)
 
 

@@ -51,11 +51,11 @@ MASKS = {
 }
 
 
-def layer(factor: float = 1.0) -> tuple[np.ndarray, Any]:
+def layer(factor: float = 1.0, scale: float = 1.0) -> tuple[np.ndarray, Any]:
     """Inputs, one sample, with the content of the late steps multiplied; a layer."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(1, T, 8))
-    return np.where(LATE[:, None], factor * x, x), make_weights(rng, WIDE)
+    return np.where(LATE[:, None], factor * x, x), make_weights(rng, WIDE, scale)
 
 
 # One mask of each kind in the quick tests: compiling takes the time.
@@ -200,6 +200,23 @@ def test_a_finite_mask_gives_the_verdicts_of_minus_infinity(low, dtype):
     for column in ("rows", "rows_holding"):
         assert tables[0][column].tolist() == tables[1][column].tolist()
     assert_close(tables[1].worst_ratio, tables[0].worst_ratio, 1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_weight_that_underflows_is_forbidden_in_every_count(dtype):
+    """What such a mask forbids once counted as attended: 23 rows held, of 24 others."""
+    x, w = jax.tree.map(dtype, layer(20.0, scale=1.5))
+    alone = (STEPS == T - 1)[:, None]  # the last row may attend to its own step only
+    mask = np.where(alone, np.where(np.eye(T, dtype=bool), 0.0, NO), REAL)
+    counts = []
+    for low in (NO, -1e4, -1e9, float(np.finfo(np.float32).min)):
+        array = np.maximum(np.broadcast_to(mask, FULL), low).astype(dtype)
+        table = table_of(x, w, score_bias=ScoreBias(array=array), norm="frobenius")
+        counts.append(table[["rows", "rows_holding"]])
+        assert counts[-1].equals(counts[0])
+    printed = counts[0].loc["eq8_diagonal_as_printed_per_row"]
+    assert printed.tolist() == [24, 16]
+    assert counts[0].rows["eq8_off_diagonal"] == 22
 
 
 # Rows that are left out.

@@ -10,7 +10,8 @@ import pytest
 
 from analysis.sweep import _crew
 from analysis.sweep._crew import Shared
-from models.runs.folder import Crew, RunFolder, digest
+from models.runs.crew import Crew
+from models.runs.folder import RunFolder, digest
 from sensitivity.sweep import main
 from tests import sweep_runs, train_runs
 from tests.helpers import run

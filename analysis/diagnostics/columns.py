@@ -8,4 +8,9 @@ def largest_column_mean(
     alpha: Float[np.ndarray, "*batch T T"],
 ) -> Float[np.ndarray, "*batch"]:
     """The share of the step that is attended most, a sink: from 1/T to 1."""
-    return alpha.mean(-2).max(-1)
+    real = ~np.isnan(alpha[..., :1])
+    if real.all():
+        return alpha.mean(-2).max(-1)
+    count, missing = real.sum(-2), np.full(alpha.shape[:-2], np.nan)
+    most = np.where(real, alpha, 0).sum(-2).max(-1)
+    return np.divide(most, count[..., 0], where=count[..., 0] > 0, out=missing)

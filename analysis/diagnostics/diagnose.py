@@ -33,7 +33,8 @@ def diagnose(
 
     Args:
         layer: The layer, its input of shape (..., T, D). Leading axes are samples and
-            nodes: all count alike.
+            nodes: all count alike. Query rows that its ``rows`` leaves out, those of
+            padding, count nowhere.
         names: What to measure, by default everything.
         norm: Norm of the Jacobians, ``"frobenius"`` or ``"spectral"``. Spectral norms
             of a whole layer of several heads are slow.
@@ -45,9 +46,9 @@ def diagnose(
 
     Raises:
         ArgumentError: If a name is unknown, with those that are known.
-        ValueError: If shapes do not fit, a value is not finite, a row has nothing to
-            attend to, or the layer has a residual and its output is not as wide as its
-            input.
+        ValueError: If shapes do not fit, a value is not finite, a row that counts has
+            nothing to attend to, or the layer has a residual and its output is not as
+            wide as its input.
 
     Example:
         >>> from sensitivity import AttentionWeights

@@ -24,6 +24,7 @@ def relative_entropy(
 ) -> Float[np.ndarray, "*batch T"]:
     """`attention_entropy` over log n_i, n_i the steps row i may attend to."""
     # From 0 (all on one step) to 1; NaN where a row may attend to one step only.
-    most = np.log(np.broadcast_to(allowed.sum(-1), alpha.shape[:-1]))
+    steps = np.maximum(allowed.sum(-1), 1)
+    most = np.log(np.broadcast_to(steps, alpha.shape[:-1]))
     missing = np.full(most.shape, np.nan)
     return np.divide(attention_entropy(alpha), most, where=most > 0, out=missing)

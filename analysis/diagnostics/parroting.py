@@ -19,6 +19,12 @@ def ratios(
     return np.divide(own, others, where=others > 0, out=missing)
 
 
+def without_ratio(total: Any) -> Float[np.ndarray, "*batch T"]:
+    """1 in rows without a ratio, 0 in the others; NaN in those that are left out."""
+    left_out = np.isnan(diagonal(total))
+    return np.where(left_out, np.nan, np.isnan(ratios(total)))
+
+
 def flat_mean(rows: Float[np.ndarray, "S T"]) -> float:
     """`mean` of the rows in one line: the order in which 0.1.0 added them."""
     return mean(rows.ravel())

@@ -20,12 +20,13 @@ from analysis.diagnostics.entropy import (
     effective_steps,
     relative_entropy,
 )
-from analysis.diagnostics.parroting import flat_mean, ratios
-from analysis.diagnostics.rows import count, count_without, mean, median
+from analysis.diagnostics.parroting import flat_mean, ratios, without_ratio
+from analysis.diagnostics.rows import added, count, mean, median
 from analysis.diagnostics.seen import Seen
 
 Values = np.ndarray | None  # of a layer: none where it lacks what is measured
 _PAPER = "arXiv 2602.10956"
+_TWO_LINES = f"{_PAPER}, Eq. 8: its two lines, as one ratio"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def _of_ratio(name: str, residual: bool, reduce: Any, **more: Any) -> Diagnostic
 
     return Diagnostic(
         name=name,
-        source=f"{_PAPER}, Eq. 8: its two lines, as one ratio",
+        source=_TWO_LINES,
         function=None if residual else lambda seen: ratios(seen.heads.total),
         whole=whole,
         reduce=reduce,
@@ -265,12 +266,14 @@ DIAGNOSTICS = (
         reduce=count,
         compared=False,
     ),
-    _of_ratio(
-        "rows_without_ratio",
-        False,
-        count_without,
+    Diagnostic(
+        name="rows_without_ratio",
         label="rows without ratio",
         meaning="rows whose off-diagonal norms are all 0: left out of the ratio",
+        source=_TWO_LINES,
+        function=lambda seen: without_ratio(seen.heads.total),
+        whole=lambda seen: without_ratio(seen.layer.total),
+        reduce=added,
         uniform=lambda _: 0.0,
     ),
 )

@@ -24,10 +24,10 @@ def median(rows: Rows) -> float:
 
 
 def count(rows: Rows) -> float:
-    """How many rows there are."""
-    return float(rows.size)
+    """How many rows have a value."""
+    return float((~np.isnan(rows)).sum())
 
 
-def count_without(rows: Rows) -> float:
-    """How many rows have no value."""
-    return float(np.isnan(rows).sum())
+def added(rows: Rows) -> float:
+    """Sum of the values."""
+    return float(rows[~np.isnan(rows)].sum())

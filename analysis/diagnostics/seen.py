@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -17,7 +16,7 @@ from sensitivity import (
     ScoreBias,
     path_norms,
 )
-from sensitivity.attention import attention_matrix
+from sensitivity.attention import AttentionTables, attention_tables
 from sensitivity.norms import Norm
 
 
@@ -31,6 +30,8 @@ class Seen:
         score_bias: Its masks, and what else is added to its scores.
         residual: Whether its input is added to its output.
         norm: Norm of the Jacobians.
+        rows: Which query rows are real, shape (S, T); None where all are. What is
+            measured of the others is NaN, which counts nowhere.
     """
 
     x: Float[np.ndarray, "S T D"]
@@ -38,6 +39,7 @@ class Seen:
     score_bias: ScoreBias
     residual: bool
     norm: Norm
+    rows: Bool[np.ndarray, "S T"] | None = None
 
     @cached_property
     def q(self) -> Float[np.ndarray, "S H T K"]:
@@ -57,26 +59,25 @@ class Seen:
     @cached_property
     def alpha(self) -> Float[np.ndarray, "S H T T"]:
         """Attention weights."""
-        return np.asarray(attention_matrix(self.x, self.weights, self.score_bias))
+        self._check_rows()
+        return self._real(self._attention.alpha)
 
     @cached_property
-    def allowed(self) -> Bool[np.ndarray, "*batch #R T"]:
-        """Whether row i may attend to step j; broadcasts to the shape of `alpha`."""
-        T = self.x.shape[-2]
-        _, may = self.score_bias.rows(jnp.arange(T), T, jnp.float32)
-        return np.broadcast_to(may, (*np.shape(may)[:-1], T))
+    def allowed(self) -> Bool[np.ndarray, "S H T T"]:
+        """Whether row i may attend to step j: neither forbidden nor driven to 0."""
+        return np.asarray(self._attention.allowed)
 
     @cached_property
     def heads(self) -> PathNorms:
         """Norms of the Jacobians by path, head by head, shape (S, H, T, T)."""
         if self.weights.heads == 1:
             return jax.tree.map(lambda table: table[:, None], self.layer)
-        return self._norms(per_head=True)
+        return self._norms(residual=False, per_head=True)
 
     @cached_property
     def layer(self) -> PathNorms:
         """The same of the whole layer, its heads summed, shape (S, T, T)."""
-        return self._norms()
+        return self._norms(residual=False)
 
     @cached_property
     def with_residual(self) -> Float[np.ndarray, "S T"] | None:
@@ -86,11 +87,39 @@ class Seen:
             return None
         return np.einsum("sii->si", self._norms(residual=True).total)
 
+    @cached_property
+    def _attention(self) -> AttentionTables:
+        return attention_tables(self.x, self.weights, **self._masks)
+
+    @property
+    def _masks(self) -> dict[str, Any]:
+        empty_rows = "error" if self.rows is None else "skip"
+        return {"score_bias": self.score_bias, "empty_rows": empty_rows}
+
+    def _check_rows(self) -> None:
+        """Refuse real rows with nothing to attend to; without ``rows`` all are."""
+        if self.rows is None:
+            return
+        lost = self.rows[:, None] & ~self.allowed.any(-1)
+        if lost.any():
+            sample, _, i = np.argwhere(lost)[0]
+            raise ValueError(
+                f"rows must leave out row i={i} of sample {sample}, which score_bias "
+                "leaves nothing to attend to."
+            )
+
     def _norms(self, **how: Any) -> PathNorms:
-        found = path_norms(
-            self.x, self.weights, score_bias=self.score_bias, norm=self.norm, **how
-        )
-        return jax.tree.map(np.asarray, found)
+        self._check_rows()
+        found = path_norms(self.x, self.weights, norm=self.norm, **self._masks, **how)
+        return jax.tree.map(self._real, found)
+
+    def _real(self, table: Any) -> np.ndarray:
+        """A table whose rows that are none are NaN, shape (S, ..., T, T)."""
+        if self.rows is None:
+            return np.asarray(table)
+        S, T = self.rows.shape
+        kept = self.rows.reshape(S, *[1] * (np.ndim(table) - 3), T, 1)
+        return np.where(kept, table, np.nan)
 
     def _projected(self, kernel: Any, bias: Any) -> np.ndarray:
         found = np.einsum("std,dhk->shtk", self.x, kernel)
@@ -104,6 +133,9 @@ def look(layer: LayerInput, norm: Norm) -> Iterator[Seen]:
     x = x.reshape((1,) * max(0, 3 - x.ndim) + x.shape)
     batch, bias = x.shape[:-2], layer.score_bias
     weights = jax.tree.map(lambda a: np.asarray(a, np.float64), layer.weights)
+    rows = layer.rows
+    if rows is not None:
+        rows = np.broadcast_to(rows, (*batch, T)).reshape(batch[0], -1, T)
     by_sample = np.ndim(bias.array) > 3
     array = np.asarray(bias.array) if by_sample else None
     if array is not None:
@@ -118,4 +150,5 @@ def look(layer: LayerInput, norm: Norm) -> Iterator[Seen]:
             score_bias=bias,
             residual=layer.residual,
             norm=norm,
+            rows=None if rows is None else rows[number],
         )

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from analysis.sweep.options import SweepOptions
-from models.runs.folder import Crew, RunFolder, digest
+from models.runs.crew import Crew
+from models.runs.folder import RunFolder, digest
 from sensitivity.arguments import ArgumentError
 
 _MEETING_SECONDS = 120  # until all have started, and until all have read their data

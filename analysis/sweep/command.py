@@ -8,7 +8,7 @@ from analysis.sweep.options import SweepOptions
 from models.runs.command import run_command
 from models.runs.console import open_console, progress, still_at
 from models.runs.environment import environment
-from models.runs.folder import Crew, RunFolder, differing, digest, read_record
+from models.runs.folder import RunFolder, differing, digest, read_record
 from sensitivity.equations import STATEMENTS
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from analysis.sweep._crew import Shared
     from analysis.sweep._points import Layers, Point
+    from models.runs.crew import Crew
 
 _COMMAND = "sensitivity.sweep"
 _AGAIN = {
@@ -110,7 +111,7 @@ def _open_layers(options: SweepOptions) -> "Layers":
 
 
 def _open_folder(
-    options: SweepOptions, identity: dict[str, Any], crew: Crew | None
+    options: SweepOptions, identity: dict[str, Any], crew: "Crew | None"
 ) -> RunFolder:
     """The folder; of the same sweep ``--overwrite`` replaces nothing."""
     from analysis.sweep._earlier import earlier_files

@@ -1,6 +1,7 @@
 """What commands print on: a console, a bar or lines of progress."""
 
 import contextlib
+import logging
 import sys
 import threading
 import time
@@ -56,6 +57,8 @@ def empty_table(
 def still_at(console: "Console", words: str, every: float = 60.0) -> Iterator[None]:
     """Say of what takes long, again and again, that it is being done.
 
+    What `sensitivity` says of its own calls is left out meanwhile.
+
     Args:
         console: Where to.
         words: What it is.
@@ -73,9 +76,13 @@ def still_at(console: "Console", words: str, every: float = 60.0) -> Iterator[No
 
     thread = threading.Thread(target=say, daemon=True)
     thread.start()
+    library = logging.getLogger("sensitivity")
+    before = library.level
+    library.setLevel(logging.ERROR)
     try:
         yield
     finally:
+        library.setLevel(before)
         ended.set()
         thread.join()
 

@@ -8,7 +8,6 @@ ever taken for another's, and an edited or torn one is seen.
 import contextlib
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,15 +15,13 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-import filelock
-
+from models.runs.crew import LOCK_FILES, OWNER, Crew, FolderLock
 from models.runs.flags import flag
 from models.runs.whole_files import PART, figure_bytes, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_LOCK, _OWNER = ".lock", ".lock-owner"  # may stay behind: what locks is the system
 _DIGITS = 16
 _PART = re.compile(rf"(.+)-([0-9a-f]{{{_DIGITS}}})-([0-9a-f]{{{_DIGITS}}})(\.\w+)")
 State = Literal["missing", "damaged", "of other settings", "finished"]
@@ -35,14 +32,6 @@ class Found(NamedTuple):
 
     state: State
     content: bytes
-
-
-class Crew(NamedTuple):
-    """A process among those that work in one folder together."""
-
-    name: str  # of all of them: no two crews at work have the same
-    process: int  # the first, 0, opens the folder before any other joins it
-    processes: int
 
 
 class RunFolder:
@@ -94,15 +83,15 @@ class RunFolder:
         self.path, self._parts_folder = path, path / "parts"
         self._command, self._written = command, []
         self._results, self._keeps = tuple(results), tuple(keeps)
-        self._allows, self._crew = tuple(allows), crew
-        if crew is not None and crew.process:
+        self._allows, self._lock = tuple(allows), FolderLock(path, crew)
+        if crew is not None and self._lock.joins:
             self._join(crew, identity)
             return
         check_place(path)
         check_place(self._parts_folder)
         path.mkdir(parents=True, exist_ok=True)
         self._read_old()  # before the lock: nothing is written to others' folders
-        self._lock = self._acquire()
+        self._lock.acquire()
         try:
             old = self._read_old()
             arguments = json.loads(json.dumps(dict(identity), default=str))
@@ -147,19 +136,11 @@ class RunFolder:
 
     def close(self) -> None:
         """Let go of the folder."""
-        if self._crew is None or self._crew.process == 0:
-            (self.path / _OWNER).unlink(missing_ok=True)
         self._lock.release()
 
     def has_joined(self, process: int) -> bool:
         """Whether another process of the crew works in the folder."""
-        lock = filelock.FileLock(self._lock_of(process))
-        try:
-            lock.acquire(blocking=False)
-        except filelock.Timeout:
-            return True
-        lock.release()
-        return False
+        return self._lock.has_joined(process)
 
     def labels(self) -> list[str]:
         """What the parts that are there are called."""
@@ -266,10 +247,7 @@ class RunFolder:
     def _join(self, crew: Crew, identity: Mapping[str, Any]) -> None:
         """Join the folder that the first process of a crew has opened."""
         old = read_record(self.path, self._command)
-        owner = ""
-        with contextlib.suppress(OSError):
-            owner = (self.path / _OWNER).read_text()
-        if old is None or owner.split(maxsplit=1)[1:] != [crew.name]:
+        if old is None or not self._lock.is_opened():
             raise ValueError(
                 f"--out ({self.path}) was not opened by process 0 of {crew.name}; see "
                 "what that one says."
@@ -280,40 +258,9 @@ class RunFolder:
                 f"--out ({self.path}) was opened by process 0 with other settings "
                 f"({in_words(names, old['arguments'], arguments)})."
             )
-        self._lock = filelock.FileLock(self._lock_of(crew.process))
-        try:
-            self._lock.acquire(timeout=2)  # others look who is there by trying it
-        except filelock.Timeout:
-            raise ValueError(
-                f"--out ({self.path}) is in use by another process {crew.process} of "
-                f"{crew.name}."
-            ) from None
+        self._lock.acquire()
         self.record, self.was_complete = old, False
         self._parts = self._find_parts()
-
-    def _lock_of(self, process: int) -> Path:
-        return self.path / (f"{_LOCK}-{process}" if process else _LOCK)
-
-    def _acquire(self) -> filelock.BaseFileLock:
-        lock = filelock.FileLock(self.path / _LOCK)
-        try:
-            lock.acquire(blocking=False)
-        except filelock.Timeout:
-            try:
-                who = f"process {(self.path / _OWNER).read_text().split()[0]}"
-            except (OSError, IndexError):
-                who = "another process"
-            raise ValueError(
-                f"--out ({self.path}) is in use: {who} works there; wait for it or "
-                "choose another folder."
-            ) from None
-        try:
-            crew = "" if self._crew is None else f" {self._crew.name}"
-            write_whole(self.path / _OWNER, f"{os.getpid()}{crew}")
-        except BaseException:
-            lock.release()
-            raise
-        return lock
 
     def _read_old(self) -> dict[str, Any] | None:
         """What an earlier call recorded; a folder of somebody else is refused."""
@@ -324,7 +271,7 @@ class RunFolder:
 
     def _check_empty(self) -> None:
         """Refuse a folder that somebody else uses: it has no ``run.json``."""
-        allowed = [_LOCK, f"{_LOCK}-[0-9]*", _OWNER, *self._allows]
+        allowed = [*LOCK_FILES, *self._allows]
         if not any(self._parts_folder.glob("*")):  # of nothing that was finished
             allowed.append(self._parts_folder.name)
         allowed += [name for name in self._keeps if not self._numbered(name)]
@@ -339,7 +286,7 @@ class RunFolder:
 
     def _torn(self, *names: str) -> Iterable[Path]:
         """What a kill left half-written of these files, and of those of each run."""
-        known = {_OWNER, "run.json", *names, *self._results}
+        known = {OWNER, "run.json", *names, *self._results}
         for folder in (self.path, self._parts_folder):
             for file in folder.glob(f"*{PART}"):
                 stem = file.name.removesuffix(PART)  # as 0.1.0 named it
