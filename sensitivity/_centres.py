@@ -53,7 +53,7 @@ def mean_of(x: Float[Array, "T D"], chosen: Bool[Array, "N T"]) -> Float[Array, 
 
 def _place_of_most(values: Array) -> Int[Array, "*batch"]:
     # jnp.argmax counts in int64 where that is allowed, and is then not lowered.
-    return jax.lax.argmax(values, values.ndim - 1, jnp.int32)
+    return jax.lax.argmax(values, values.ndim - 1, jnp.int32).astype(int)
 
 
 def attended(
