@@ -18,7 +18,12 @@ import numpy as np
 from jax.core import Tracer
 from jax.sharding import Mesh, PartitionSpec
 
+from sensitivity.weights import AttentionWeights
+
 _AXIS, _CHOSEN = "device", "jax_default_device"
+# On a CPU programs without these compile in two thirds of the time. Up to so many pairs
+# of heads and steps their calls take as long; with more, up to a third longer.
+_QUICK_TO_COMPILE, _SMALL = {"xla_cpu_use_fusion_emitters": False}, 2**16
 
 
 class _Here(threading.local):
@@ -32,6 +37,7 @@ _here = _Here()
 
 def program(*static: int) -> Callable[[Callable], Callable]:
     """As `jax.jit` with these arguments static, on all devices where there are some."""
+    # Of functions whose first arguments are inputs (..., T, D) and a layer.
 
     def compiled(function: Callable) -> Callable:
         @functools.wraps(function)
@@ -43,19 +49,28 @@ def program(*static: int) -> Callable[[Callable], Callable]:
                 _here.idle = ()
 
         one = jax.jit(function, static_argnums=static)
+        small = jax.jit(
+            function, static_argnums=static, compiler_options=_QUICK_TO_COMPILE
+        )
         every = jax.jit(on_all, static_argnums=static)
 
         @functools.wraps(function)
         def call(*args: Any) -> Any:
             traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(args))
             if traced or len(_devices()) < 2:
-                return one(*args)
+                return (one if traced or not _is_small(*args) else small)(*args)
             # On the default device again: whatever is done with it is done there.
             return jax.tree.map(lambda a: jnp.asarray(np.asarray(a)), every(*args))
 
         return call
 
     return compiled
+
+
+def _is_small(x: Any, weights: AttentionWeights, *_: Any) -> bool:
+    """Whether compiling takes far longer than any calls that follow will."""
+    on_cpu = jax.default_backend() == "cpu"
+    return on_cpu and weights.heads * x.shape[-2] ** 2 <= _SMALL
 
 
 def _devices() -> tuple[Any, ...]:
