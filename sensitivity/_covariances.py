@@ -57,29 +57,28 @@ def covariances_under(
     return covariances
 
 
-def covariance_tops(
+def _covariance_tops(
     alpha: Float[Array, "R T"],
     points: Sequence[Float[Array, "T A"]],
     formed: Sequence[Float[Array, "R A A"]],
-) -> list[Float[Array, " R"]]:
-    """Largest eigenvalues of the covariances of some points: ``formed``, or of none."""
+) -> Float[Array, "N R"]:
+    """Largest eigenvalues of N covariances: of those ``formed``, or else of points."""
     if formed:
         size = max(matrix.shape[-1] for matrix in formed)
         padded = [jnp.pad(m, [(0, 0)] + [(0, size - m.shape[-1])] * 2) for m in formed]
-        return list(jnp.maximum(jnp.linalg.eigvalsh(jnp.stack(padded))[..., -1], 0))
+        return jnp.maximum(jnp.linalg.eigvalsh(jnp.stack(padded))[..., -1], 0)
+    # Coordinates that are 0 add nothing but an eigenvalue 0.
+    size = max(p.shape[1] for p in points)
+    stack = jnp.stack([jnp.pad(p, [(0, 0), (0, size - p.shape[1])]) for p in points])
 
-    def top(points: Array) -> Array:
-        def apply(x: Float[Array, "R A"]) -> Float[Array, "R A"]:
-            seen = x @ points.T
-            mean = jnp.sum(alpha * seen, -1, keepdims=True)
-            return (alpha * (seen - mean)) @ points
+    def apply(x: Float[Array, "N R A"]) -> Float[Array, "N R A"]:
+        seen = x @ stack.mT
+        mean = jnp.sum(alpha * seen, -1, keepdims=True)
+        return (alpha * (seen - mean)) @ stack
 
-        shape = (len(alpha), points.shape[1])
-        found = top_eigenvalue(apply, shape, points.dtype)
-        # Lanczos ends below the eigenvalue, by less than its last steps gained.
-        return found * (1 + 64 * jnp.finfo(points.dtype).eps)
-
-    return [top(p) for p in points]
+    found = top_eigenvalue(apply, (len(points), len(alpha), size), alpha.dtype)
+    # Lanczos ends below the eigenvalue, by less than its last steps gained.
+    return found * (1 + 64 * jnp.finfo(alpha.dtype).eps)
 
 
 def covariance_bound(
@@ -95,7 +94,7 @@ def covariance_bound(
     eps, zero = jnp.finfo(alpha.dtype).eps, jnp.zeros((), alpha.dtype)
     sizes = jnp.stack([jnp.sum(p**2, -1) for p in points])
     noise = 16 * eps * jnp.where(allowed, sizes[:, None], zero).max(-1)
-    tops = jnp.stack(covariance_tops(alpha, points, formed))
+    tops = _covariance_tops(alpha, points, formed)
     wholes = tops
     if norm == "frobenius":  # the traces
         means = jnp.stack([jnp.sum((alpha @ p) ** 2, -1) for p in points])
