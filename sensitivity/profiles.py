@@ -103,6 +103,11 @@ def profile(
     What the statements of `sensitivity.bounds` need, at any length:
     :math:`E_j \|J_{ij}\|` by path, the diagonal, and the constants of the bounds.
 
+    First derivatives in x and the weights, by reverse mode, are right wherever a norm
+    is smooth: not where it is zero (there they are 0) nor, for spectral norms, where
+    the two largest singular values meet. ``query_covariance`` and ``covariance_error``
+    are constants to derivatives.
+
     Args:
         x: Inputs, shape (..., T, D); leading axes are samples and nodes.
         weights: The layer.

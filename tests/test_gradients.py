@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -67,14 +68,23 @@ def _moved(place, along, step):
     return jax.tree.map(lambda a, d: a + step * d, place, along)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("mask", MASKS)
+QUICK = {("causal", "frobenius"), ("full", "spectral")}
+
+
+@pytest.mark.parametrize(
+    ("mask", "norm"),
+    [
+        pytest.param(*pair, marks=[] if pair in QUICK else pytest.mark.slow)
+        for pair in itertools.product(MASKS, NORMS)
+    ],
+)
 def test_slopes_under_every_mask(mask, norm):
     x, w = make_layer(0, FOLDED)
     bias = MASKS[mask](FOLDED.T)
     assert_slopes_are_those_of_differences(x, w, bias, norm, residual=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize(("shape", "residual"), [(PAPER, False), (WIDE, True)])
 def test_slopes_of_every_shape(shape, residual, norm):
@@ -82,6 +92,7 @@ def test_slopes_of_every_shape(shape, residual, norm):
     assert_slopes_are_those_of_differences(x, w, ScoreBias(), norm, residual)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("kind", ["equal tokens", "sharp rows", "a head of zeros"])
 def test_slopes_are_finite_where_norms_are_zero(kind, norm):
@@ -119,9 +130,10 @@ def test_the_slope_of_a_total_is_that_of_its_mean():
 
     slopes32 = jax.jit(jax.grad(penalty))(jax.tree.map(jnp.asarray, w32), x32)
     slopes = jax.jit(jax.grad(penalty))(jax.tree.map(jnp.asarray, w), x)
+    # Of all slopes: that in a bias of keys is 0 but for rounding.
+    size = max(np.abs(np.asarray(leaf)).max() for leaf in jax.tree.leaves(slopes))
     for one, other in zip(
         jax.tree.leaves(slopes32), jax.tree.leaves(slopes), strict=True
     ):
         assert one.dtype == np.float32
-        size = np.abs(np.asarray(other)).max()
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4 * size)
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5 * size)

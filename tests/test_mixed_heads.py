@@ -1,5 +1,6 @@
 """Layers of several heads: right in float32, whatever the heads' scales, and smooth."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -9,9 +10,11 @@ import pytest
 
 from sensitivity import AttentionWeights, ScoreBias, path_norms
 from sensitivity._lanczos import top_eigenvalue
-from tests.helpers import FOLDED, NORMS, make_layer, slack
+from tests.helpers import FOLDED, NORMS, Shape, assert_close, make_layer, slack
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
+
+WIDE = Shape(6, 24, 3, 9, 10, 24, biases=True)  # whose squares are summed: H V O > 512
 
 
 def uneven_layer(seed, T=7, D=4, H=3, V=2):
@@ -52,6 +55,7 @@ def test_no_fixed_vector_hides_the_top_direction():
             np.testing.assert_allclose(top, np.linalg.eigvalsh(matrix)[-1], rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_derivatives_are_finite_differences_under_every_mask(norm):
     x, w = jax.tree.map(jnp.asarray, make_layer(3, FOLDED))
@@ -75,3 +79,48 @@ def test_derivatives_are_finite_differences_under_every_mask(norm):
             for s in (1e-5, -1e-5)
         )
         np.testing.assert_allclose(actual, (ahead - behind) / 2e-5, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "norm", [pytest.param("spectral", marks=pytest.mark.slow), "frobenius"]
+)
+def test_a_float32_layer_has_the_derivatives_of_float64_without_x64(norm):
+    """Under jit and vmap, where JAX by itself would not compute in float64."""
+    x, w = make_layer(3, FOLDED)
+    slopes = []
+    for dtype in (np.float32, np.float64):
+
+        def total(x: Any, w: Any) -> Any:
+            norms = path_norms(
+                x, w, norm=norm, score_bias=ScoreBias(causal=True), residual=True
+            )
+            return sum(jnp.mean(table**2) for table in norms)
+
+        with jax.enable_x64(dtype == np.float64):
+            x_own, w_own = jax.tree.map(lambda a, d=dtype: jnp.asarray(a, d), (x, w))
+            both = jax.vmap(jax.grad(total, argnums=(0, 1)), in_axes=(0, None))
+            slopes.append(jax.jit(both)(jnp.stack([x_own, -x_own]), w_own))
+        assert {a.dtype for a in jax.tree.leaves(slopes[-1])} == {np.dtype(dtype)}
+    size = max(np.abs(np.asarray(a)).max() for a in jax.tree.leaves(slopes[1]))
+    for one, other in zip(*(jax.tree.leaves(tree) for tree in slopes), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6 * size)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1.0, 60.0])
+def test_a_wide_layer_is_as_exact_where_its_sums_cancel(scale, dtype):
+    """Sharp rows, equal tokens and a head twice: sums of products lose digits there."""
+    x, w = make_layer(5, WIDE, scale)
+    x[3] = x[2]
+    w = dataclasses.replace(
+        w, out=np.concatenate([w.out[:1], w.out[:1], -1.001 * w.out[:1]])
+    )
+    x, w = jax.tree.map(dtype, (x, w))
+    x64, w64 = jax.tree.map(np.float64, (x, w))
+    options: Any = {"norm": "frobenius", "residual": True}
+    actual = path_norms(x, w, **options)
+    expected = path_norms(x64, w64, engine="autodiff", **options)
+    rtol = 1e-5 if dtype == np.float32 else 1e-12
+    room = slack(x64, w64, "frobenius", False, dtype)
+    for one, other in zip(actual, expected, strict=True):
+        assert_close(np.asarray(one, float), np.asarray(other), rtol, room)

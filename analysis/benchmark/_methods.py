@@ -221,12 +221,12 @@ def _jax_function(cell: Cell) -> Callable[[Any, Any], Any]:
         case "forward":
             return jax.jit(lambda x, weights: attend(x, x, x, weights))
         case "path_norms":
-            return lambda x, weights: path_norms(x, weights, norm=norm)
+            return lambda x, weights: path_norms(x, weights, norm=norm, residual=False)
         case "profile":
             return lambda x, weights: profile(x, weights, norm=norm)
         case "autodiff":
             return lambda x, weights: path_norms(
-                x, weights, norm=norm, engine="autodiff"
+                x, weights, norm=norm, residual=False, engine="autodiff"
             )
         case "jacrev":
             return jax.jit(lambda x, weights: _jacrev_norms(x, weights, norm))
