@@ -170,7 +170,7 @@ def test_under_jit_a_minority_of_forbidden_steps_changes_nothing():
 
 
 def test_groups_of_rows_share_a_step_and_are_few():
-    for name, groups in (("padding", 1), ("causal", 1), ("window", 8), ("packed", 4)):
+    for name, groups in (("padding", 1), ("causal", 1), ("window", 4), ("packed", 8)):
         allowed = np.asarray(MASKS[name].array) > NO
         if MASKS[name].causal:
             allowed = allowed & np.tri(T, dtype=bool)
