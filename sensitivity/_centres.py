@@ -46,14 +46,16 @@ def mean_of(x: Float[Array, "T D"], chosen: Bool[Array, "N T"]) -> Float[Array, 
     """Means of some steps."""
     # As differences to one of them: equal tokens have their own value, to the last
     # digit.
-    one = x[_place_of_most(chosen)]
+    one = x[_first(chosen)]
     apart = jnp.where(chosen[..., None], x - one[:, None], jnp.zeros_like(x))
     return one + apart.sum(1) / jnp.maximum(chosen.sum(-1), 1)[:, None].astype(x.dtype)
 
 
-def _place_of_most(values: Array) -> Int[Array, "*batch"]:
-    # jnp.argmax counts in int64 where that is allowed, and is then not lowered.
-    return jax.lax.argmax(values, values.ndim - 1, jnp.int32).astype(int)
+def _first(chosen: Bool[Array, "*batch T"]) -> Int[Array, "*batch"]:
+    """The first step that is chosen, or the last of all."""
+    # jnp.argmax does not lower where float64 is allowed in a part of a program only.
+    last = chosen.shape[-1] - 1
+    return jnp.where(chosen, jnp.arange(last + 1), last).min(-1)
 
 
 def attended(
@@ -111,31 +113,51 @@ def _common_keys(
     near = (keys > nothing) & (keys - _largest_but(tops) > least)
     near &= ~some | (own - top > least)  # ... and its own row
     if score_bias.causal:
-        first = jnp.where(some.any(-1), _place_of_most(some), T)
+        first = jnp.where(some.any(-1), _first(some), T)
         near &= steps <= first[:, None]
     return near | ~some.any(-1, keepdims=True)
 
 
+def _seen_steps(
+    score_bias: ScoreBias, rows: Int[Array, " R"], T: int, dtype: Any
+) -> Bool[Array, "N T"] | None:
+    """The steps that no -inf keeps from all of the rows; None for all."""
+    array = score_bias.array
+    if array is None:
+        return None
+    if array.ndim > 1 and array.shape[-2] > 1:
+        return score_bias.rows(rows, T, dtype)[1].any(-2).reshape(-1, T)
+    seen = array > -jnp.inf
+    return jnp.broadcast_to(seen, (*seen.shape[:-1], T)).reshape(-1, T)
+
+
 def _largest_but(values: Float[Array, "N T"]) -> Float[Array, "N T"]:
     """At each place the largest of the other places; -inf where there are none."""
-    place = _place_of_most(values)[:, None]
+    place = _first(values == values.max(-1, keepdims=True))[:, None]
     at_it = jnp.arange(values.shape[-1])[None] == place
     rest = jnp.where(at_it, -jnp.inf, values).max(-1, keepdims=True)
     return jnp.where(at_it, rest, values.max(-1, keepdims=True))
 
 
 def over_groups(
-    function: Callable[[Int[Array, " R"], Float[Array, "#H D"]], Any],
+    function: Callable[[Int[Array, " R"], Float[Array, "#H T D"]], Any],
     x: Float[Array, "T D"],
     score_bias: ScoreBias,
     groups: Int[Array, "G R"] | None,
     axis: int,
 ) -> Any:
-    """Apply a function of R rows and their centre to all; R is an axis of results."""
+    """Apply a function of R rows and x less their centre; R is an axis of results."""
+    # What is kept from all of the rows is put at the centre: else it would be part of
+    # units and products, if with no weight.
     T = len(x)
 
     def group(rows: Int[Array, " R"]) -> Any:
-        return function(rows, centre_of(x, score_bias, rows, groups is not None))
+        centre = centre_of(x, score_bias, rows, groups is not None)
+        apart = x - jax.lax.stop_gradient(centre)[:, None]
+        seen = _seen_steps(score_bias, rows, T, x.dtype)
+        if seen is not None:
+            apart = jnp.where(seen[..., None], apart, jnp.zeros_like(apart))
+        return function(rows, apart)
 
     if groups is None or len(groups) == 1:
         return group(jnp.arange(T))
@@ -151,10 +173,10 @@ def over_groups(
     return jax.tree.map(in_order, results)
 
 
-def project_about(
-    centre: Float[Array, "#H D"], x: Float[Array, "T D"], kernel: Float[Array, "D H K"]
+def project_apart(
+    apart: Float[Array, "#H T D"], kernel: Float[Array, "D H K"]
 ) -> Float[Array, "H T K"]:
-    """Projections of x less the centre of each head, without biases."""
-    if len(centre) == 1:
-        return project(x - centre, kernel, None)
-    return jnp.einsum("htd,dhk->htk", x - centre[:, None], kernel)
+    """Projections of x less a centre, one for each head or for all, without biases."""
+    if len(apart) == 1:
+        return project(apart[0], kernel, None)
+    return jnp.einsum("htd,dhk->htk", apart, kernel)

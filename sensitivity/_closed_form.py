@@ -125,13 +125,13 @@ def over_heads(
     factors = head_factors(weights, norm, residual)
 
     def sample(x: Array, bias: ScoreBias) -> Any:
-        def group(rows: Array, centre: Array) -> Any:
+        def group(rows: Array, apart: Array) -> Any:
             def one_head(numbered: tuple[Array, Head]) -> Any:
                 n, head = numbered
                 block = rows_of_head(head, head_bias(bias, n), norm, for_bounds)
                 return over_rows(lambda i: function(head, block(i)), rows, plan.rows)
 
-            heads = (jnp.arange(H), heads_of(x, weights, factors, centre))
+            heads = (jnp.arange(H), heads_of(x, weights, factors, apart))
             if plan.heads == H and idle_devices() == 1:
                 return jax.vmap(one_head)(heads)
             each = map_shared if idle_devices() <= H else jax.lax.map
@@ -162,8 +162,8 @@ def over_layer(
         kernels, groups = kernels_of(weights), score_bias.row_groups
 
         def sample(x: Array, bias: ScoreBias) -> Any:
-            def group(rows: Array, centre: Array) -> Any:
-                layer = project_layer(x, weights, centre)
+            def group(rows: Array, apart: Array) -> Any:
+                layer = project_layer(x, weights, apart)
 
                 def block(rows: Array) -> Any:
                     parts = rows_of_layer(layer, kernels, bias, residual, rows)

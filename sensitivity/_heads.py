@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
-from sensitivity._centres import project_about
+from sensitivity._centres import project_apart
 from sensitivity._lapack import after
 from sensitivity.attention import project
 from sensitivity.norms import Norm, block_norm, length, power_of_two
@@ -127,14 +127,13 @@ def heads_of(
     x: Float[Array, "T D"],
     weights: AttentionWeights,
     factors: HeadFactors,
-    centre: Float[Array, "#H D"],
+    apart: Float[Array, "#H T D"],
 ) -> Head:
     """Project one sample's inputs: all heads, H in front of every array."""
-    # centre: what values and keys are projected from the difference to.
-    centre = stop_gradient(centre)
+    # apart: x less its centre, which values and keys are projected from.
     k = project(x, weights.key, weights.key_bias)
-    plain_values = project_about(centre, x, weights.value)
-    plain_keys = project_about(centre, x, weights.key)
+    plain_values = project_apart(apart, weights.value)
+    plain_keys = project_apart(apart, weights.key)
     v = plain_values @ factors.value_map.mT
     keys = plain_keys @ factors.key_map.mT
     value_unit, key_unit = (

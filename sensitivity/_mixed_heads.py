@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float, Int
 
-from sensitivity._centres import project_about
+from sensitivity._centres import project_apart
 from sensitivity.attention import attention_weights, project
 from sensitivity.norms import power_of_two
 from sensitivity.weights import AttentionWeights, ScoreBias
@@ -78,13 +78,12 @@ def kernels_of(weights: AttentionWeights) -> Kernels:
 
 
 def project_layer(
-    x: Float[Array, "T D"], weights: AttentionWeights, centre: Float[Array, "#H D"]
+    x: Float[Array, "T D"], weights: AttentionWeights, apart: Float[Array, "#H T D"]
 ) -> Layer:
     """Project one sample's inputs."""
-    # centre: what values and keys are projected from the difference to.
-    centre = stop_gradient(centre)
-    v = project_about(centre, x, weights.value)
-    keys = project_about(centre, x, weights.key)
+    # apart: x less its centre, which values and keys are projected from.
+    v = project_apart(apart, weights.value)
+    keys = project_apart(apart, weights.key)
     unit_v, unit_keys = _unit(v), _unit(keys)
     return Layer(
         q=project(x, weights.query, weights.query_bias),
