@@ -170,6 +170,7 @@ def over_layer(
                     pairs, at_step = norms_of(layer, kernels, parts)
                     value, key, total = pairs * parts.unit[:, None]
                     query, diagonal = at_step * parts.unit
+                    diagonal = diagonal / parts.ratio
                     same = rows[:, None] == jnp.arange(len(x))
                     total = jnp.where(same, diagonal[:, None], total)
                     return function(PathRows(value, key, total, query, diagonal, same))

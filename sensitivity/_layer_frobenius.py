@@ -77,9 +77,8 @@ def _are_safe(
     covariance = jnp.sqrt(jnp.sum(rows.covariance**2, (2, 3)))
     turned = sizes(kernels.out) * sizes(kernels.query) / (V * K) ** 0.5
     query = rows.turn * (turned @ covariance)
-    own = (
-        added[2][jnp.arange(R), at] + query + rows.one * kernels.value.shape[-1] ** 0.5
-    )
+    own = rows.ratio * (added[2][jnp.arange(R), at] + query)
+    own += rows.one * kernels.value.shape[-1] ** 0.5
     return (
         jnp.all(_SAFE * pairs >= added),
         jnp.all(_SAFE * steps >= jnp.stack([query, own])),
@@ -169,8 +168,9 @@ def _squares(layer: Layer, kernels: Kernels, rows: Rows, by_steps: bool) -> Tabl
     value, key, cross = pairs
     total = value + 2 * cross + key
     diagonal = jnp.take_along_axis(total, at[:, None], 1)[:, 0] + query + 2 * inner
+    diagonal *= rows.ratio**2
     if kernels.out.shape[-1] == D:
-        diagonal += rows.one**2 * D + 2 * rows.one * trace
+        diagonal += rows.one**2 * D + 2 * rows.one * rows.ratio * trace
     return jnp.stack([value, key, total]), jnp.stack([query, diagonal])
 
 
@@ -209,12 +209,13 @@ def _formed_steps(layer: Layer, kernels: Kernels, rows: Rows) -> Array:
     width, D = kernels.out.shape[-1], kernels.value.shape[-1]
 
     def one_row(row: tuple[Array, ...]) -> Array:
-        covariance, alpha, moving, h, q, share, turn, one, at = row
+        covariance, alpha, moving, h, q, share, turn, ratio, one, at = row
         apart = moving[:, None] * (layer.v[:, at] - h)
         w = jnp.einsum("hk,hkd->hd", q, kernels.key)
         local = share * kernels.value + apart[..., None] * w[:, None]
         query = turn * (covariance @ kernels.query)
-        parts = jnp.stack([query, query + alpha[:, at][:, None, None] * local])
+        whole = ratio * (query + alpha[:, at][:, None, None] * local)
+        parts = jnp.stack([query, whole])
         blocks = jnp.einsum("hvo,phvd->pod", kernels.out, parts)
         if width == D:
             blocks = blocks.at[1].add(one * jnp.eye(D))
@@ -224,5 +225,5 @@ def _formed_steps(layer: Layer, kernels: Kernels, rows: Rows) -> Array:
         jnp.moveaxis(a, 1, 0)
         for a in (rows.covariance, rows.alpha, rows.moving, rows.h, rows.q)
     ]
-    by_row += [rows.share, rows.turn, rows.one, rows.here]
+    by_row += [rows.share, rows.turn, rows.ratio, rows.one, rows.here]
     return jax.lax.map(one_row, tuple(by_row)).T

@@ -127,8 +127,10 @@ def _solved(layer: Layer, kernels: Kernels, rows: Rows, solve: Solver) -> Tables
 
     def step(whole: Array) -> Array:
         one = whole * rows.one[:, None] if square else None
-        own = whole * own_alpha
-        blocks = _Blocks(share[:, 0], own, own_apart, w, turn, one, kernels)
+        scale = jnp.where(whole > 0, rows.ratio, jnp.ones_like(rows.ratio))
+        own = whole * scale[:, None] * own_alpha
+        by_query = scale[:, None, None, None] * turn
+        blocks = _Blocks(share[:, 0], own, own_apart, w, by_query, one, kernels)
         return solve(blocks, (R, D))
 
     basis = jnp.linalg.qr(stop_gradient(w).mT)[0]  # (R, D, M)

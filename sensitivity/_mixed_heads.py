@@ -49,7 +49,8 @@ class Rows(NamedTuple):
 
     Over the row's unit, a block off the diagonal is
     sum_n alpha_n out_n^T (share value_n + d_n (key_n^T q_n)^T), and the query path adds
-    turn sum_n out_n^T C_n query_n.
+    turn sum_n out_n^T C_n query_n. On the diagonal the unit is larger where there is a
+    residual that is.
     """
 
     alpha: Float[Array, "H R T"]
@@ -59,8 +60,9 @@ class Rows(NamedTuple):
     covariance: Float[Array, "H R V K"]  # C_n
     share: Float[Array, " R"]
     turn: Float[Array, " R"]
-    one: Float[Array, " R"]  # the residual's identity
     unit: Float[Array, " R"]
+    ratio: Float[Array, " R"]  # of the unit to that of diagonal blocks
+    one: Float[Array, " R"]  # the residual's identity over the latter
     here: Int[Array, " R"]  # the rows' positions
 
 
@@ -122,8 +124,7 @@ def rows_of_layer(
     turn = query * layer.unit_v * layer.unit_keys * scale
     unit = jnp.maximum(value, jnp.maximum(gain, power_of_two(turn)))
     one = jnp.ones_like(unit) / out
-    if residual:
-        unit = jnp.maximum(unit, one)
+    diagonal = jnp.maximum(unit, one) if residual else unit
     return Rows(
         alpha=alpha,
         moving=moving,
@@ -132,8 +133,9 @@ def rows_of_layer(
         covariance=jax.lax.map(covariance, parts),
         share=value / unit,
         turn=turn / unit,
-        one=one / unit if residual else jnp.zeros_like(unit),
         unit=unit * out,
+        ratio=unit / diagonal,
+        one=one / diagonal if residual else jnp.zeros_like(unit),
         here=rows,
     )
 
