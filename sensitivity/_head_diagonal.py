@@ -32,8 +32,8 @@ class Diagonal(NamedTuple):
     one: Float[Array, " R"]  # the identity; 0 without the residual
     inside: Float[Array, "R V K"]  # Z E
     own: Float[Array, " R"]  # alpha_ii
-    u: Float[Array, "R V"]
-    w: Float[Array, "R D"]  # the part of w outside of E, times own
+    u: Float[Array, "R V"]  # in units of the values
+    w: Float[Array, "R D"]  # the part of w outside of E, times that unit and own
     factors: HeadFactors
 
     @property
@@ -74,17 +74,18 @@ def diagonal_of(head: Head, row: Row, unit: Float[Array, " R"]) -> Diagonal:
     if factors.output_split is not None:
         unit = jnp.maximum(unit, jnp.ones_like(unit))
     own = row.own / unit
-    w = own[:, None] * row.w
+    u = row.u / head.value_unit  # so that neither square of the product vanishes
+    w = (own * head.value_unit)[:, None] * row.w
     w_inside = w @ factors.query_basis
     inside = (head.query_unit / unit)[:, None, None] * row.covariance
     inside += own[:, None, None] * factors.value_split.inside
-    inside += row.u[:, :, None] * w_inside[:, None, :]
+    inside += u[:, :, None] * w_inside[:, None, :]
     return Diagonal(
         unit=unit,
         one=1 / unit if factors.output_split is not None else jnp.zeros_like(unit),
         inside=inside,
         own=own,
-        u=row.u,
+        u=u,
         w=w - w_inside @ factors.query_basis.T,
         factors=factors,
     )
@@ -133,7 +134,7 @@ def spectral_diagonal(
     if diagonal.u.shape[-1] <= SMALL:
         matrix, scale = gram(whole_diagonal(diagonal))
         return scale * root(jnp.linalg.eigvalsh(after(matrix, earlier))[:, -1])
-    return (_wide_bordered if diagonal.bordered else _wide)(diagonal, earlier)
+    return _wide_bordered(diagonal, earlier) if diagonal.bordered else _wide(diagonal)
 
 
 def _with_border(
@@ -147,9 +148,8 @@ def _with_border(
     return jnp.concatenate([upper, lower], axis=1)
 
 
-def _wide(diagonal: Diagonal, earlier: Array) -> Float[Array, " R"]:
+def _wide(diagonal: Diagonal) -> Float[Array, " R"]:
     """Of Z, or of I + Q Z with Q square, by products with vectors."""
-    del earlier
     inside, factors = diagonal.inside_and_one, diagonal.factors
     own, one, u = diagonal.own[:, None], diagonal.one[:, None], diagonal.u
 
@@ -185,9 +185,9 @@ def _wide_bordered(diagonal: Diagonal, earlier: Array) -> Float[Array, " R"]:
         square += own**2 * (A @ A.T) + both + both.mT
         square += size * u[:, :, None] * u[:, None, :]
     identity = jnp.eye(square.shape[-1], dtype=square.dtype)
-    # Raised by rounding, so that the root exists.
-    noise = 8 * jnp.finfo(square.dtype).eps * jnp.trace(square, axis1=1, axis2=2)
-    noise = jnp.maximum(noise, jnp.finfo(square.dtype).tiny)
+    # Raised by rounding, so that the root exists: of the square, and of the identity's.
+    eps = jnp.finfo(square.dtype).eps
+    noise = 8 * eps * jnp.trace(square, axis1=1, axis2=2) + (eps * one) ** 2
     between = square - to_basis @ to_basis.mT + noise[:, None, None] * identity
     between = jnp.linalg.cholesky(after(between, earlier))
     plain = one[:, None, None]

@@ -123,10 +123,8 @@ def _frobenius(
 def _spectral(
     head: Head, row: Row, unit: Float[Array, " R"], earlier: Array
 ) -> RowNorms:
-    diagonal, small = (
-        diagonal_of(head, row, unit),
-        max(row.covariance.shape[1:]) <= SMALL,
-    )
+    diagonal = diagonal_of(head, row, unit)
+    small = max(row.covariance.shape[1:]) <= SMALL
     grams = [after(gram_across(head, row, unit), earlier)]
     rest = rest_of_diagonal(diagonal)
     grams += [] if rest is None else [rest @ rest.mT]

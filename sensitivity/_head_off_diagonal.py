@@ -19,23 +19,14 @@ from jaxtyping import Array, Float
 from sensitivity._covariances import SMALL
 from sensitivity._heads import Head, Row
 from sensitivity._rank_one import secular_root
-from sensitivity.norms import differentiated_by, square_of_sum
+from sensitivity.norms import root, square_of_sum
 
 
-def _expanded_distances(
-    distances: Array, points: Float[Array, "R V"], others: Float[Array, "T V"]
-) -> Float[Array, "R T"]:
-    del distances
-    squares = jnp.sum(points**2, -1)[:, None] + jnp.sum(others**2, -1)
-    return squares - 2 * (points @ others.T)
-
-
-@differentiated_by(_expanded_distances)
 def distances(
     points: Float[Array, "R V"], others: Float[Array, "T V"]
 ) -> Float[Array, "R T"]:
     """Distances of all pairs, from differences: nothing cancels."""
-    return jnp.sqrt(_square_distances(-points, others))
+    return root(_square_distances(-points, others))
 
 
 def _square_distances(

@@ -1,10 +1,11 @@
-r"""Derivatives of one head's norms: squares that need not be exact, only right.
+r"""Derivatives of one head's norms, from squares that are smooth.
 
 A norm's derivative is :math:`\langle J, dJ \rangle / \|J\|`, or :math:`y^\top dJ\, x`
 with its top singular pair for the spectral norm. So what is differentiated here are
-expanded squares, and :math:`\|J^\top y\|^2` with the left singular vector y held fixed;
-the norms themselves come from `sensitivity._head_norms`, where nothing cancels. Nothing
-here is traced where no derivative is asked for.
+squares, and :math:`\|J^\top y\|^2` with the left singular vector y held fixed. Norms
+themselves come from `sensitivity._head_norms`. A slope is divided by its norm,
+however small that is: so it is formed of the same differences. Nothing here is traced
+where no derivative is asked for.
 """
 
 from typing import NamedTuple
@@ -78,14 +79,14 @@ def _off_diagonal(
     """||A + u w^T||^2 over a squared unit: Frobenius, or along left vectors ``top``."""
     A = head.factors.value
     w = row.w / unit[:, None]
-    v, h = head.value_unit * head.v, head.value_unit * row.h
+    u = head.value_unit * (head.v - row.h[:, None])  # formed: v_j may be near to h_i
     along_w = (w @ A.T) / unit[:, None]
     long = jnp.sum(w**2, -1)[:, None]
     if top is None:
-        both = along_w @ v.T - jnp.sum(along_w * h, -1, keepdims=True)
-        squares = jnp.sum(v**2, -1) - 2 * (h @ v.T) + jnp.sum(h**2, -1, keepdims=True)
-        return (jnp.sum(A**2) / unit**2)[:, None] + 2 * both + long * squares
-    u = jnp.einsum("rtv,tv->rt", top, v) - jnp.einsum("rtv,rv->rt", top, h)
+        both = jnp.einsum("rtv,rv->rt", u, along_w)
+        own = (jnp.sum(A**2) / unit**2)[:, None]
+        return own + 2 * both + long * jnp.sum(u**2, -1)
+    u = jnp.sum(top * u, -1)
     both = u * jnp.einsum("rtv,rv->rt", top, along_w)
     own = jnp.einsum("rta,ab,rtb->rt", top, A @ A.mT, top) / (unit**2)[:, None]
     return own + 2 * both + long * u**2

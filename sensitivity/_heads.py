@@ -30,7 +30,7 @@ from sensitivity.norms import Norm, block_norm, length, power_of_two
 from sensitivity.weights import AttentionWeights
 
 
-class Kernels(NamedTuple):
+class PlainKernels(NamedTuple):
     """The kernels of each head as they are: what only derivatives need."""
 
     out: Float[Array, "H V0 O"]
@@ -58,7 +58,7 @@ class HeadFactors(NamedTuple):
     key_map: Float[Array, "H K K0"]  # W^Q^T k = query_basis @ key_map @ k
     key: Float[Array, "H D K0"]  # the key kernel
     row_basis: Float[Array, "H D V"] | None  # spans the rows of A; for spectral norms
-    kernels: Kernels
+    kernels: PlainKernels
 
 
 class Head(NamedTuple):
@@ -119,7 +119,7 @@ def head_factors(weights: AttentionWeights, norm: Norm, residual: bool) -> HeadF
         key_map=query_basis.mT @ query,
         key=jnp.moveaxis(weights.key, 1, 0),
         row_basis=row_basis,
-        kernels=Kernels(out, value, query),
+        kernels=PlainKernels(out, value, query),
     )
 
 

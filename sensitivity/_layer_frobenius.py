@@ -26,18 +26,19 @@ from sensitivity.norms import differentiated_by, frobenius, root
 Tables = tuple[Float[Array, "3 R T"], Float[Array, "2 R"]]
 
 _SMALL = 2**9  # H V O up to which blocks are formed as fast
-_SAFE = 32  # at that share of what is added up, a norm has twelve digits still
-
-
-def summed_rows(layer: Layer, kernels: Kernels, rows: Rows) -> Tables:
-    """Norms by value, key and both of all pairs; of the query path and the diagonal."""
-    pairs, steps = _squares(layer, kernels, rows, by_steps=True)
-    return root(pairs), root(steps)
+_SAFE = 64  # at that share of what is added up, a norm has twelve digits still
 
 
 def _squares_of(norms: Tables, layer: Layer, kernels: Kernels, rows: Rows) -> Tables:
     del norms
-    return _squares(layer, kernels, rows, by_steps=True)
+    return _squares(layer, kernels, rows, formed=True)
+
+
+@differentiated_by(_squares_of)
+def summed_rows(layer: Layer, kernels: Kernels, rows: Rows) -> Tables:
+    """Norms by value, key and both of all pairs; of the query path and the diagonal."""
+    pairs, steps = _squares(layer, kernels, rows, by_steps=True)
+    return root(pairs), root(steps)
 
 
 @differentiated_by(_squares_of)
@@ -46,7 +47,7 @@ def exact_rows(layer: Layer, kernels: Kernels, rows: Rows) -> Tables:
     H, V, width = kernels.out.shape
     if H * V * width <= _SMALL:
         return _formed_pairs(layer, kernels, rows), _formed_steps(layer, kernels, rows)
-    squares = _squares(layer, kernels, rows, by_steps=False)
+    squares = _squares(layer, kernels, rows)
     pairs, steps = (root(square) for square in squares)
     safe = _are_safe(pairs, steps, layer, kernels, rows)
     return (
@@ -59,24 +60,26 @@ def _are_safe(
     pairs: Array, steps: Array, layer: Layer, kernels: Kernels, rows: Rows
 ) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
     """Whether no norm is far below the sizes of what was added up for its square."""
-    alpha, at = rows.alpha, rows.here
-    R, V, K = len(at), kernels.out.shape[1], kernels.query.shape[1]
+    alpha, at, R = rows.alpha, rows.here, len(rows.here)
 
-    def sizes(matrices: Float[Array, "H A B"]) -> Float[Array, " H"]:
-        return jnp.sqrt(jnp.sum(matrices**2, (1, 2)))
+    def widest(matrices: Float[Array, "H A B"]) -> Float[Array, " H"]:
+        """Bounds of spectral norms: 16th roots of the traces of (M M^T)^8."""
+        for _ in range(2):
+            matrices = matrices @ matrices.mT
+        return jnp.sum((matrices @ matrices) ** 2, (1, 2)) ** 0.0625
 
-    def lengths(vectors: Float[Array, "H N V"]) -> Float[Array, "H N"]:
-        return jnp.sqrt(jnp.sum((vectors @ kernels.out) ** 2, -1))
+    def lengths(vectors: Float[Array, "*axes N"]) -> Float[Array, "*axes"]:
+        return jnp.sqrt(jnp.sum(vectors**2, -1))
 
-    value = jnp.einsum("hrt,h->rt", alpha, sizes(kernels.out.mT @ kernels.value))
-    value *= rows.share[:, None]
-    w = jnp.sqrt(jnp.sum((rows.q @ kernels.key) ** 2, -1)) * rows.moving
+    out, H = widest(kernels.out), len(kernels.out)
+    value = out * lengths(kernels.value.reshape(H, -1))
+    value = jnp.einsum("hrt,h->rt", alpha, value) * rows.share[:, None]
+    w = widest(kernels.key)[:, None] * lengths(rows.q) * rows.moving
     apart = lengths(rows.h)[:, :, None] + lengths(layer.v)[:, None]
-    key = jnp.einsum("hrt,hr,hrt->rt", alpha, w, apart)
+    key = jnp.einsum("h,hrt,hr,hrt->rt", out, alpha, w, apart)
     added = jnp.stack([value, key, value + key])
     covariance = jnp.sqrt(jnp.sum(rows.covariance**2, (2, 3)))
-    turned = sizes(kernels.out) * sizes(kernels.query) / (V * K) ** 0.5
-    query = rows.turn * (turned @ covariance)
+    query = rows.turn * ((out * widest(kernels.query)) @ covariance)
     own = rows.ratio * (added[2][jnp.arange(R), at] + query)
     own += rows.one * kernels.value.shape[-1] ** 0.5
     return (
@@ -85,10 +88,17 @@ def _are_safe(
     )
 
 
-def _squares(layer: Layer, kernels: Kernels, rows: Rows, by_steps: bool) -> Tables:
+def _squares(
+    layer: Layer,
+    kernels: Kernels,
+    rows: Rows,
+    by_steps: bool = False,
+    formed: bool = False,
+) -> Tables:
     """Squares by value, key and both of all pairs; of query path and diagonal."""
     # by_steps: whether those of the query path may come from products of (T, T) arrays,
     # where these are smaller than covariances; they lose half of their digits too.
+    # formed: whether the differences d are, so that v_j close to h_i costs no digits.
     H, V, D = kernels.value.shape
     K = kernels.key.shape[1]
     R, T = rows.alpha.shape[1:]
@@ -109,8 +119,12 @@ def _squares(layer: Layer, kernels: Kernels, rows: Rows, by_steps: bool) -> Tabl
         value = twice * gram * rows.share[:, None] ** 2 * both
         # d^n P d^m of all pairs.
         steps, means = layer.v[n] @ mixed, h[n] @ mixed
-        near = jnp.sum(steps * layer.v[m], -1) - means @ layer.v[m].T
-        near += jnp.sum(means * h[m], -1)[:, None] - h[m] @ steps.T
+        if formed:
+            apart_n, apart_m = (layer.v[k] - h[k][:, None] for k in (n, m))
+            near = jnp.sum((apart_n @ mixed) * apart_m, -1)
+        else:
+            near = jnp.sum(steps * layer.v[m], -1) - means @ layer.v[m].T
+            near += jnp.sum(means * h[m], -1)[:, None] - h[m] @ steps.T
         along = jnp.sum((q[n] @ (kernels.key[n] @ kernels.key[m].T)) * q[m], -1)
         along *= twice * moving[n] * moving[m]
         key = along[:, None] * both * near
@@ -118,6 +132,8 @@ def _squares(layer: Layer, kernels: Kernels, rows: Rows, by_steps: bool) -> Tabl
         def cross_of(n: Array, m: Array, mixed: Array) -> Array:
             w = q[n] @ (kernels.key[n] @ kernels.value[m].T) @ mixed.T
             w *= (rows.share * moving[n] * twice / 2)[:, None]
+            if formed:
+                return jnp.einsum("rtv,rv->rt", layer.v[n] - h[n][:, None], w)
             return w @ layer.v[n].T - jnp.sum(w * h[n], -1)[:, None]
 
         cross = both * (cross_of(n, m, mixed) + cross_of(m, n, mixed.T))

@@ -126,8 +126,8 @@ def differentiated_by(
 ) -> Callable[[Callable[..., Norms]], Callable[..., Norms]]:
     """Norms as a function gives them, differentiated as roots of some squares."""
     # So a norm may be found in a way that has no derivative, or no finite one. The
-    # squares, of the norms and the same inputs, need not be exact, and are traced only
-    # where a derivative is asked for.
+    # squares, of the norms and the same inputs, are traced only where a derivative is
+    # asked for; what they lose where terms cancel is divided by the norm.
 
     def decorate(exact: Callable[..., Norms]) -> Callable[..., Norms]:
         @jax.custom_jvp

@@ -137,3 +137,27 @@ def test_the_slope_of_a_total_is_that_of_its_mean():
     ):
         assert one.dtype == np.float32
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5 * size)
+
+
+@pytest.mark.parametrize("per_head", [True, False])
+def test_slopes_of_sharp_rows_are_those_of_automatic_differentiation(per_head):
+    """Norms near 0 divide the slopes of their squares: these must not be rounding."""
+    x, w = make_layer(5, FOLDED)
+    w = dataclasses.replace(w, query=20 * w.query)
+
+    def slopes(engine: Any) -> Any:
+        def total(x: Any, w: Any) -> Any:
+            norms = path_norms(
+                x, w, norm="frobenius", per_head=per_head, engine=engine, residual=False
+            )
+            return sum(jnp.sum(table) for table in norms)
+
+        return jax.jit(jax.grad(total, argnums=(0, 1)))(
+            *jax.tree.map(jnp.asarray, (x, w))
+        )
+
+    actual, expected = slopes("closed_form"), slopes("autodiff")
+    size = max(np.abs(np.asarray(a)).max() for a in jax.tree.leaves(expected))
+    pairs = zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True)
+    for one, other in pairs:
+        np.testing.assert_allclose(one, other, rtol=1e-7, atol=1e-9 * size)

@@ -124,3 +124,18 @@ def test_a_wide_layer_is_as_exact_where_its_sums_cancel(scale, dtype):
     room = slack(x64, w64, "frobenius", False, dtype)
     for one, other in zip(actual, expected, strict=True):
         assert_close(np.asarray(one, float), np.asarray(other), rtol, room)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_mask_of_keys_is_that_of_the_table_without_x64(causal, dtype):
+    x, w = jax.tree.map(dtype, make_layer(6, FOLDED))
+    keys = np.where(np.arange(6) % 4 == 3, -np.inf, 0).astype(dtype)
+    tables = []
+    for array in (keys, keys[None], np.broadcast_to(keys, (6, 6))):
+        bias = ScoreBias(causal=causal, array=array)
+        with jax.enable_x64(False):
+            tables.append(path_norms(x, w, score_bias=bias, norm="frobenius"))
+    for table in tables[1:]:
+        for one, other in zip(table, tables[0], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
