@@ -23,7 +23,7 @@ from sensitivity.weights import AttentionWeights
 _AXIS, _CHOSEN = "device", "jax_default_device"
 # On a CPU programs without these compile in two thirds of the time. Up to so many pairs
 # of heads and steps their calls take as long; with more, up to a third longer.
-_QUICK_TO_COMPILE, _SMALL = {"xla_cpu_use_fusion_emitters": False}, 2**16
+_QUICK, _SMALL = {"xla_cpu_use_fusion_emitters": False}, 2**16
 
 
 class _Here(threading.local):
@@ -49,16 +49,18 @@ def program(*static: int) -> Callable[[Callable], Callable]:
                 _here.idle = ()
 
         one = jax.jit(function, static_argnums=static)
-        small = jax.jit(
-            function, static_argnums=static, compiler_options=_QUICK_TO_COMPILE
-        )
         every = jax.jit(on_all, static_argnums=static)
+
+        @functools.cache
+        def small() -> Callable:
+            return jax.jit(function, static_argnums=static, compiler_options=_QUICK)
 
         @functools.wraps(function)
         def call(*args: Any) -> Any:
             traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(args))
             if traced or len(_devices()) < 2:
-                return (one if traced or not _is_small(*args) else small)(*args)
+                quick = not traced and _is_small(*args) and _knows_emitters()
+                return (small() if quick else one)(*args)
             # On the default device again: whatever is done with it is done there.
             return jax.tree.map(lambda a: jnp.asarray(np.asarray(a)), every(*args))
 
@@ -71,6 +73,16 @@ def _is_small(x: Any, weights: AttentionWeights, *_: Any) -> bool:
     """Whether compiling takes far longer than any calls that follow will."""
     on_cpu = jax.default_backend() == "cpu"
     return on_cpu and weights.heads * x.shape[-2] ** 2 <= _SMALL
+
+
+@functools.cache
+def _knows_emitters() -> bool:
+    """Whether this jaxlib has that option; some do not, and refuse it."""
+    try:
+        jax.jit(lambda: 0, compiler_options=_QUICK).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 def _devices() -> tuple[Any, ...]:

@@ -11,10 +11,7 @@ from sensitivity import _devices
 from tests.many_devices import CASES
 
 ROOT = Path(__file__).parents[1]
-FLAGS = (  # the last two: compiled quickly
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 "
-    "--xla_cpu_use_fusion_emitters=false"
-)
+FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 
 
 def case(name: str) -> str:
