@@ -1,6 +1,7 @@
 """Everything is checked in float64, the same in every run, and without a screen."""
 
 import atexit
+import importlib.metadata
 import os
 import shutil
 import tempfile
@@ -9,7 +10,6 @@ from collections.abc import Iterator
 
 import hypothesis
 import jax
-import jaxlib
 import pytest
 
 os.environ["MPLBACKEND"] = "Agg"  # read when matplotlib is first imported, if it is
@@ -19,7 +19,9 @@ jax.config.update("jax_enable_x64", True)
 # core in place of 3.9 s for a program of `sensitivity`. It runs 1.5 times as long on 64
 # steps, and 3 to 5 times as long on thousands.
 _QUICK = "--xla_backend_optimization_level=0"
-if jaxlib.__version__.startswith("0.10."):  # others may abort at an option they lack
+if importlib.metadata.version("jaxlib").startswith(
+    "0.10."
+):  # others may abort at an option they lack
     _QUICK += " --xla_cpu_use_fusion_emitters=false"
 
 # No deadline: the first example compiles. Derandomised: a failure fails everywhere.
