@@ -1,12 +1,12 @@
 """Everything is checked in float64, the same in every run, and without a screen."""
 
 import atexit
-import importlib.metadata
 import os
 import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
+from importlib.metadata import version
 
 import hypothesis
 import jax
@@ -18,10 +18,9 @@ jax.config.update("jax_enable_x64", True)
 # The older of XLA's two ways to write loops, and no optimisations by LLVM: 0.9 s of a
 # core in place of 3.9 s for a program of `sensitivity`. It runs 1.5 times as long on 64
 # steps, and 3 to 5 times as long on thousands.
-_QUICK = "--xla_backend_optimization_level=0"
-if importlib.metadata.version("jaxlib").startswith(
-    "0.10."
-):  # others may abort at an option they lack
+# A jaxlib without that option would abort at it.
+_QUICK, _JAXLIB = "--xla_backend_optimization_level=0", version("jaxlib")
+if _JAXLIB.startswith("0.10."):
     _QUICK += " --xla_cpu_use_fusion_emitters=false"
 
 # No deadline: the first example compiles. Derandomised: a failure fails everywhere.
