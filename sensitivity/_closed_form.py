@@ -169,8 +169,9 @@ def over_layer(
                     parts = rows_of_layer(layer, kernels, bias, residual, rows)
                     pairs, at_step = norms_of(layer, kernels, parts)
                     value, key, total = pairs * parts.unit[:, None]
-                    query, diagonal = at_step * parts.unit
-                    diagonal = diagonal / parts.ratio
+                    query, diagonal = at_step
+                    query = query * parts.unit
+                    diagonal = diagonal * parts.diagonal_unit
                     same = rows[:, None] == jnp.arange(len(x))
                     total = jnp.where(same, diagonal[:, None], total)
                     return function(PathRows(value, key, total, query, diagonal, same))

@@ -61,6 +61,7 @@ class Rows(NamedTuple):
     share: Float[Array, " R"]
     turn: Float[Array, " R"]
     unit: Float[Array, " R"]
+    diagonal_unit: Float[Array, " R"]
     ratio: Float[Array, " R"]  # of the unit to that of diagonal blocks
     one: Float[Array, " R"]  # the residual's identity over the latter
     here: Int[Array, " R"]  # the rows' positions
@@ -134,6 +135,7 @@ def rows_of_layer(
         share=value / unit,
         turn=turn / unit,
         unit=unit * out,
+        diagonal_unit=diagonal * out,
         ratio=unit / diagonal,
         one=one / diagonal if residual else jnp.zeros_like(unit),
         here=rows,

@@ -135,8 +135,8 @@ def processes_measuring(folder):
 def test_the_process_of_a_cell_ends_with_the_command(tmp_path, how):
     mark = f"MARK={tmp_path}"
     command = subprocess.Popen(
-        [sys.executable, "-m", "analysis.benchmark", "--T", "4096", "--out", tmp_path]
-        + ["--methods", "path_norms", "--norms", "frobenius", "--layers", "one head"],
+        [sys.executable, "-m", "analysis.benchmark", "--T", "1024", "--out", tmp_path]
+        + ["--methods", "autodiff", "--norms", "frobenius", "--layers", "one head"],
         cwd=Path(__file__).parents[1],
         env=os.environ | {"MARK": str(tmp_path)},
         stderr=subprocess.PIPE,
