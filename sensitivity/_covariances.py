@@ -7,6 +7,9 @@ for pairs of T points a and b. With points that have mean 0 this costs no more d
 than the rounding scale allows. The products of coordinates are formed once, for one
 matrix product (the largest part of a Frobenius profile), where they are few; else a
 chunk at a time. Of a pair of the same points each product is formed once.
+
+By Cauchy and Schwarz the covariances of either kind of points with itself bound that of
+both: the rung ``query_covariance``.
 """
 
 from collections.abc import Callable, Sequence
@@ -77,7 +80,7 @@ def _covariance_tops(
         return (alpha * (seen - mean)) @ stack
 
     found = top_eigenvalue(apply, (len(points), len(alpha), size), alpha.dtype)
-    # Lanczos ends below the eigenvalue, by less than its last steps gained.
+    # Lanczos ends below the eigenvalue; its last eight steps gained less than this.
     return found * (1 + 64 * jnp.finfo(alpha.dtype).eps)
 
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sensitivity._covariances import SMALL
-from sensitivity._heads import Head, HeadFactors, Row
+from sensitivity._heads import Head, HeadFactors, Rows
 from sensitivity._lanczos import top_eigenvalue
 from sensitivity._lapack import after
 from sensitivity.norms import gram, power_of_two, root, square_of_sum
@@ -52,21 +52,17 @@ class Diagonal(NamedTuple):
     @property
     def beside(self) -> Float[Array, "R V D"] | None:
         """(Q^T + Z) (I - E E^T)."""
-        return _beside(self)
+        factors = self.factors
+        if factors.value_split.beside is None:
+            return None
+        beside = self.own[:, None, None] * factors.value_split.beside
+        beside += self.u[:, :, None] * self.w[:, None, :]
+        if factors.output_split is not None:
+            beside += self.one[:, None, None] * factors.output_split.beside
+        return beside
 
 
-def _beside(diagonal: Diagonal) -> Float[Array, "R V D"] | None:
-    factors = diagonal.factors
-    if factors.value_split.beside is None:
-        return None
-    beside = diagonal.own[:, None, None] * factors.value_split.beside
-    beside += diagonal.u[:, :, None] * diagonal.w[:, None, :]
-    if factors.output_split is not None:
-        beside += diagonal.one[:, None, None] * factors.output_split.beside
-    return beside
-
-
-def diagonal_of(head: Head, row: Row, unit: Float[Array, " R"]) -> Diagonal:
+def diagonal_of(head: Head, row: Rows, unit: Float[Array, " R"]) -> Diagonal:
     """What the diagonal blocks of some rows are made of."""
     # unit: a power of two near the row's A + u w^T.
     factors = head.factors

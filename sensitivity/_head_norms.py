@@ -28,7 +28,7 @@ from sensitivity._head_off_diagonal import (
     spectral_off_diagonal,
 )
 from sensitivity._head_slopes import RowNorms, frobenius_squares, spectral_squares
-from sensitivity._heads import Head, Row
+from sensitivity._heads import Head, Rows
 from sensitivity._lapack import after, eigh_together
 from sensitivity.attention import attention_weights
 from sensitivity.norms import Norm, differentiated_by, gram, length, power_of_two, root
@@ -75,7 +75,7 @@ def rows_of_head(
         own = jnp.sum(jnp.where(same, alpha, jnp.zeros_like(alpha)), -1)
         u = head.value_unit * (v[rows] - h)
         cross, *spreads = covariances(alpha)
-        row = Row(alpha, same, own, h, u, w, gain, cross)
+        row = Rows(alpha, same, own, h, u, w, gain, cross)
         reach = stop_gradient(gain) * head.value_unit
         unit = power_of_two(jnp.maximum(jnp.abs(factors.value).max(), reach))
         bound = error = None
@@ -109,7 +109,7 @@ def rows_of_head(
 
 @differentiated_by(frobenius_squares)
 def _frobenius(
-    head: Head, row: Row, unit: Float[Array, " R"], earlier: Array
+    head: Head, row: Rows, unit: Float[Array, " R"], earlier: Array
 ) -> RowNorms:
     del earlier
     return RowNorms(
@@ -121,7 +121,7 @@ def _frobenius(
 
 @differentiated_by(spectral_squares)
 def _spectral(
-    head: Head, row: Row, unit: Float[Array, " R"], earlier: Array
+    head: Head, row: Rows, unit: Float[Array, " R"], earlier: Array
 ) -> RowNorms:
     diagonal = diagonal_of(head, row, unit)
     small = max(row.covariance.shape[1:]) <= SMALL

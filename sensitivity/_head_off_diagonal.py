@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sensitivity._covariances import SMALL
-from sensitivity._heads import Head, Row
+from sensitivity._heads import Head, Rows
 from sensitivity._rank_one import secular_root
 from sensitivity.norms import root, square_of_sum
 
@@ -54,7 +54,7 @@ class _Parts(NamedTuple):
     reach: Float[Array, " R"]  # |w_i| in units of the values
 
 
-def _parts(head: Head, row: Row, unit: Float[Array, " R"]) -> _Parts:
+def _parts(head: Head, row: Rows, unit: Float[Array, " R"]) -> _Parts:
     gain = row.gain
     direction = row.w / jnp.where(gain > 0, gain, jnp.ones_like(gain))[:, None]
     along = (direction @ head.factors.value.T) / unit[:, None]
@@ -63,7 +63,7 @@ def _parts(head: Head, row: Row, unit: Float[Array, " R"]) -> _Parts:
 
 
 def frobenius_off_diagonal(
-    head: Head, row: Row, unit: Float[Array, " R"]
+    head: Head, row: Rows, unit: Float[Array, " R"]
 ) -> Float[Array, "R T"]:
     """||A + u w^T||_F over a unit of each row."""
     parts = _parts(head, row, unit)
@@ -84,7 +84,7 @@ class Secular(NamedTuple):
 
 
 def gram_across(
-    head: Head, row: Row, unit: Float[Array, " R"]
+    head: Head, row: Rows, unit: Float[Array, " R"]
 ) -> Float[Array, "R V V"]:
     """Y Y^T over the squared unit of each row."""
     # Y = A (I - w w^T), w a unit vector: with A = L B^T and b = B^T w, the matrix
@@ -103,7 +103,7 @@ def gram_across(
 
 def secular_of(
     head: Head,
-    row: Row,
+    row: Rows,
     unit: Float[Array, " R"],
     solved: tuple[Float[Array, "R V"], Float[Array, "R V V"]],
 ) -> Secular:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from sensitivity._head_diagonal import Diagonal, diagonal_of, whole_diagonal
 from sensitivity._head_off_diagonal import gram_across, secular_of, top_left_vectors
-from sensitivity._heads import Head, Row
+from sensitivity._heads import Head, Rows
 from sensitivity._lapack import after, eigh_together
 from sensitivity.norms import along
 
@@ -30,7 +30,7 @@ class RowNorms(NamedTuple):
 
 
 def frobenius_squares(
-    norms: RowNorms, head: Head, row: Row, unit: Float[Array, " R"], earlier: Array
+    norms: RowNorms, head: Head, row: Rows, unit: Float[Array, " R"], earlier: Array
 ) -> RowNorms:
     """Squares of the Frobenius norms of a block of rows."""
     del norms, earlier
@@ -43,7 +43,7 @@ def frobenius_squares(
 
 
 def spectral_squares(
-    norms: RowNorms, head: Head, row: Row, unit: Float[Array, " R"], earlier: Array
+    norms: RowNorms, head: Head, row: Rows, unit: Float[Array, " R"], earlier: Array
 ) -> RowNorms:
     """Squares of the spectral norms of a block of rows."""
     # The singular vectors come from LAPACK, not before the calls that gave the norms.
@@ -72,7 +72,7 @@ def spectral_squares(
 
 def _off_diagonal(
     head: Head,
-    row: Row,
+    row: Rows,
     unit: Float[Array, " R"],
     top: Float[Array, "R T V"] | None = None,
 ) -> Float[Array, "R T"]:
@@ -92,7 +92,7 @@ def _off_diagonal(
     return own + 2 * both + long * u**2
 
 
-def _frobenius_diagonal(head: Head, row: Row) -> Float[Array, " R"]:
+def _frobenius_diagonal(head: Head, row: Rows) -> Float[Array, " R"]:
     """||J_ii||_F^2, with the identity where asked for, expanded."""
     kernels, scale = head.factors.kernels, head.k.shape[-1] ** -0.5
     A, D = head.factors.value, head.factors.value.shape[-1]
@@ -104,7 +104,7 @@ def _frobenius_diagonal(head: Head, row: Row) -> Float[Array, " R"]:
         means = jnp.sum(row.alpha * a, -1) * jnp.sum(row.alpha * b, -1)
         return jnp.sum(row.alpha * a * b, -1) - means
 
-    def along(matrix: Float[Array, "V K0"], v: Float[Array, "T V"]) -> Array:
+    def trace_with(matrix: Float[Array, "V K0"], v: Float[Array, "T V"]) -> Array:
         """Sum over m of alpha_m (v_m - h)^T M (k_m - kbar)."""
         moved = v @ matrix
         own = row.alpha @ jnp.sum(moved * keys, -1)
@@ -112,7 +112,7 @@ def _frobenius_diagonal(head: Head, row: Row) -> Float[Array, " R"]:
 
     value = jnp.sum(A**2) + 2 * jnp.sum((w @ A.T) * u, -1)
     value += jnp.sum(u**2, -1) * jnp.sum(w**2, -1)
-    cross = along(A @ kernels.query, v) + covariance(u @ v.T, to_query @ keys.T)
+    cross = trace_with(A @ kernels.query, v) + covariance(u @ v.T, to_query @ keys.T)
     query = jnp.sum((head.query_unit * row.covariance) ** 2, (1, 2))
     square = own**2 * value + 2 * own * scale * cross + query
     if head.factors.output_split is None:
@@ -120,7 +120,7 @@ def _frobenius_diagonal(head: Head, row: Row) -> Float[Array, " R"]:
     raw = row.same.astype(v.dtype) @ head.plain_values - row.alpha @ head.plain_values
     trace = own * jnp.sum(kernels.out * kernels.value)
     trace += own * jnp.sum((raw @ kernels.out) * w, -1)
-    trace += scale * along(kernels.out @ kernels.query, head.plain_values)
+    trace += scale * trace_with(kernels.out @ kernels.query, head.plain_values)
     return D + 2 * trace + square
 
 
@@ -140,7 +140,7 @@ def _diagonal_matrix(
     return whole @ whole.mT + diagonal.one[:, None, None] * outside @ rest.mT, outside
 
 
-def _transposed(head: Head, row: Row, y: Float[Array, "R O"]) -> Float[Array, "R D"]:
+def _transposed(head: Head, row: Rows, y: Float[Array, "R O"]) -> Float[Array, "R D"]:
     """J_ii^T y, without the identity."""
     kernels, scale = head.factors.kernels, head.k.shape[-1] ** -0.5
     inside = y @ kernels.out.T

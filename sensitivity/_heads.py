@@ -157,7 +157,7 @@ def heads_of(
     )
 
 
-class Row(NamedTuple):
+class Rows(NamedTuple):
     """A block of rows of one head: R in front of every array."""
 
     alpha: Float[Array, "R T"]

@@ -36,13 +36,13 @@ def top_eigenvalue(
     return _lanczos(apply, _start(apply, shape, dtype), tolerance)[0]
 
 
-def top_pair(
+def top_vector(
     apply: Callable[[Float[Array, "*batch N"]], Float[Array, "*batch N"]],
     shape: tuple[int, ...],
     dtype: np.dtype,
-) -> tuple[Float[Array, "*batch"], Float[Array, "*batch N"]]:
-    """Largest eigenvalues, and a unit vector of each."""
-    # The vector is the sum of the Lanczos vectors, made once more, by the eigenvector
+) -> Float[Array, "*batch N"]:
+    """A unit eigenvector of each largest eigenvalue."""
+    # It is the sum of the Lanczos vectors, made once more, by the eigenvector
     # of the tridiagonal matrix.
     start = _start(apply, shape, dtype)
     top, size, diagonal, off = _lanczos(apply, start)
@@ -58,7 +58,7 @@ def top_pair(
 
     zeros = jnp.zeros(shape, dtype)
     total = jax.lax.fori_loop(0, size, step, (zeros, start, zeros))[2]
-    return top, _over(total, jnp.linalg.norm(total, axis=-1))
+    return _over(total, jnp.linalg.norm(total, axis=-1))
 
 
 def _over(vectors: Array, sizes: Array) -> Array:

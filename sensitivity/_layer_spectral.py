@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
-from sensitivity._lanczos import top_eigenvalue, top_pair
+from sensitivity._lanczos import top_eigenvalue, top_vector
 from sensitivity._mixed_heads import Kernels, Layer, Rows
 from sensitivity.norms import differentiated_by
 
@@ -149,7 +149,7 @@ def _squares(norms: Tables, layer: Layer, kernels: Kernels, rows: Rows) -> Table
 
     def along_top(blocks: _Blocks | _Columns, shape: tuple[int, ...]) -> Array:
         still = stop_gradient(blocks)
-        _, vector = top_pair(still.square, shape, jnp.dtype("float64"))
+        vector = top_vector(still.square, shape, jnp.dtype("float64"))
         return jnp.sum(blocks.outside(stop_gradient(vector)) ** 2, -1)
 
     return _solved(layer, kernels, rows, along_top)

@@ -13,6 +13,7 @@ from sensitivity._arrays import as_array
 from sensitivity._closed_form import plan_heads, plan_layer
 from sensitivity._inputs import EmptyRows, check_weights, judged_rows, widest
 from sensitivity._path_norms import path_norms
+from sensitivity._residual import check_residual
 from sensitivity.autodiff import plan_autodiff
 from sensitivity.equations import (
     OF_COVARIANCES,
@@ -24,7 +25,7 @@ from sensitivity.equations import (
     sides,
 )
 from sensitivity.memory import saying_what_fits
-from sensitivity.norms import Engine, Norm, check_choice, check_residual
+from sensitivity.norms import Engine, Norm, check_choice
 from sensitivity.profiles import Means, Profile, layer_means, means_of, profile
 from sensitivity.weights import AttentionWeights, ScoreBias
 

@@ -24,9 +24,10 @@ from jaxtyping import Array, ArrayLike, Float
 from sensitivity._devices import program
 from sensitivity._inputs import as_score_bias, run
 from sensitivity._lanczos import top_eigenvalue
+from sensitivity._residual import check_residual
 from sensitivity._streaming import over_samples
 from sensitivity.attention import attend_rows, attention_weights, project
-from sensitivity.norms import check_residual, length, power_of_two, root
+from sensitivity.norms import length, power_of_two, root
 from sensitivity.weights import AttentionWeights, ScoreBias
 
 CERTIFICATES = ("column_sum", "any_attention", "castin", "mean_field")

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from sensitivity.arguments import ArgumentError
-from sensitivity.weights import AttentionWeights
 
 Norm = Literal["spectral", "frobenius"]
 Engine = Literal["closed_form", "autodiff"]  # the fast one, and the reference
@@ -49,17 +48,6 @@ def check_choice(name: str, value: str, choices: object) -> None:
     if value not in get_args(choices):
         rule = f"must be one of {get_args(choices)}, got {value!r}."
         raise ArgumentError(name, rule)
-
-
-def check_residual(weights: AttentionWeights, per_head: bool) -> None:
-    """Refuse a residual that has nothing to be added to."""
-    width = weights.head_output_width if per_head else weights.output_width
-    if width != weights.model_width:
-        raise ArgumentError(
-            "residual",
-            f"needs an output as wide as the input: O={width}, "
-            f"D={weights.model_width}.",
-        )
 
 
 def power_of_two(size: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
