@@ -73,7 +73,7 @@ def parts(*keys: tuple[int, int]) -> Measured:
     for seed, step in keys:
         maps = np.empty((2, 3, len(MAPS), T, T))
         maps[0], maps[1] = seed + step, seed + step + 0.1
-        found[seed, step] = Part(pd.DataFrame(), maps)
+        found[seed, step] = Part(pd.DataFrame(), pd.DataFrame(), maps)
     return Measured(found, {}, 1)
 
 

@@ -66,6 +66,35 @@ def comparison_page(rows: pd.DataFrame, norm: str, note: str) -> str:
     return "\n".join(lines)
 
 
+def measures_page(rows: pd.DataFrame, norm: str, note: str) -> str:
+    """``measures.md``: a row per measure, a column per variant, mean over layers."""
+    lines = [f"# All measures, {norm.capitalize()} norm", "", note, ""]
+    rows = rows[rows["layer"] == MEAN]
+    if rows["step"].notna().any():
+        last = rows.groupby(["T", "variant"])["step"].transform("max")
+        rows = rows[rows["step"] == last]
+    for T, own in rows.groupby("T", sort=False):
+        variants = list(dict.fromkeys(own["variant"]))
+        records = own.to_dict("records")
+        by_key = {(row["quantity"], row["variant"]): row for row in records}
+        body, notes = [], {}
+        for entry in DIAGNOSTICS:
+            of = [by_key.get((entry.name, name)) for name in variants]
+            if any(of):
+                cells = [_value(row, "") for row in of]
+                if any(row and pd.isna(row["mean"]) for row in of):
+                    notes[entry.needs] = [*notes.get(entry.needs, []), entry.label]
+                body.append([entry.label, *cells])
+        lines += [f"## T = {T}", "", *markdown_table(["measure", *variants], body), ""]
+        for needs, labels in notes.items():
+            lines += [f"Empty cells of {', '.join(labels)}: needs {needs}.", ""]
+    lines += ["## What they are", ""]
+    for entry in DIAGNOSTICS:
+        if entry.name in set(rows["quantity"]):
+            lines.append(f"- **{entry.label}**: {entry.meaning} ({entry.source})")
+    return "\n".join([*lines, ""])
+
+
 def _table(rows: pd.DataFrame) -> list[str]:
     shown = [entry for entry in SHOWN if entry.name in set(rows["quantity"])]
     kept = rows["step"].notna().any()

@@ -7,7 +7,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from analysis.diagnostics.diagnose import summarize, values, with_mean
+from analysis.diagnostics.diagnose import (
+    courses,
+    summarize,
+    summarize_courses,
+    values,
+    with_mean,
+)
 from analysis.diagnostics.seen import Seen, look
 from sensitivity import LayerInput, PathNorms
 from sensitivity.certificates import certificates
@@ -20,20 +26,27 @@ class Part(NamedTuple):
     """What was measured of one forecaster."""
 
     table: pd.DataFrame  # the rows of `diagnose`, with the number of their layer
+    curves: pd.DataFrame  # the rows of `summarize_courses`, likewise
     # Means over samples, in the order of `MAPS`; heads in order, then the whole layer.
     maps: Float[np.ndarray, "L heads maps T T"]
 
 
 def measure(layers: Sequence[LayerInput], norm: Norm) -> Part:
     """Measure every layer of a forecaster, window by window."""
-    tables, maps = [], []
+    tables, curves, maps = [], [], []
     for number, layer in enumerate(layers):
-        found = [(values(seen), _maps(seen)) for seen in look(layer, norm)]
-        table = summarize([rows for rows, _ in found])
-        table.insert(0, "layer", number)
-        tables.append(table)
-        maps.append(sum(own for _, own in found) / len(found))
-    return Part(pd.concat(tables, ignore_index=True), np.stack(maps))
+        found = [
+            (values(seen), courses(seen), _maps(seen)) for seen in look(layer, norm)
+        ]
+        for rows, table in (
+            (tables, summarize([own for own, _, _ in found])),
+            (curves, summarize_courses([own for _, own, _ in found])),
+        ):
+            table.insert(0, "layer", number)
+            rows.append(table)
+        maps.append(sum(own for _, _, own in found) / len(found))
+    joined = [pd.concat(rows, ignore_index=True) for rows in (tables, curves)]
+    return Part(*joined, np.stack(maps))
 
 
 def _maps(seen: Seen) -> Float[np.ndarray, "heads maps T T"]:

@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.attention._measure import Part, certify, measure
 from analysis.attention._sources import Source
 from analysis.attention.options import AttentionOptions
-from analysis.diagnostics.registry import DIAGNOSTICS
+from analysis.diagnostics.registry import CURVES, DIAGNOSTICS
 from data import Batch
 from models.layer_inputs import layer_inputs
 from models.runs.command import words_of
@@ -29,8 +29,9 @@ from models.train.restore import (
     weights_sha256,
 )
 
-_FORMAT = 3  # one more whenever certificates, maps or samples change
-_COLUMNS = ("layer", "head", "quantity", "value")
+_FORMAT = 4  # one more whenever certificates, maps or samples change
+_COLUMNS = ("layer", "head", "quantity", "value", "note")
+_POINTS = ("layer", "head", "quantity", "at", "value")
 _OF_0_1_0 = "[0-9a-f]" * 32  # names end in one digest
 Kept = TypeVar("Kept")
 
@@ -120,7 +121,7 @@ def _part(
         folder.keep(label, key, content, suffix)
         return read(content if isinstance(content, bytes) else content.encode())
 
-    versions = {entry.name: entry.version for entry in DIAGNOSTICS}
+    versions = {entry.name: entry.version for entry in (*DIAGNOSTICS, *CURVES)}
     part = kept(
         *("measured", ".npz", {"norm": options.norm, "diagnostics": versions}),
         lambda: _as_bytes(measure(layers, options.norm)),
@@ -137,16 +138,23 @@ def _part(
 
 
 def _as_bytes(part: Part) -> bytes:
-    columns = {name: part.table[name].to_numpy() for name in _COLUMNS}
-    columns |= {name: columns[name].astype(str) for name in ("head", "quantity")}
+    arrays = {"maps": part.maps}
+    for kind, table in (("rows", part.table), ("curves", part.curves)):
+        for name, column in table.items():
+            words = not pd.api.types.is_numeric_dtype(column)
+            arrays[f"{kind}-{name}"] = column.to_numpy(str if words else None)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, maps=part.maps, **columns)
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 
 def _read_part(content: bytes) -> Part:
     with np.load(io.BytesIO(content), allow_pickle=False) as held:
-        return Part(pd.DataFrame({n: held[n] for n in _COLUMNS}), held["maps"])
+        table, curves = (
+            pd.DataFrame({name: held[f"{kind}-{name}"] for name in names})
+            for kind, names in (("rows", _COLUMNS), ("curves", _POINTS))
+        )
+        return Part(table, curves, held["maps"])
 
 
 def delete_old_parts(folder: RunFolder) -> int:

@@ -15,6 +15,7 @@ from analysis.attention._comparison import (
     certificate_page,
     compare,
     comparison_page,
+    measures_page,
 )
 from analysis.attention._measure import MAPS
 from analysis.attention._parts import Measured
@@ -23,6 +24,7 @@ from analysis.attention.options import AttentionOptions
 from analysis.diagnostics.registry import DIAGNOSTICS, PANELS
 from analysis.plots.attention import dots, path_maps
 from analysis.plots.attention_courses import by_length, by_training_step
+from analysis.plots.attention_curves import draw_curves
 from analysis.variants import seeds_in_words, some_layers
 from models.runs.console import empty_table
 from models.runs.folder import RunFolder
@@ -43,9 +45,14 @@ def write_results(
     references = {(source.T, source.label): source.reference for source in sources}
     rows = compare(table, references)
     note = _note(options, measured, f"{options.weights} weights")
+    curves = _joined(
+        options, ((s, m.parts, lambda part: part.curves) for s, m in pairs)
+    )
     folder.write("diagnostics.csv", table.to_csv(index=False))
+    folder.write("curves.csv", curves.to_csv(index=False))
     folder.write("variants.csv", rows.to_csv(index=False))
     folder.write("variants.md", comparison_page(rows, options.norm, note))
+    folder.write("measures.md", measures_page(rows, options.norm, note))
     folder.write("maps.npz", _maps(pairs))
     bounds = None
     if options.samples:
@@ -55,6 +62,7 @@ def write_results(
     of_last = note
     if options.weights == "kept":
         of_last = _note(options, measured, "weights of the last kept step")
+    folder.write_figure("curves", draw_curves(_last_step(curves), of_last))
     for name, figure in _figures(options, table, rows, pairs, note, of_last):
         folder.write_figure(name, figure)
     files = folder.finish()

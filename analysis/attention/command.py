@@ -13,6 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: AttentionOptions) -> int:
     """Measure every run, then write tables and pictures."""
+    from analysis.attention._list import list_measures
     from analysis.attention._parts import (
         count_parts,
         delete_old_parts,
@@ -20,13 +21,16 @@ def run(options: AttentionOptions) -> int:
     )
     from analysis.attention._results import write_results
     from analysis.attention._sources import read_sources
-    from analysis.diagnostics.registry import DIAGNOSTICS
+    from analysis.diagnostics.registry import CURVES, DIAGNOSTICS
     from models.runs.console import open_console, progress
     from models.runs.environment import environment
     from models.runs.folder import RunFolder
 
     console = open_console()
-    sources = read_sources(options)
+    if options.listed:
+        list_measures(console)
+        return 0
+    sources, measures = read_sources(options), (*DIAGNOSTICS, *CURVES)
     with RunFolder(
         *(options.out, "analysis.attention", options.settings()),
         overwrite=options.overwrite,
@@ -37,8 +41,8 @@ def run(options: AttentionOptions) -> int:
             "environment": environment(),
             "precision": "float64, of layers as they run: inputs and weights rounded "
             "to bfloat16 where a run's products are in it, else float32",
-            "quantities": {entry.name: entry.meaning for entry in DIAGNOSTICS},
-            "sources": {entry.name: entry.source for entry in DIAGNOSTICS},
+            "quantities": {entry.name: entry.meaning for entry in measures},
+            "sources": {entry.name: entry.source for entry in measures},
         }
         folder.save()
         if old := delete_old_parts(folder):

@@ -33,6 +33,7 @@ class AttentionOptions:
         certificates: Samples (window and node, evenly spaced) on which the bounds on a
             whole layer's Jacobian are judged; by default 4 with the best weights; 0 for
             none. They are of best weights only.
+        listed: Print what is measured, each with its meaning and source, and end.
         out: Folder for the results.
         overwrite: Whether to replace results of other settings in that folder, and to
             measure everything again.
@@ -40,19 +41,20 @@ class AttentionOptions:
 
     runs: Annotated[
         tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUNS...")
-    ]
+    ] = ()
     data: Path | None = None
     weights: Weights = "best"
     windows: int = 8
     nodes: int | None = None
     norm: Norm = "frobenius"
     certificates: int | None = None
+    listed: Annotated[bool, tyro.conf.arg(name="list")] = False
     out: Path = Path("runs/attention")
     overwrite: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured, before anything is read."""
-        if not self.runs:
+        if not self.runs and not self.listed:
             raise ValueError("RUNS must name at least one folder, got none.")
         check_at_least(1, windows=self.windows, nodes=self.nodes)
         check_at_least(0, certificates=self.certificates)

@@ -5,7 +5,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.diagnostics.registry import BY_NAME, DIAGNOSTICS, Diagnostic
+from analysis.diagnostics.diagnostic import Diagnostic
+from analysis.diagnostics.registry import BY_NAME, CURVES, DIAGNOSTICS
+from analysis.diagnostics.rows import mean
 from analysis.diagnostics.seen import Seen, look
 from sensitivity import LayerInput
 from sensitivity.arguments import ArgumentError
@@ -41,8 +43,9 @@ def diagnose(
 
     Returns:
         A row per ``head`` (``"0"``, ``"1"``, ..., and ``"layer"`` for the layer as a
-        whole) and ``quantity``, with its ``value``. What is of the residual is of the
-        layer only, and missing where it has none.
+        whole) and ``quantity``, with its ``value``, and a ``note`` where that is
+        missing: what it needs. What is of the residual is of the layer only, and left
+        out where it has none.
 
     Raises:
         ArgumentError: If a name is unknown, with those that are known.
@@ -55,7 +58,8 @@ def diagnose(
         >>> zero = np.zeros((2, 1, 2))  # no query, no key: uniform attention
         >>> weights = AttentionWeights(zero, zero, np.eye(2)[:, None])
         >>> layer = LayerInput(x=np.eye(2), weights=weights)
-        >>> diagnose(layer, ["diagonal_share", "entropy", "total_off_diagonal"])
+        >>> names = ["diagonal_share", "entropy", "total_off_diagonal"]
+        >>> diagnose(layer, names).drop(columns="note")
             head            quantity     value
         0      0      diagonal_share  0.500000
         1      0             entropy  1.000000
@@ -99,12 +103,10 @@ def summarize(
     diagnostics: Sequence[Diagnostic] = DIAGNOSTICS,
 ) -> pd.DataFrame:
     """The rows of `diagnose`, of what `values` found in each part of the samples."""
-    parts = list(parts)
-    whole = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+    whole = _joined(parts)
     count = max((table.shape[1] for table in whole.values()), default=1)
     rows = []
     for number in range(count):
-        head = WHOLE if number == count - 1 else str(number)
         for entry in diagnostics:
             table = whole.get(entry.name)
             if table is None:
@@ -112,6 +114,38 @@ def summarize(
             place = number - count + table.shape[1]  # the layer is last
             if place >= 0:
                 value = entry.reduce(table[:, place])
-                row = {"head": head, "quantity": entry.name, "value": value}
-                rows.append(row)
-    return pd.DataFrame(rows, columns=["head", "quantity", "value"])
+                note = f"needs {entry.needs}" if np.isnan(value) else ""
+                rows.append([_head(number, count), entry.name, value, note])
+    return pd.DataFrame(rows, columns=["head", "quantity", "value", "note"])
+
+
+def courses(seen: Seen) -> dict[str, np.ndarray]:
+    """Of every sample, by name of a curve: heads and the layer, (S, H + 1, points)."""
+    return {entry.name: with_mean(entry.function(seen)) for entry in CURVES}
+
+
+def summarize_courses(parts: Iterable[dict[str, np.ndarray]]) -> pd.DataFrame:
+    """A row per head, curve and point: the mean over all samples that have a value."""
+    whole, tables = _joined(parts), []
+    for entry in CURVES:
+        found = whole[entry.name]
+        number, at = np.indices(found.shape[1:])
+        means = [mean(found[:, n, k]) for n, k in np.ndindex(*found.shape[1:])]
+        names = [_head(n, found.shape[1]) for n in number.ravel()]
+        columns = {
+            "head": names,
+            "quantity": entry.name,
+            "at": at.ravel() + entry.first,
+        }
+        tables.append(pd.DataFrame(columns | {"value": means}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _joined(parts: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What was found in each part of the samples, as one array by name."""
+    parts = list(parts)
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+
+def _head(number: int, count: int) -> str:
+    return WHOLE if number == count - 1 else str(number)

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
+from analysis.diagnostics.diagnostic import PAPER, Diagnostic, Panel
 from analysis.diagnostics.rows import mean
 
 
@@ -27,3 +28,44 @@ def excess(own: Float[np.ndarray, "S T"]) -> float:
     if T == 1:
         return float("nan")
     return share / ((1 - share) / (T - 1)) if share < 1 else float("inf")
+
+
+_SHARE = Panel(
+    "Diagonal share", "mean attention weight on the diagonal", "diagonal-share"
+)
+ENTRIES = (
+    Diagnostic(
+        name="diagonal_share",
+        label="diagonal share",
+        meaning="mean attention weight on the diagonal, tr A / T",
+        source=f"{PAPER}, Eq. 8: E[alpha_ii]",
+        function=lambda seen: diagonal(seen.alpha),
+        uniform=lambda T: 1 / T,
+        column=1,
+        short="diag. share",
+        panel=_SHARE,
+    ),
+    Diagnostic(
+        name="uniform_share",
+        label="1/T",
+        meaning="1/T",
+        source="what diagonal_share is compared with",
+        function=lambda seen: np.full(seen.alpha.shape[:2], 1 / seen.x.shape[-2]),
+        whole=lambda seen: np.full(len(seen.x), 1 / seen.x.shape[-2]),
+        reduce=lambda samples: float(samples[0]),  # they are all the same
+        uniform=lambda T: 1 / T,
+        differs=False,
+        column=1,
+        short="1/T",
+    ),
+    Diagnostic(
+        name="diagonal_excess",
+        label="diagonal excess",
+        meaning="mean weight on the diagonal over the mean weight off it",
+        source=f"{PAPER}, Eq. 8: E[alpha_ii]",
+        function=lambda seen: diagonal(seen.alpha),
+        reduce=excess,
+        needs="at least two steps",
+        uniform=lambda _: 1.0,
+    ),
+)

@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Bool, Float
 
+from analysis.diagnostics.diagnostic import Diagnostic, Panel
+
 
 def attention_entropy(
     alpha: Float[np.ndarray, "*batch T T"],
@@ -28,3 +30,41 @@ def relative_entropy(
     most = np.log(np.broadcast_to(steps, alpha.shape[:-1]))
     missing = np.full(most.shape, np.nan)
     return np.divide(attention_entropy(alpha), most, where=most > 0, out=missing)
+
+
+ENTRIES = (
+    Diagnostic(
+        name="entropy",
+        label="relative entropy",
+        meaning="relative entropy: mean entropy of a row of attention over that of "
+        "uniform attention, the log of the number of steps it may attend to",
+        source="Zhai et al., arXiv 2303.06296, over its largest value",
+        function=lambda seen: relative_entropy(seen.alpha, seen.allowed),
+        needs="a row that may attend to two steps or more",
+        uniform=lambda _: 1.0,
+    ),
+    Diagnostic(
+        name="attention_entropy",
+        label="attention entropy (nats)",
+        meaning="mean entropy of a row of attention in nats, -sum_j alpha_ij log "
+        "alpha_ij; `entropy` is the relative one",
+        source="Zhai et al., arXiv 2303.06296",
+        function=lambda seen: attention_entropy(seen.alpha),
+        uniform=lambda T: float(np.log(T)),
+        column=4,
+        short="entropy (nats)",
+        panel=Panel("Attention entropy (nats)", power_law=False),
+    ),
+    Diagnostic(
+        name="effective_steps",
+        label="attended steps",
+        meaning="exp of the entropy of a row of attention in nats, mean over rows: as "
+        "many steps, attended equally, have that entropy",
+        source="Hill, Ecology 54, 1973: the number of order 1",
+        function=lambda seen: effective_steps(seen.alpha),
+        uniform=float,
+        column=4,
+        short="attend. steps",
+        panel=Panel("Attended steps"),
+    ),
+)

@@ -68,6 +68,33 @@ class Seen:
         return np.asarray(self._attention.allowed)
 
     @cached_property
+    def scores(self) -> Float[np.ndarray, "S H T T"]:
+        """Scores before the softmax, with what is added to them; -inf is forbidden."""
+        T = self.x.shape[-2]
+        with jax.enable_x64(True):
+            rows = self.score_bias.rows(np.arange(T), T, np.float64)
+        bias, allowed = (np.asarray(part) for part in rows)
+        found = self.q @ self.k.mT / self.weights.key_width**0.5 + bias
+        return np.where(allowed, found, -np.inf)
+
+    @cached_property
+    def h(self) -> Float[np.ndarray, "S H T V"]:
+        """Attended values, before the output projection; NaN in rows left out."""
+        return self.alpha @ self.v
+
+    @cached_property
+    def real(self) -> Bool[np.ndarray, "S T"]:
+        """Which query rows count."""
+        shape = self.x.shape[:2]
+        return np.ones(shape, bool) if self.rows is None else self.rows
+
+    @cached_property
+    def causal(self) -> bool:
+        """Whether no real row may attend to a later step."""
+        late = np.triu(np.ones(self.x.shape[-2:-1] * 2, bool), 1)
+        return not (self.allowed & late & self.real[:, None, :, None]).any()
+
+    @cached_property
     def heads(self) -> PathNorms:
         """Norms of the Jacobians by path, head by head, shape (S, H, T, T)."""
         if self.weights.heads == 1:
