@@ -12,7 +12,7 @@ import pytest
 
 from analysis.attention import main
 from analysis.attention._measure import MAPS, measure
-from analysis.diagnostics.registry import BY_NAME, DIAGNOSTICS, SHOWN
+from analysis.diagnostics.registry import BY_NAME, CURVES, DIAGNOSTICS, SHOWN
 from models.layer_inputs import layer_inputs
 from models.train.restore import spread_windows
 from tests import helpers, reference, train_runs
@@ -101,7 +101,8 @@ def test_under_a_full_mask_the_value_and_key_paths_vanish_and_the_query_path_sta
     assert len(bounds) == 2 * 2 * 2 * 4  # runs, seeds, samples, certificates
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["complete"]
-    assert record["quantities"] == {e.name: e.meaning for e in DIAGNOSTICS}
+    measures = (*DIAGNOSTICS, *CURVES)
+    assert record["quantities"] == {e.name: e.meaning for e in measures}
     assert {run["precision"] for run in record["runs"]} == {"float32"}
     with np.load(tmp_path / "maps.npz") as maps:
         names = [name for name in maps.files if name.startswith("(c)")]
