@@ -37,10 +37,18 @@ def run(
     score_bias: ScoreBias | None,
     empty_rows: EmptyRows | None = None,
     words: str = "attention",
+    forms: bool = False,
 ) -> Result:
     """Call a function of a layer on checked arrays of one dtype."""
     # empty_rows: None where the caller leaves no choice: an error. words: what it is.
+    # forms: whether it knows what to make of a form beside softmax attention.
     check_weights(weights)
+    if weights.form is not None and not forms:
+        raise ArgumentError(
+            "weights.form",
+            f"must be None for {words}: no statement is derived here for attention "
+            f"with {', '.join(weights.form.names)}.",
+        )
     own = as_score_bias(score_bias)
     x = as_array("x", x)
     check_inputs("x", x, weights)
@@ -212,6 +220,8 @@ def check_inputs(name: str, x: Any, weights: AttentionWeights) -> None:
         raise ValueError(
             f"{name} must have at least one of everything, got {np.shape(x)}."
         )
+    if weights.form is not None:
+        weights.form.check(weights.heads, weights.value_width, np.shape(x)[-2])
 
 
 def check_table(name: str, table: Any, x: Any, weights: AttentionWeights) -> None:
@@ -257,10 +267,10 @@ def _refuse(name: str, array: np.ndarray, rule: Callable, words: str) -> None:
 
 
 def _check_finite(x: Any, weights: AttentionWeights) -> None:
-    arrays = {"x": x} | {f"weights.{n}": a for n, a in vars(weights).items()}
-    for name, array in arrays.items():
-        if array is not None:
-            _refuse(name, np.asarray(array), np.isfinite, "finite everywhere")
+    _refuse("x", np.asarray(x), np.isfinite, "finite everywhere")
+    for path, array in jax.tree.leaves_with_path(weights):
+        name = f"weights{jax.tree_util.keystr(path)}"
+        _refuse(name, np.asarray(array), np.isfinite, "finite everywhere")
 
 
 def _check_sizes(weights: AttentionWeights) -> None:

@@ -9,6 +9,7 @@ from sensitivity._closed_form import (
     plan_heads,
     plan_layer,
 )
+from sensitivity._formed import formed_path_norms
 from sensitivity._inputs import EmptyRows, run
 from sensitivity._residual import adds_identity
 from sensitivity.autodiff import autodiff_path_norms, plan_autodiff
@@ -49,7 +50,7 @@ def path_norms(
 
     Args:
         x: Inputs, shape (..., T, D); leading axes are samples and nodes.
-        weights: The layer.
+        weights: The layer; one with a form costs much more, as its blocks are formed.
         score_bias: What is added to the scores; nothing by default.
         norm: ``"spectral"`` (the largest singular value) or ``"frobenius"``.
         residual: Whether the total is that of ``x + attention(x)``: the identity is
@@ -86,13 +87,18 @@ def path_norms(
     check_choice("norm", norm, Norm)
     check_choice("engine", engine, Engine)
     check_choice("empty_rows", empty_rows, EmptyRows)
-    compute = closed_form_path_norms if engine == "closed_form" else autodiff_path_norms
+    if engine == "autodiff":
+        compute = autodiff_path_norms
+    elif isinstance(weights, AttentionWeights) and weights.form is not None:
+        compute = formed_path_norms
+    else:
+        compute = closed_form_path_norms
 
     def norms(x: Array, weights: AttentionWeights, bias: ScoreBias) -> PathNorms:
         adds = adds_identity(residual, weights, per_head)
 
         def plan(x: Any) -> Plan:
-            if engine == "autodiff":
+            if compute is not closed_form_path_norms:
                 return plan_autodiff(x, weights, per_head, max_memory)
             mixed = not per_head and weights.heads > 1
             own = plan_layer if mixed else plan_heads
@@ -102,4 +108,4 @@ def path_norms(
             return compute(x, weights, bias, norm, adds, per_head, max_memory)
 
     words = f"{norm} norms of {'heads' if per_head else 'the layer'} by {engine}"
-    return run(norms, x, weights, score_bias, empty_rows, words)
+    return run(norms, x, weights, score_bias, empty_rows, words, forms=True)

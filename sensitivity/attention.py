@@ -48,6 +48,7 @@ def attention_weights(
     k: Float[Array, "*batch T K"],
     score_bias: ScoreBias,
     rows: Int[Array, " R"],
+    sink: Float[ArrayLike, " H"] | None = None,
 ) -> tuple[Float[Array, "*batch R T"], Bool[Array, "*batch R T"]]:
     r"""Attention weights of some query rows.
 
@@ -59,6 +60,8 @@ def attention_weights(
         score_bias: The bias m. It and the softmax are computed in float32 at least:
             bfloat16 would round a penalty of 0.1 away beside a score of 30.
         rows: Positions i of the query rows.
+        sink: Logit of a further entry of every row, which takes a share of the weights;
+            one per head, which q and k then have in front of their rows.
 
     Returns:
         The weights, shape (..., R, T), and whether row i may attend to step j
@@ -74,7 +77,12 @@ def attention_weights(
     if not score_bias.is_nothing:
         scores += bias
     # A mask costs a pass over all scores, forward and back.
-    alpha = jax.nn.softmax(scores, where=allowed if score_bias.forbids else None)
+    where = allowed if score_bias.forbids else None
+    alpha = jax.nn.softmax(scores, where=where)
+    if sink is not None:
+        size = jax.nn.logsumexp(scores, axis=-1, keepdims=True, where=where)
+        logit = jnp.asarray(sink, dtype)[:, None, None]
+        alpha = alpha * jax.nn.sigmoid(size - logit)
     if not score_bias.is_nothing:
         allowed &= (alpha > 0) | (bias > least_bias(dtype))
     return alpha, allowed
@@ -123,7 +131,7 @@ def attention_tables(
         >>> attention_tables(np.eye(2), w, low).allowed.tolist()
         [[[True, False], [True, True]]]
     """
-    return run(_attention_tables, x, weights, score_bias, empty_rows)
+    return run(_attention_tables, x, weights, score_bias, empty_rows, forms=True)
 
 
 def attention_matrix(
@@ -141,9 +149,9 @@ def attention_matrix(
         score_bias: The bias m; nothing by default.
 
     Returns:
-        How much row i of head n attends to step j, shape (..., H, T, T), in the
-        precision of the input: NumPy float64 is computed in float64 whatever JAX's
-        global setting.
+        How much row i of head n attends to step j, shape (..., H, T, T), what a form
+        adds among it, in the precision of the input: NumPy float64 is computed in
+        float64 whatever JAX's global setting.
 
     Raises:
         ValueError: If shapes or types do not fit, a value is not finite, or a row has
@@ -159,7 +167,11 @@ def attention_matrix(
     References:
         arXiv 2602.10956, Eq. 1-2.
     """
-    return run(lambda *layer: _attention_tables(*layer).alpha, x, weights, score_bias)
+
+    def alpha(*layer: Any) -> Array:
+        return _attention_tables(*layer).alpha
+
+    return run(alpha, x, weights, score_bias, forms=True)
 
 
 @jax.jit
@@ -168,7 +180,12 @@ def _attention_tables(
 ) -> AttentionTables:
     q = project(x, weights.query, weights.query_bias)
     k = project(x, weights.key, weights.key_bias)
-    alpha, allowed = attention_weights(q, k, bias, jnp.arange(x.shape[-2]))
+    rows, form = jnp.arange(x.shape[-2]), weights.form
+    sink = None if form is None else form.sink
+    alpha, allowed = attention_weights(q, k, bias, rows, sink)
+    if form is not None:
+        alpha = form.weights(alpha, rows)
+        allowed |= alpha != 0
     return AttentionTables(alpha, jnp.broadcast_to(allowed, alpha.shape))
 
 
@@ -186,10 +203,16 @@ def attend_rows(
     q = project(x_q, weights.query, weights.query_bias)
     k = project(x_k, weights.key, weights.key_bias)
     v = project(x_v, weights.value, weights.value_bias)
-    alpha, _ = attention_weights(q, k, score_bias, rows)
+    form = weights.form
+    sink = None if form is None else form.sink
+    alpha, _ = attention_weights(q, k, score_bias, rows, sink)
+    if form is not None:
+        alpha = form.weights(alpha, rows)
     if weight_factor is not None:
         alpha = alpha * weight_factor.astype(alpha.dtype)
     heads = weighted_sums(alpha.astype(v.dtype), v)
+    if form is not None:
+        heads = form.normed(heads)
     if per_head:
         if weights.out is None:
             return heads

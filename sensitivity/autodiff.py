@@ -9,6 +9,7 @@ costs O(O T D) numbers, and T rows cost T^2 work where the whole layer's would c
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -111,7 +112,7 @@ def path_jacobians(
             plan(x)
         return _path_jacobians(x, weights, bias, per_head)
 
-    return run(compute, x, weights, score_bias, words="Jacobians")
+    return run(compute, x, weights, score_bias, words="Jacobians", forms=True)
 
 
 def autodiff_path_norms(
@@ -125,7 +126,9 @@ def autodiff_path_norms(
 ) -> PathNorms:
     """Path norms from Jacobians that exist one block of rows at a time."""
     plan = plan_autodiff(x, weights, per_head, max_memory)
-    return _path_norms(x, weights, score_bias, norm, residual, per_head, plan.rows)
+    return path_norms_by(
+        row_of_layer, x, weights, score_bias, norm, residual, per_head, plan.rows
+    )
 
 
 def plan_autodiff(
@@ -147,7 +150,7 @@ def plan_autodiff(
     return Plan(rows=rows, heads=weights.heads, size=rows * per_row)
 
 
-def _row(
+def row_of_layer(
     x: Float[Array, "T D"],
     sources: Float[Array, "T D"],
     weights: AttentionWeights,
@@ -180,7 +183,7 @@ def _path_jacobians(
     T = x.shape[-2]
 
     def sample(x: Array, bias: ScoreBias) -> PathJacobians:
-        rows = jax.vmap(functools.partial(_row, x, x, weights, bias, per_head))
+        rows = jax.vmap(functools.partial(row_of_layer, x, x, weights, bias, per_head))
         value, key, query = over_rows(rows, jnp.arange(T), min(T, 16))
         same = jnp.eye(T, dtype=x.dtype)[..., None, None]
         if per_head:
@@ -191,7 +194,12 @@ def _path_jacobians(
     return over_samples(sample, x, score_bias)
 
 
-@program(3, 4, 5, 6)
+def path_norms_by(row: Callable[..., PathJacobians], *arguments: Any) -> PathNorms:
+    """Path norms of the blocks that ``row`` gives of a query row, as `row_of_layer`."""
+    return _path_norms(*arguments, row)
+
+
+@program(3, 4, 5, 6, 7)
 def _path_norms(
     x: Array,
     weights: AttentionWeights,
@@ -200,16 +208,20 @@ def _path_norms(
     residual: bool,
     per_head: bool,
     block: int,
+    row_of: Callable[..., PathJacobians],
 ) -> PathNorms:
     T, D = x.shape[-2:]
-    # A common offset of keys, or of values, changes no path: without it a large one
-    # costs no digits, here as in the closed form.
-    free = dataclasses.replace(weights, key_bias=None, value_bias=None)
+    # A common offset of keys, or of values, changes no path of plain attention: without
+    # it a large one costs no digits, here as in the closed form.
+    free, plain = dataclasses.replace(weights, out_bias=None), weights.form is None
+    if plain:
+        free = dataclasses.replace(free, key_bias=None, value_bias=None)
 
     def table(x: Array, weights: AttentionWeights, bias: ScoreBias) -> PathNorms:
         def row(i: Array) -> PathNorms:
             centre = jax.lax.stop_gradient(centre_of_row(x, bias, i))
-            value, key, query = _row(x, x - centre, weights, bias, False, i)
+            sources = x - centre if plain else x
+            value, key, query = row_of(x, sources, weights, bias, False, i)
             here = query + jnp.eye(D, dtype=x.dtype) if residual else query
             total = (value + key).at[i].add(here)
             # One call: see sensitivity._lapack.
@@ -232,12 +244,21 @@ def _path_norms(
 
 
 def _one_head(weights: AttentionWeights, n: Int[Array, ""]) -> AttentionWeights:
-    """A head as a layer of its own, without biases of values, keys and outputs."""
-    names = ("query", "key", "value")
-    kernels = (jnp.take(getattr(weights, name), n[None], axis=1) for name in names)
-    out = None if weights.out is None else weights.out[n][None]
-    bias = None if weights.query_bias is None else weights.query_bias[n][None]
-    return AttentionWeights(*kernels, out=out, query_bias=bias)
+    """A head as a layer of its own, without the bias of outputs."""
+
+    def own(array: Any, axis: int) -> Any:
+        return None if array is None else jnp.take(array, n[None], axis)
+
+    def all_of(source: Any, names: tuple[str, ...], axis: int) -> dict[str, Any]:
+        return {name: own(getattr(source, name), axis) for name in names}
+
+    form = weights.form
+    if form is not None:
+        per_head = all_of(form, ("sink", "gain", "added"), 0)
+        form = dataclasses.replace(form, **per_head)
+    kernels = all_of(weights, ("query", "key", "value"), 1)
+    rest = all_of(weights, ("out", "query_bias", "key_bias", "value_bias"), 0)
+    return AttentionWeights(**kernels, **rest, form=form)
 
 
 def _norms(blocks: Float[Array, "N O D"], norm: Norm) -> Float[Array, " N"]:

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -12,6 +11,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from sensitivity._arrays import as_array, is_number, is_real
 from sensitivity._convert import flax_arrays, torch_arrays
+from sensitivity._pytree import pytree
+from sensitivity.forms import AttentionForm
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -22,33 +23,7 @@ def least_bias(dtype: Any) -> float:
     return float(np.log(jnp.finfo(dtype).tiny))
 
 
-def _pytree(static: tuple[str, ...] = ()) -> Any:
-    """Register a frozen dataclass as a pytree whose rebuilding skips its checks."""
-
-    # Transformations rebuild a pytree with stacked arrays, tracers or placeholders in
-    # its leaves; only the user's own construction is checked.
-    def register(cls: type) -> type:
-        names = [f.name for f in dataclasses.fields(cls) if f.name not in static]
-
-        def flatten(node: Any) -> tuple[list, tuple]:
-            children = [
-                (jax.tree_util.GetAttrKey(name), getattr(node, name)) for name in names
-            ]
-            return children, tuple(getattr(node, name) for name in static)
-
-        def unflatten(aux: tuple, children: Any) -> Any:
-            node = object.__new__(cls)
-            for name, leaf in zip((*names, *static), (*children, *aux), strict=True):
-                object.__setattr__(node, name, leaf)
-            return node
-
-        jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
-        return cls
-
-    return register
-
-
-@_pytree()
+@pytree()
 @dataclasses.dataclass(frozen=True)
 class AttentionWeights:
     """The arrays of one multi-head attention layer, in Flax's own layout.
@@ -65,10 +40,11 @@ class AttentionWeights:
         key_bias: Shape (H, K), or None.
         value_bias: Shape (H, V), or None.
         out_bias: Shape (O,), or None; refused without ``out``.
+        form: What the layer does beside softmax attention, or None.
 
     Raises:
-        ValueError: If the shapes do not fit together, a list is ragged, or ``out_bias``
-            is given without ``out``.
+        ValueError: If the shapes do not fit together, a list is ragged, ``out_bias``
+            is given without ``out``, or ``form`` is none.
 
     Example:
         >>> import numpy as np
@@ -86,11 +62,13 @@ class AttentionWeights:
     key_bias: Any = None
     value_bias: Any = None
     out_bias: Any = None
+    form: AttentionForm | None = None
 
     def __post_init__(self) -> None:
         """Refuse arrays that cannot be one layer."""
         for field in dataclasses.fields(self):
-            if (given := getattr(self, field.name)) is not None:
+            given = getattr(self, field.name)
+            if field.name != "form" and given is not None:
                 object.__setattr__(self, field.name, as_array(field.name, given))
         for name in ("query", "key", "value"):
             shape = np.shape(getattr(self, name))
@@ -123,6 +101,12 @@ class AttentionWeights:
                     f"{name} must have shape {shape}, as the query kernel has D={D}, "
                     f"H={H}, K={K}; got {np.shape(array)}."
                 )
+        if self.form is not None:
+            if not isinstance(self.form, AttentionForm):
+                raise ValueError(
+                    f"form must be an AttentionForm, got {type(self.form).__name__}."
+                )
+            self.form.check(H, V)
 
     @property
     def heads(self) -> int:
@@ -216,7 +200,7 @@ def _is_mask(array: Any) -> bool:
     return bool(((array == 0) | (array == 1)).all() and array.any())
 
 
-@_pytree(static=("causal", "known"))
+@pytree(static=("causal", "known"))
 @dataclasses.dataclass(frozen=True)
 class ScoreBias:
     """What is added to the scores before the softmax; -inf forbids an entry.
