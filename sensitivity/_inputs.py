@@ -44,10 +44,9 @@ def run(
     # forms: whether it knows what to make of a form beside softmax attention.
     check_weights(weights)
     if weights.form is not None and not forms:
-        raise ArgumentError(
-            "weights.form",
-            f"must be None for {words}: no statement is derived here for attention "
-            f"with {', '.join(weights.form.names)}.",
+        raise ValueError(
+            f"weights.form must be None for {words}: no statement is derived here for "
+            f"attention with {', '.join(weights.form.names)}."
         )
     own = as_score_bias(score_bias)
     x = as_array("x", x)

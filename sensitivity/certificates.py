@@ -105,7 +105,7 @@ def certificates(
             check_residual(weights, per_head=False)
         return _measured(x, weights, bias, residual)
 
-    measured = run(measure, x, weights, bias, words="certificates")
+    measured = run(measure, x, weights, bias, words="certificates", forms=True)
     exact = np.ravel(np.asarray(measured.exact))
     slack = 1e-9 if exact.dtype == np.float64 else 1e-4
     exact = exact.astype(np.float64)
@@ -162,6 +162,9 @@ def operator_norm(
         return image.ravel() / unit
 
     return unit * root(top_eigenvalue(apply, (x.size,), x.dtype))
+
+
+_NAMES = ("column_sum", "any_attention", "castin", "mean_field")
 
 
 class _Domain(NamedTuple):
@@ -236,6 +239,11 @@ def _domains(
     T: int, weights: AttentionWeights, score_bias: ScoreBias, residual: bool
 ) -> dict[str, _Domain]:
     """Whether each certificate speaks of such a layer."""
+    if weights.form is not None:
+        no = _Domain(False, f"no: attention with {', '.join(weights.form.names)}")
+        return dict.fromkeys(
+            ("column_sum", "any_attention", "castin", "mean_field"), no
+        )
     moved = not _shifts_rows_alike(T, score_bias)
     beyond = {
         "several heads": weights.heads > 1,

@@ -16,10 +16,10 @@ from sensitivity import (
     path_norms,
     profile,
 )
-from sensitivity.arguments import ArgumentError
 from sensitivity.attention import attention_matrix
 from sensitivity.certificates import certificates
 from sensitivity.forms import AttentionForm
+from sensitivity.query_path import query_path_squares
 from tests.helpers import FOLDED, PAPER, PATHS, Shape, make_layer
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
@@ -161,11 +161,15 @@ def test_norms_of_a_form_have_derivatives_in_its_arrays(kind):
 
 def test_what_is_not_derived_for_a_form_is_refused_by_its_name():
     x, weights = formed("sink", FOLDED)
-    for function in (profile, check_bounds, certificates):
-        with pytest.raises(
-            ArgumentError, match=r"weights.form must be None for .*sink"
-        ):
+    for function in (profile, check_bounds, query_path_squares):
+        with pytest.raises(ValueError, match=r"form must be None for .*sink"):
             function(x, weights)
+    table = certificates(x, weights)
+    assert set(table["applies"]) == {"no: attention with sink"}
+    jacobian = np.asarray(path_jacobians(x, weights).total).swapaxes(1, 2)
+    exact = np.linalg.norm(jacobian.reshape(36, 36), 2)
+    np.testing.assert_allclose(table["exact"], exact, rtol=1e-9)
+    assert table["bound"].isna().all()
 
 
 @pytest.mark.parametrize(
