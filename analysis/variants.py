@@ -23,17 +23,33 @@ PAPER_ROWS = {
     (True, "dropout"): "(d) Diagonal dropout",
     (True, "penalty"): "(e) Diagonal penalty",
 }
+# Cures of neighbouring works and ours, each of one setting of `models.train`.
+CURES = {
+    ("regularizer", "query"): "(f) Query penalty",
+    ("regularizer", "spectrum"): "(g) Spectrum penalty",
+    ("head_norm", "rms"): "(h) Head norm",
+    ("regularizer", "learned-mask"): "(i) Learned mask",
+    ("attention", "conjoint"): "(j) Conjoint attention",
+    ("attention", "softmax-1"): "(k) Softmax-1",
+}
 # What `describe` says of a run, and its seed: the first columns of tidy tables.
 COLUMNS = (
     *("run", "label", "variant", "model", "stack", "graph", "residual"),
     *("regularizer", "layers", "window", "horizon", "seed"),
 )
-# What a regularizer's strength is called; it means nothing to the others.
-_STRENGTHS = {"dropout": "diagonal_dropout", "penalty": "penalty"}
+# What a regularizer's strengths are called; they mean nothing to the others.
+_STRENGTHS = {
+    "dropout": ("diagonal_dropout",),
+    "penalty": ("penalty",),
+    "query": ("query_weight",),
+    "spectrum": ("spectrum_weight", "trace_weight", "trace_target"),
+    "learned-mask": ("mask_weight",),
+}
 # Named in the label of a row where it differs from most rows of the table.
 _ARCHITECTURE = (
-    *("model", "graph", "stack", "layers", "heads", "position"),
-    *("hops", "embedding", "taps", "adjacency_sha256"),
+    *("model", "graph", "stack", "layers", "heads", "position", "attention"),
+    *("head_norm", "structure_weight", "hops", "embedding", "taps"),
+    "adjacency_sha256",
 )
 # Of a path only the last part counts: a copy is the same data.
 _PATHS = ("dataset", "data")
@@ -52,7 +68,7 @@ class Variant(NamedTuple):
 
     residual: bool
     regularizer: str
-    strength: tuple[str, Any] | None  # name and value, of a regularizer that has one
+    strength: tuple[tuple[str, Any], ...]  # names and values, of a regularizer
     architecture: tuple[tuple[str, Any], ...]  # other settings a row may differ in
 
     @property
@@ -62,18 +78,18 @@ class Variant(NamedTuple):
 
     @property
     def base_label(self) -> str:
-        """The paper's name, or words for what the paper does not have."""
-        return _paper_row(self.residual, self.regularizer)
+        """The paper's name, that of a cure, or words for what neither has."""
+        return _base_name(self.residual, self.regularizer, dict(self.architecture))
 
 
 def variant_of(run: Run) -> Variant:
     """The row a run belongs to."""
     arguments = run.arguments
-    name = _STRENGTHS.get(arguments["regularizer"])
+    names = _STRENGTHS.get(arguments["regularizer"], ())
     return Variant(
         residual=arguments["residual"],
         regularizer=arguments["regularizer"],
-        strength=(name, arguments[name]) if name and name in arguments else None,
+        strength=tuple((name, arguments[name]) for name in names if name in arguments),
         architecture=tuple(
             (name, arguments[name]) for name in _ARCHITECTURE if name in arguments
         ),
@@ -92,8 +108,8 @@ def shared_settings(run: Run) -> dict[str, Any]:
     Returns:
         The settings by name.
     """
-    left_out = {*_ARCHITECTURE, *_STRENGTHS.values(), *_NO_SETTINGS}
-    left_out |= {"residual", "regularizer"}
+    left_out = {*_ARCHITECTURE, *_NO_SETTINGS, "residual", "regularizer"}
+    left_out |= {name for names in _STRENGTHS.values() for name in names}
     settings = {k: v for k, v in run.arguments.items() if k not in left_out}
     for name in _PATHS:
         if settings.get(name) is not None:
@@ -139,7 +155,7 @@ def telling_settings(groups: Sequence[Sequence[Run]]) -> list[list[str]]:
 
 
 def main_architecture(variants: Sequence[Variant]) -> tuple[tuple[str, Any], ...]:
-    """The architecture of most rows; of equals one with the full graph, then the first.
+    """The architecture of most rows; of equals one without cures, with the full graph.
 
     Args:
         variants: The rows, no two alike.
@@ -148,7 +164,12 @@ def main_architecture(variants: Sequence[Variant]) -> tuple[tuple[str, Any], ...
         Its settings.
     """
     found = [variant.architecture for variant in variants]
-    return max(found, key=lambda a: (found.count(a), dict(a).get("graph") == "full"))
+
+    def place(own: tuple[tuple[str, Any], ...]) -> tuple[int, bool, bool]:
+        plain = not any(setting in CURES for setting in own)
+        return found.count(own), plain, dict(own).get("graph") == "full"
+
+    return max(found, key=place)
 
 
 def labels(variants: Sequence[Variant]) -> dict[Variant, str]:
@@ -158,18 +179,19 @@ def labels(variants: Sequence[Variant]) -> dict[Variant, str]:
         variants: The rows, no two alike.
 
     Returns:
-        The labels, in the order of the paper: (a) to (e), each with the architecture of
-        most rows first.
+        The labels, in the order of the paper, (a) to (e), and of the cures after it,
+        each with the architecture of most rows first.
     """
     main = main_architecture(variants)
-    usual, order = dict(main), [*PAPER_ROWS.values()]
+    usual, order = dict(main), [*PAPER_ROWS.values(), *CURES.values()]
 
     def label(variant: Variant) -> str:
         base, own = variant.base_label, dict(variant.architecture)
         told = {k: own.get(k) for k in _ARCHITECTURE if own.get(k) != usual.get(k)}
+        told = {k: v for k, v in told.items() if not _named(base, k, v)}
         strengths = {v.strength for v in variants if v.base_label == base}
-        if variant.strength is not None and len(strengths) > 1:
-            told = dict([variant.strength]) | told
+        if len(strengths) > 1:
+            told = dict(variant.strength) | told
         return _name(base, told)
 
     def place(variant: Variant) -> tuple[int, bool]:
@@ -232,6 +254,7 @@ def describe(runs: Sequence[TrainOptions]) -> list[dict[str, Any]]:
     for run, base, own in zip(runs, bases, settings, strict=True):
         peers = [s for s, b in zip(settings, bases, strict=True) if b == base]
         told = {k: v for k, v in own.items() if any(peer[k] != v for peer in peers)}
+        told = {k: v for k, v in told.items() if not _named(base, k, v)}
         variant = _name(base, told)
         parts = [variant]
         if len(stacks) > 1:
@@ -317,7 +340,20 @@ def _name(base: str, told: Mapping[str, Any]) -> str:
     return f"{base}, {settings_in_words(told)}" if told else base
 
 
-def _paper_row(residual: bool, regularizer: str) -> str:
+def _named(base: str, name: str, value: Any) -> bool:
+    """Whether a setting is what the name says."""
+    return (name, value) in CURES and base.endswith(CURES[name, value])
+
+
+def _base_name(residual: bool, regularizer: str, others: Mapping[str, Any]) -> str:
+    """What a row or model is called before its settings, of which one may name it."""
+    # A form of attention names what has no regularizer.
+    cure = CURES.get(("regularizer", regularizer), "")
+    if regularizer == "none":
+        forms = (CURES.get((k, others.get(k)), "") for k in ("attention", "head_norm"))
+        cure = next(filter(None, forms), "")
+    if cure:
+        return cure if residual else f"No residual, {cure}"
     other = f"No residual, diagonal {regularizer}"
     return PAPER_ROWS.get((residual, regularizer), other)
 
@@ -326,7 +362,7 @@ def _base(model: ModelOptions) -> str:
     """What a model is called before its settings; a convolution has no paper row."""
     if model.model == "convolution":
         return "Convolution" + ", no residual" * (not model.residual)
-    return _paper_row(model.residual, model.regularizer)
+    return _base_name(model.residual, model.regularizer, dataclasses.asdict(model))
 
 
 def _stack(model: ModelOptions) -> str:

@@ -7,8 +7,12 @@ from models.positions import PositionKind
 from sensitivity.arguments import ArgumentError
 
 TemporalKind = Literal["attention", "convolution"]
-Regularizer = Literal["none", "mask", "dropout", "penalty"]
-GraphKind = Literal["full", "diagonal", "road"]
+Attention = Literal["softmax", "conjoint", "softmax-1"]
+HeadNorm = Literal["none", "rms"]
+Regularizer = Literal[
+    "none", "mask", "dropout", "penalty", "query", "spectrum", "learned-mask"
+]
+GraphKind = Literal["full", "diagonal", "road", "conjoint"]
 Stack = Literal["time-and-space", "time-then-space"]
 Precision = Literal["float32", "bfloat16"]
 
@@ -39,21 +43,42 @@ class TemporalConfig:
     Attributes:
         kind: Attention over the whole window, or a causal convolution in its place.
         heads: Number of heads H of the attention.
+        attention: What becomes weights: the softmax of the scores; of it and of a
+            learned bias of each lag i - j a learned mixture (``conjoint``); or a
+            softmax with an extra 1, so that rows may add up to less (``softmax-1``).
+        head_norm: Whether the attended values of each head pass an RMS norm, whose
+            scale all heads share, in front of the output projection.
         regularizer: What is done to the diagonal of the attention scores: nothing; a
             full -inf mask, in training and evaluation; a -inf mask that a coin drops
             on each step of the diagonal, one draw per layer and training step, never
-            in evaluation; or a penalty, in both.
+            in evaluation; or a penalty, in both. Or what is added to the loss: the mean
+            square of the query path on the diagonal (``query``); the scale of the
+            eigenvalues of the query-key product about a trace (``spectrum``); the size
+            of a mask that is learned, open or shut for each lag |i - j| and head
+            (``learned-mask``).
         penalty: Added to the diagonal by the penalty, after the scaling by 1/sqrt(K).
         diagonal_dropout: Chance of the coin.
+        query_weight: Factor of the query path's mean square in the loss.
+        spectrum_weight: Factor of tr(W^2), W = W^Q^T W^K / sqrt(K), mean over heads.
+        trace_weight: Factor of (tr W - trace_target)^2 likewise.
+        trace_target: Trace that W is held to.
+        mask_weight: Factor of the sum of the learned mask's open entries.
         residual: Whether the input of the layer is added to its output.
         taps: Number P of time steps, its own and earlier ones, a convolution sees.
     """
 
     kind: TemporalKind = "attention"
     heads: int = 8
+    attention: Attention = "softmax"
+    head_norm: HeadNorm = "none"
     regularizer: Regularizer = "none"
     penalty: float = -0.1
     diagonal_dropout: float = 0.2
+    query_weight: float = 1.0
+    spectrum_weight: float = 0.01
+    trace_weight: float = 0.01
+    trace_target: float = 1.0
+    mask_weight: float = 1e-4
     residual: bool = True
     taps: int = 2
 
@@ -63,19 +88,49 @@ class TemporalConfig:
         Raises:
             ArgumentError: Naming the field, its rule and the value.
         """
-        _check_choices(self, kind=TemporalKind, regularizer=Regularizer)
+        _check_choices(
+            self,
+            kind=TemporalKind,
+            attention=Attention,
+            head_norm=HeadNorm,
+            regularizer=Regularizer,
+        )
         _check_sizes(self, "heads", "taps")
-        if self.kind != "attention" and self.regularizer != "none":
+        plain = {"regularizer": "none", "attention": "softmax", "head_norm": "none"}
+        for name, value in plain.items():
+            if self.kind != "attention" and (own := getattr(self, name)) != value:
+                raise ArgumentError(
+                    name, f"({own}) acts on attention, which a {self.kind} has not."
+                )
+        if self.regularizer == "query" and self.has_form:
             raise ArgumentError(
                 "regularizer",
-                f"({self.regularizer}) acts on attention scores, which a {self.kind} "
-                "has not.",
+                "query is the query path of plain softmax attention: it needs "
+                "attention softmax and head_norm none, got "
+                f"{self.attention!r} and {self.head_norm!r}.",
             )
+        for name in ("query_weight", "spectrum_weight", "trace_weight", "mask_weight"):
+            if not 0 <= (weight := getattr(self, name)) < float("inf"):
+                rule = f"must be finite and not negative, got {weight}."
+                raise ArgumentError(name, rule)
+        if not abs(self.trace_target) < float("inf"):
+            rule = f"must be finite, got {self.trace_target}."
+            raise ArgumentError("trace_target", rule)
         if not abs(self.penalty) < float("inf"):
             raise ArgumentError(
                 "penalty", f"must be finite (the mask is -inf), got {self.penalty}."
             )
         _check_chance(self, "diagonal_dropout")
+
+    @property
+    def has_form(self) -> bool:
+        """Whether attention is more than a softmax of scores."""
+        return (self.attention, self.head_norm) != ("softmax", "none")
+
+    @property
+    def adds_to_loss(self) -> bool:
+        """Whether the regularizer is a term of the loss."""
+        return self.regularizer in ("query", "spectrum", "learned-mask")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,20 +140,32 @@ class GraphConfig:
     Attributes:
         kind: Learned forward and backward adjacencies (``full``); only their diagonals,
             so that no node sees another (``diagonal``, what the reference code's
-            ``einsum('nn, btnc -> btnc')`` computes); or the random walks along and
-            against a given road graph (``road``).
+            ``einsum('nn, btnc -> btnc')`` computes); the random walks along and
+            against a given road graph (``road``); or a learned mixture of each learned
+            adjacency and one of structure, whose embeddings are held to factorise the
+            given road graph (``conjoint``).
         hops: Order: how often each adjacency is applied.
         embedding: Width of the node embeddings that adjacencies are learned from.
+        structure_weight: Factor of the structural term in the loss (``conjoint``).
     """
 
     kind: GraphKind = "full"
     hops: int = 2
     embedding: int = 10
+    structure_weight: float = 0.01
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, naming the field, its rule and the value."""
         _check_choices(self, kind=GraphKind)
         _check_sizes(self, "hops", "embedding")
+        if not 0 <= self.structure_weight < float("inf"):
+            rule = f"must be finite and not negative, got {self.structure_weight}."
+            raise ArgumentError("structure_weight", rule)
+
+    @property
+    def needs_adjacency(self) -> bool:
+        """Whether it uses a given road graph."""
+        return self.kind in ("road", "conjoint")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from models.config import ForecasterConfig
 from models.layers import ResidualLayer, dropout, linear, narrow, wide
+from models.penalties import Penalty, structure_penalty
 from sensitivity.arguments import ArgumentError
 
 
@@ -68,10 +69,13 @@ class GraphConvolution(nnx.Module):
 
     with :math:`A_f = \mathrm{softmax}(\mathrm{relu}(E_1 E_2^\top))` and
     :math:`A_b = \mathrm{softmax}(\mathrm{relu}(E_2 E_1^\top))` by rows; with the
-    ``diagonal`` kind only their diagonals, with ``road`` the given random walks.
+    ``diagonal`` kind only their diagonals, with ``road`` the given random walks, and
+    with ``conjoint`` :math:`g_f A + g_s \mathrm{softmax}(S S^\top)` in place of each,
+    the embeddings S held to a factorisation of the given graph.
 
     References:
-        Wu et al., `Graph WaveNet <https://arxiv.org/abs/1906.00121>`_, 2019, Eq. 5-6.
+        Wu et al., `Graph WaveNet <https://arxiv.org/abs/1906.00121>`_, 2019, Eq. 5-6;
+        He, Ong and Bai, arXiv 2102.03147, 2021 (``conjoint``, its implicit form).
     """
 
     def __init__(
@@ -93,12 +97,18 @@ class GraphConvolution(nnx.Module):
             precision=config.precision,
             rngs=rngs,
         )
+        if graph.needs_adjacency and (adjacency is None or adjacency.shape != (N, N)):
+            raise ValueError(
+                f"graph {graph.kind!r} needs an adjacency of shape {(N, N)}, got "
+                f"{None if adjacency is None else adjacency.shape}."
+            )
+        if graph.kind == "conjoint":
+            draw = jax.random.normal(rngs.params(), (N, graph.embedding), jnp.float32)
+            self.structure = nnx.Param(draw * graph.embedding**-0.5)
+            self.mixture = nnx.Param(jnp.zeros(2, jnp.float32))
+            both_ways = np.maximum(adjacency, adjacency.T)
+            self.road = Fixed(jnp.asarray(both_ways, jnp.float32))
         if graph.kind == "road":
-            if adjacency is None or adjacency.shape != (N, N):
-                raise ValueError(
-                    f"graph 'road' needs an adjacency of shape {(N, N)}, got "
-                    f"{None if adjacency is None else adjacency.shape}."
-                )
             walks = np.stack(random_walks(adjacency))
             self.walks = Fixed(jnp.asarray(walks, jnp.float32))
         self.config = config
@@ -109,19 +119,26 @@ class GraphConvolution(nnx.Module):
             return self.walks[...]
         one, two = self.forward_nodes[...], self.backward_nodes[...]
         scores = jax.nn.relu(jnp.stack([one @ two.T, two @ one.T]))
-        return jax.nn.softmax(scores, -1)
+        learned = jax.nn.softmax(scores, -1)
+        if self.config.graph.kind != "conjoint":
+            return learned
+        nodes, shares = self.structure[...], jax.nn.softmax(self.mixture[...])
+        return shares[0] * learned + shares[1] * jax.nn.softmax(nodes @ nodes.T, -1)
 
     def __call__(
         self, x: Float[Array, "N B T D"], key: Key[Array, ""] | None = None
     ) -> Float[Array, "N B T D"]:
         """Mix the nodes; a key is what dropout is drawn from, None is evaluation."""
-        (N, _, _, D), hops = x.shape, self.config.graph.hops
+        (N, _, _, D), graph = x.shape, self.config.graph
+        if key is not None and graph.kind == "conjoint":
+            term = structure_penalty(self.structure[...], self.road[...])
+            self.sow(Penalty, "structure_penalty", graph.structure_weight * term)
         operands = (self.mix.kernel[...], self.adjacencies(), x)
         kernel, steps, x = narrow(operands, self.config.precision)
         own, *others = kernel.reshape(-1, D, D)
-        if self.config.graph.kind == "diagonal":
+        if graph.kind == "diagonal":
             gains = jnp.diagonal(steps, axis1=1, axis2=2)[:, None]  # (2, 1, N)
-            powers = jnp.concatenate([gains**k for k in range(1, hops + 1)], 1)
+            powers = jnp.concatenate([gains**k for k in range(1, graph.hops + 1)], 1)
             weights = jnp.einsum(
                 "kn,kde->nde", powers.reshape(-1, N), jnp.stack(others)
             )

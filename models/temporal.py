@@ -15,7 +15,16 @@ from models.layers import (
     uniform,
     wide,
 )
+from models.penalties import (
+    SHUT,
+    Penalty,
+    learned_gates,
+    mask_of_gates,
+    spectrum_penalty,
+)
 from sensitivity.attention import attend, attention_weights, project
+from sensitivity.forms import AttentionForm
+from sensitivity.query_path import squares_of
 from sensitivity.weights import AttentionWeights, ScoreBias
 
 
@@ -39,6 +48,15 @@ class TemporalAttention(nnx.Module):
         self.key_bias = nnx.Param(jnp.zeros((H, K), jnp.float32))
         self.value_bias = nnx.Param(jnp.zeros((H, K), jnp.float32))
         self.out_bias = nnx.Param(jnp.zeros(D, jnp.float32))
+        T, temporal = config.window, config.temporal
+        if temporal.attention == "conjoint":
+            self.lag_bias = nnx.Param(jnp.zeros((H, 2 * T - 1), jnp.float32))
+            self.mixture = nnx.Param(jnp.zeros((H, 2), jnp.float32))
+        if temporal.head_norm == "rms":
+            self.norm_scale = nnx.Param(jnp.ones(K, jnp.float32))
+        if temporal.regularizer == "learned-mask":
+            draw = jax.random.normal(rngs.params(), (H, T, 2), jnp.float32)
+            self.gates = nnx.Param(1e-3 * draw)
         self.config = config
 
     def weights(self) -> AttentionWeights:
@@ -52,14 +70,33 @@ class TemporalAttention(nnx.Module):
             key_bias=self.key_bias[...],
             value_bias=self.value_bias[...],
             out_bias=self.out_bias[...],
+            form=self.form(),
         )
+
+    def form(self) -> AttentionForm | None:
+        """What it does beside the softmax of its scores."""
+        temporal, T = self.config.temporal, self.config.window
+        if not temporal.has_form:
+            return None
+        given: dict[str, Array] = {}
+        if temporal.attention == "softmax-1":
+            given["sink"] = jnp.zeros(temporal.heads, self.query.dtype)
+        if temporal.attention == "conjoint":
+            shares = jax.nn.softmax(self.mixture[...], -1)
+            steps = jnp.arange(T)
+            bias = self.lag_bias[...][:, steps[:, None] - steps + T - 1]
+            given["gain"] = shares[:, 0]
+            given["added"] = shares[:, 1, None, None] * jax.nn.softmax(bias, -1)
+        if temporal.head_norm == "rms":
+            given["norm_scale"] = self.norm_scale[...]
+        return AttentionForm(**given)
 
     def score_bias(self, key: Key[Array, ""] | None = None) -> ScoreBias:
         """What the regularizer adds to the scores.
 
         Args:
-            key: What the dropout of the diagonal is drawn from: one draw for all nodes,
-                samples and heads. None is evaluation, which drops nothing.
+            key: What the dropout of the diagonal, or a learned mask, is drawn from: one
+                draw for all nodes and samples. None is evaluation, which draws nothing.
 
         Returns:
             The bias.
@@ -74,15 +111,43 @@ class TemporalAttention(nnx.Module):
                 dropped = coin(key, temporal.diagonal_dropout, (T,))
                 forbidden = jnp.asarray(-jnp.inf, self.query.dtype)
                 return ScoreBias(array=jnp.where(jnp.diag(dropped), forbidden, 0))
+            case "learned-mask":
+                mask = mask_of_gates(learned_gates(self.gates[...], key))
+                if key is not None:
+                    self.sow(Penalty, "mask_penalty", temporal.mask_weight * mask.sum())
+                return ScoreBias(array=(1 - mask) * SHUT)
         return ScoreBias()
 
     def attention(self, x: Float[Array, "*batch T D"]) -> Float[Array, "*batch H T T"]:
         """Attention weights in evaluation, for the layer's own input."""
         x, weights = narrow((x, self.weights()), self.config.precision)
-        rows = jnp.arange(x.shape[-2])
+        return self._attention(x, weights, self.score_bias())[0]
+
+    def _attention(
+        self, x: Array, weights: AttentionWeights, bias: ScoreBias
+    ) -> tuple[Array, Array]:
+        """Attention weights, and the keys that they are of."""
+        rows, form = jnp.arange(x.shape[-2]), weights.form
         q = project(x, weights.query, weights.query_bias)
         k = project(x, weights.key, weights.key_bias)
-        return attention_weights(q, k, self.score_bias(), rows)[0]
+        sink = None if form is None else form.sink
+        alpha, _ = attention_weights(q, k, bias, rows, sink)
+        return alpha if form is None else form.weights(alpha, rows), k
+
+    def _penalize(self, x: Array, weights: AttentionWeights, bias: ScoreBias) -> None:
+        """Sow what the regularizer adds to the loss."""
+        temporal = self.config.temporal
+        if temporal.regularizer == "spectrum":
+            factors = temporal.spectrum_weight, temporal.trace_weight
+            penalty = spectrum_penalty(self.weights(), *factors, temporal.trace_target)
+            self.sow(Penalty, "spectrum_penalty", penalty)
+        if temporal.regularizer == "query":
+            # Computed by the layer too: the compiler does it once.
+            alpha, k = self._attention(x, weights, bias)
+            v = project(x, weights.value, weights.value_bias)
+            given = (alpha, wide(k), wide(v), jax.tree.map(wide, weights))
+            squares = squares_of(*given)
+            self.sow(Penalty, "query_penalty", temporal.query_weight * squares.mean())
 
     def __call__(
         self, x: Float[Array, "*batch T D"], key: Key[Array, ""] | None = None
@@ -97,6 +162,8 @@ class TemporalAttention(nnx.Module):
                 ones = jnp.ones((*x.shape[:-2], H, T, T), self.query.dtype)
                 factor = dropout(ones, self.config.dropout, factor_key)
         bias = self.score_bias(bias_key)
+        if key is not None:
+            self._penalize(x, weights, bias)
         return wide(attend(x, x, x, weights, bias, weight_factor=factor))
 
 

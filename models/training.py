@@ -21,6 +21,7 @@ from models.config import ForecasterConfig
 from models.early_stopping import Recipe, TrainState, first_state, stop_early
 from models.errors import ErrorSums, error_sums, pooled_mae
 from models.forecaster import Forecaster, parameter_count
+from models.penalties import pop_penalties
 from sensitivity.arguments import ArgumentError
 
 
@@ -84,11 +85,11 @@ class Trainer:
         self._at_once = at_once
         self.compilations: dict[str, int] = {}
         self._scaler = scaler
-        self._optimizer = optax.chain(
-            optax.clip_by_global_norm(recipe.clip),
-            optax.scale_by_adam(),
-            optax.add_decayed_weights(recipe.weight_decay),
-        )
+        clip = optax.clip_by_global_norm(recipe.clip)
+        decay = optax.add_decayed_weights(recipe.weight_decay)
+        if config.temporal.regularizer == "learned-mask":  # gates: neither, as theirs
+            clip, decay = (optax.masked(part, _but_gates) for part in (clip, decay))
+        self._optimizer = optax.chain(clip, optax.scale_by_adam(), decay)
         self._build = lambda key: Forecaster(config, adjacency, rngs=nnx.Rngs(key))
         self._graph, _, rest = nnx.split(self._build(jax.random.key(0)), nnx.Param, ...)
         self._held = jax.device_put(Held(arrays, rest), self._shared)
@@ -199,10 +200,9 @@ class Trainer:
         return gather(held.arrays, starts, self.config.window, self.config.horizon)
 
     def _forecast(
-        self, params: Any, held: Held, batch: Batch, key: Array | None = None
+        self, model: Forecaster, batch: Batch, key: Array | None = None
     ) -> Array:
         """Forecasts in mph, shape (B, H, N)."""
-        model = nnx.merge(self._graph, params, held.rest)
         scores = model(batch.speeds, batch.time_of_day, batch.average, key=key)
         return self._scaler.inverse(scores)
 
@@ -210,8 +210,9 @@ class Trainer:
         self, params: Any, held: Held, starts: Array, key: Array
     ) -> Float[Array, ""]:
         batch = self._gather(held, starts)
-        forecast = self._forecast(params, held, batch, key)
-        return pooled_mae(error_sums(forecast, batch.targets))
+        model = nnx.merge(self._graph, params, held.rest)
+        forecast = self._forecast(model, batch, key)
+        return pooled_mae(error_sums(forecast, batch.targets)) + pop_penalties(model)
 
     def evaluate(self, params: Any, starts: Int[np.ndarray, " W"]) -> ErrorSums:
         """Sums of errors over windows, in evaluation mode.
@@ -232,11 +233,13 @@ class Trainer:
         self, held: Held, params: Any, batches: Array, real: Array
     ) -> ErrorSums:
         def one(params: Any) -> ErrorSums:
+            model = nnx.merge(self._graph, params, held.rest)
+
             def batch_sums(_: None, each: tuple[Array, Array]) -> tuple:
                 starts, real = each
                 batch = self._gather(held, starts)
                 targets = jnp.where(real[:, None, None], batch.targets, 0.0)
-                return None, error_sums(self._forecast(params, held, batch), targets)
+                return None, error_sums(self._forecast(model, batch), targets)
 
             return jax.lax.scan(batch_sums, None, (batches, real))[1]
 
@@ -263,7 +266,8 @@ class Trainer:
         return np.concatenate(parts)[: len(starts)]
 
     def _predict_batch(self, held: Held, params: Any, starts: Array) -> Array:
-        return self._forecast(params, held, self._gather(held, starts))
+        model = nnx.merge(self._graph, params, held.rest)
+        return self._forecast(model, self._gather(held, starts))
 
     def model(self, params: Any) -> Forecaster:
         """The forecaster with weights of one seed, for looking into it."""
@@ -272,6 +276,13 @@ class Trainer:
     def judge(self, state: TrainState, mae: Float[np.ndarray, " S"]) -> TrainState:
         """Keep the best weights, and stop seeds that no longer improve."""
         return self._judge(state, jnp.asarray(mae, jnp.float32))
+
+
+def _but_gates(params: Any) -> Any:
+    """True for all weights but the gates of a learned mask."""
+    return jax.tree.map_with_path(
+        lambda path, _: "gates" not in jax.tree_util.keystr(path), params
+    )
 
 
 def _over_seeds(function: Callable, state: Any, at_once: int | None) -> Any:

@@ -42,7 +42,9 @@ from sensitivity.weights import AttentionWeights
 
 _NORMS, _BOUNDS, _PRODUCT = 5, 4, 6  # copies of a table: of norms and of bounds for
 # each window, and of a bound while it is multiplied
-_ATTENTION = tuple(field.name for field in dataclasses.fields(AttentionWeights))
+_ATTENTION = tuple(
+    field.name for field in dataclasses.fields(AttentionWeights) if field.name != "form"
+)
 _NORM = "spectral"  # of blocks of one number by one: all norms are its size
 
 

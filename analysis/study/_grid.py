@@ -15,7 +15,8 @@ from models.train.record import read_run
 from sensitivity.arguments import ArgumentError, check_at_least
 
 VariantName = Literal[
-    "a", "b", "c", "d", "e", "b-diagonal", "b-tts", "convolution", "convolution-tts"
+    *("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "b-diagonal"),
+    *("b-conjoint", "b-tts", "convolution", "convolution-tts"),
 ]
 PAPER: tuple[VariantName, ...] = ("a", "b", "c", "d", "e", "b-diagonal")
 
@@ -27,7 +28,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "c": {"regularizer": "mask"},
     "d": {"regularizer": "dropout"},
     "e": {"regularizer": "penalty"},
+    "f": {"regularizer": "query"},
+    "g": {"regularizer": "spectrum"},
+    "h": {"head_norm": "rms"},
+    "i": {"regularizer": "learned-mask"},
+    "j": {"attention": "conjoint"},
+    "k": {"attention": "softmax-1"},
     "b-diagonal": {"graph": "diagonal"},
+    "b-conjoint": {"graph": "conjoint"},
     "b-tts": {"stack": "time-then-space"},
     "convolution": _CONVOLUTION,
     "convolution-tts": _CONVOLUTION | {"stack": "time-then-space"},
@@ -48,9 +56,12 @@ class StudyOptions:
         windows: Window lengths.
         horizon: Steps that are forecast; by default as many as the window has.
         variants: (a) without residual, (b) baseline, (c) diagonal mask, (d) diagonal
-            dropout, (e) diagonal penalty, (b) with the diagonal graph, which mixes no
-            nodes, and with all temporal layers first (tts); the causal convolution in
-            place of attention, both ways.
+            dropout, (e) diagonal penalty; the cures that the paper does not have: (f)
+            the query path in the loss, (g) the query-key spectrum in the loss, (h) a
+            norm of each head's values, (i) a mask learned by lag, (j) conjoint
+            attention, (k) a softmax with an extra 1; (b) with the diagonal graph, which
+            mixes no nodes, with the conjoint graph, and with all temporal layers first
+            (tts); the causal convolution in place of attention, both ways.
         layers: Depths; by default the preset's.
         seeds: Seeds 0, 1, ... of every variant.
         epochs: Epochs of every run; by default the preset's.

@@ -80,10 +80,10 @@ def load_series(options: TrainOptions) -> TrafficSeries:
         series = _read_series(options)
     except (ValueError, OSError) as error:
         raise ValueError(_with_option(options, error)) from error
-    if options.model.graph == "road" and series.adjacency is None:
+    if options.model.needs_adjacency and series.adjacency is None:
         raise ValueError(
-            f"--graph road needs a road graph, and {series.name} brings none; name one "
-            "with --adjacency."
+            f"--graph {options.model.graph} needs a road graph, and {series.name} "
+            "brings none; name one with --adjacency."
         )
     return series
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from data import TrafficSeries
 from models.runs.folder import RunFolder, differing, digest, in_words, read_record
-from models.train.options import PLACES, TrainOptions
+from models.train.options import PLACES, SINCE_0_1_0, TrainOptions
 
 COMMAND = "models.train"
 CHECKPOINTS, KEPT = "checkpoints", "kept"
@@ -70,7 +70,8 @@ def differs(arguments: Mapping[str, Any], options: TrainOptions) -> str:
         whether they hold the same is looked at.
     """
     asked = options.identity()
-    known = {name: arguments.get(name) for name in asked}
+    later = [name for name in SINCE_0_1_0 if name in arguments]
+    known = {name: arguments.get(name) for name in (*asked, *later)}
     return differences(known, asked)
 
 
@@ -98,6 +99,6 @@ def fingerprints(options: TrainOptions, series: TrafficSeries) -> dict[str, str]
     parts = series.values, series.missing, series.time.as_unit("ns").asi8
     seen = digest(repr(series.sensor_ids).encode(), *(p.tobytes() for p in parts))
     found = {"data_sha256": seen}
-    if options.model.graph == "road" and series.adjacency is not None:
+    if options.model.needs_adjacency and series.adjacency is not None:
         found["adjacency_sha256"] = digest(series.adjacency.tobytes())
     return found

@@ -2,14 +2,16 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from models.config import (
+    Attention,
     ForecasterConfig,
     GraphConfig,
     GraphKind,
+    HeadNorm,
     Precision,
     Regularizer,
     Stack,
@@ -93,21 +95,44 @@ class DataOptions:
         check_at_least(1, days=self.days, window=self.window, horizon=self.horizon)
 
 
+_OF_TEMPORAL = (
+    *("penalty", "diagonal_dropout", "query_weight", "spectrum_weight"),
+    *("trace_weight", "trace_target", "mask_weight", "taps", "heads"),
+)
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ModelOptions:
     """The forecaster.
 
     Attributes:
         model: Temporal layers: attention, or a causal convolution in its place.
+        attention: What becomes attention weights: the softmax of the scores; a learned
+            mixture of it and of a learned bias of every lag (conjoint); a softmax with
+            an extra 1, whose rows may add up to less than 1.
+        head_norm: Whether an RMS norm stands between attended values and the output
+            projection.
         regularizer: What is done to the diagonal of the attention scores: nothing; a
-            full -inf mask; a -inf mask dropped in at random in training; a penalty.
+            full -inf mask; a -inf mask dropped in at random in training; a penalty. Or
+            what is added to the loss: the mean square of the query path on the diagonal
+            (query); the scale of the query-key eigenvalues about a trace, in the style
+            of LocAteR (spectrum); the size of a mask that is learned by lag
+            (learned-mask).
         penalty: Added to the diagonal by the penalty regularizer, which takes -0.1
             where this is not given (the paper's text; the reference's config: -0.05).
         diagonal_dropout: Chance of the dropout regularizer, which takes 0.2 where this
             is not given (the paper's text; the reference's config: 0).
+        query_weight: Factor of the query regularizer; 1 where this is not given.
+        spectrum_weight: Factor of tr(W^2) of the spectrum regularizer, 0.01 likewise.
+        trace_weight: Its factor of (tr W - trace target)^2, 0.01 likewise.
+        trace_target: That trace, 1 likewise.
+        mask_weight: Factor of the learned mask's open entries, 1e-4 likewise.
         residual: Whether temporal layers add their input to their output.
         graph: Learned adjacencies; only their diagonals, as the reference code computes
-            by mistake; or the random walks of the road graph.
+            by mistake; the random walks of the road graph; or a mixture of learned ones
+            and of one by embeddings that factorise the road graph (conjoint).
+        structure_weight: Factor of that factorisation in the loss; 0.01 where this is
+            not given.
         stack: Temporal and graph layers in turn, or all temporal layers first.
         layers: Temporal layers, and as many graph layers.
         width: Model width D.
@@ -119,11 +144,19 @@ class ModelOptions:
     """
 
     model: TemporalKind = "attention"
+    attention: Attention = "softmax"
+    head_norm: HeadNorm = "none"
     regularizer: Regularizer = "none"
     penalty: float | None = None
     diagonal_dropout: float | None = None
+    query_weight: float | None = None
+    spectrum_weight: float | None = None
+    trace_weight: float | None = None
+    trace_target: float | None = None
+    mask_weight: float | None = None
     residual: bool = True
     graph: GraphKind = "full"
+    structure_weight: float | None = None
     stack: Stack = "time-and-space"
     layers: int = 2
     width: int = 32
@@ -138,6 +171,12 @@ class ModelOptions:
         needs = {
             "penalty": ("regularizer", "penalty", -0.1),
             "diagonal_dropout": ("regularizer", "dropout", 0.2),
+            "query_weight": ("regularizer", "query", 1.0),
+            "spectrum_weight": ("regularizer", "spectrum", 0.01),
+            "trace_weight": ("regularizer", "spectrum", 0.01),
+            "trace_target": ("regularizer", "spectrum", 1.0),
+            "mask_weight": ("regularizer", "learned-mask", 1e-4),
+            "structure_weight": ("graph", "conjoint", 0.01),
             "taps": ("model", "convolution", 2),
             "heads": ("model", "attention", 4),
         }
@@ -149,6 +188,11 @@ class ModelOptions:
                 rule = f"needs --{other} {value}, got {getattr(self, other)!r}."
                 raise ArgumentError(name, rule)
         self.config(nodes=1, window=2, horizon=1, time_of_week=False)
+
+    @property
+    def needs_adjacency(self) -> bool:
+        """Whether the model uses the road graph."""
+        return GraphConfig(kind=self.graph).needs_adjacency
 
     def config(
         self, *, nodes: int, window: int, horizon: int, time_of_week: bool
@@ -167,11 +211,10 @@ class ModelOptions:
         Raises:
             ArgumentError: Naming the option, its rule and the value.
         """
-        given = {
-            name: getattr(self, name)
-            for name in ("penalty", "diagonal_dropout", "taps", "heads")
-            if getattr(self, name) is not None
-        }
+        given, of_graph = (
+            {n: getattr(self, n) for n in names if getattr(self, n) is not None}
+            for names in (_OF_TEMPORAL, ("structure_weight",))
+        )
         try:
             return ForecasterConfig(
                 nodes=nodes,
@@ -186,11 +229,13 @@ class ModelOptions:
                 precision=self.precision,
                 temporal=TemporalConfig(
                     kind=self.model,
+                    attention=self.attention,
+                    head_norm=self.head_norm,
                     regularizer=self.regularizer,
                     residual=self.residual,
                     **given,
                 ),
-                graph=GraphConfig(kind=self.graph),
+                graph=GraphConfig(kind=self.graph, **of_graph),
             )
         except ArgumentError as error:  # but for kind, fields are named as options
             name = {"kind": "model"}.get(error.argument, error.argument)
@@ -269,6 +314,17 @@ class FitOptions:
         return list(range(self.first_seed, self.first_seed + self.seeds))
 
 
+# Options that came after version 0.1.0: runs that lack them have these values.
+SINCE_0_1_0: dict[str, Any] = {
+    "attention": "softmax",
+    "head_norm": "none",
+    "query_weight": None,
+    "spectrum_weight": None,
+    "trace_weight": None,
+    "trace_target": None,
+    "mask_weight": None,
+    "structure_weight": None,
+}
 Preset = Literal["small", "paper"]
 PLACES = ("data", "adjacency")
 _NO_IDENTITY = (
@@ -313,8 +369,8 @@ class TrainOptions:
         """Refuse what contradicts itself."""
         if self.resume and self.overwrite:
             raise ValueError("--resume and --overwrite exclude each other; drop one.")
-        if self.series.adjacency is not None and self.model.graph != "road":
-            rule = f"needs --graph road, got {self.model.graph!r}."
+        if self.series.adjacency is not None and not self.model.needs_adjacency:
+            rule = f"needs --graph road or conjoint, got {self.model.graph!r}."
             raise ArgumentError("adjacency", rule)
         kept, epochs = self.keep_epochs, self.fit.epochs
         most = float("inf") if self.resume and epochs == 0 else epochs
@@ -344,6 +400,7 @@ class TrainOptions:
             name: str(value) if isinstance(value, Path) else value
             for name, value in (asked | series | model | fit).items()
             if name not in _NO_IDENTITY
+            and not (name in SINCE_0_1_0 and value == SINCE_0_1_0[name])
         }
 
 

@@ -18,6 +18,7 @@ from models.runs.folder import read_record
 from models.train.folder import COMMAND
 from models.train.options import (
     PLACES,
+    SINCE_0_1_0,
     DataOptions,
     FitOptions,
     ModelOptions,
@@ -99,7 +100,8 @@ class Run:
             absent = [
                 name
                 for name in fields
-                if name not in (*given, "devices") and fields[name].default is not None
+                if name not in (*given, "devices", *SINCE_0_1_0)
+                and fields[name].default is not None
             ]
             if absent:
                 raise self._of_another_version(f"lacks {_flags(absent)}")

@@ -1,0 +1,129 @@
+"""What regularizers add to the loss: functions of a layer's weights."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from sensitivity.weights import AttentionWeights
+
+SHUT = -1e4  # added to the scores where a learned mask is shut
+
+
+class Penalty(nnx.Intermediate):
+    """A term of the loss, sown by a layer in training."""
+
+
+def pop_penalties(model: nnx.Module) -> Float[Array, ""]:
+    """The sum of what the layers of a model have sown since it was last asked.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The sum, 0 where nothing was sown.
+    """
+    sown = jax.tree.leaves(nnx.pop(model, Penalty))
+    return sum(sown, jnp.zeros((), jnp.float32))
+
+
+def spectrum_penalty(
+    weights: AttentionWeights, scale: float, trace: float, target: float
+) -> Float[Array, ""]:
+    r"""The scale of the query-key eigenvalues about a trace, mean over heads.
+
+    .. math:: \kappa_1 \mathrm{tr}(W^2) + \kappa_2 (\mathrm{tr} W - m)^2,
+        \qquad W = W^{Q\top} W^K / \sqrt{K}
+
+    by products of K x K. The squares of complex eigenvalues are what is added up: an
+    antisymmetric W has a negative tr(W^2), so that this is not bounded below.
+
+    Args:
+        weights: The layer.
+        scale: The factor kappa_1.
+        trace: The factor kappa_2.
+        target: The trace m.
+
+    Returns:
+        The penalty.
+
+    Example:
+        >>> import numpy as np
+        >>> eye = np.eye(4)[:, None]
+        >>> w = AttentionWeights(query=eye, key=eye, value=eye)
+        >>> float(spectrum_penalty(w, scale=1.0, trace=1.0, target=0.0))  # 1 + 2^2
+        5.0
+
+    References:
+        In the style of LocAteR: Bao et al., arXiv 2402.02098, 2024, whose own formula
+        is not at hand.
+    """
+    product = jnp.einsum("dhk,dhl->hkl", weights.key, weights.query)
+    product = product * weights.key_width**-0.5
+    traces = jnp.einsum("hkk->h", product)
+    squares = jnp.einsum("hkl,hlk->h", product, product)
+    return jnp.mean(scale * squares + trace * (traces - target) ** 2)
+
+
+def learned_gates(
+    logits: Float[Array, "H T 2"], key: Key[Array, ""] | None
+) -> Float[Array, "H T"]:
+    r"""Whether each head sees each lag: 1 or 0, with the gradient of a softmax.
+
+    With Gumbel noise :math:`\gamma` and :math:`y = \mathrm{softmax}(a + \gamma)` the
+    gate is the one-hot of the larger entry, and its gradient that of y
+    (straight-through). Without a key nothing is drawn: the larger logit wins.
+
+    Args:
+        logits: Of open and shut, by head and lag.
+        key: What the noise is drawn from; None is evaluation.
+
+    Returns:
+        The gates.
+
+    References:
+        Shi et al., `SparseBERT <https://arxiv.org/abs/2102.12871>`_, 2021 (its
+        structured mask, which draws in evaluation too).
+    """
+    if key is None:
+        return (logits[..., 0] >= logits[..., 1]).astype(logits.dtype)
+    noisy = logits + jax.random.gumbel(key, logits.shape, logits.dtype)
+    soft = jax.nn.softmax(noisy, -1)[..., 0]
+    hard = (noisy[..., 0] >= noisy[..., 1]).astype(logits.dtype)
+    return soft + jax.lax.stop_gradient(hard - soft)
+
+
+def mask_of_gates(gates: Float[Array, "H T"]) -> Float[Array, "H T T"]:
+    """The mask of every pair of steps, symmetric: the gate of its lag |i - j|.
+
+    Args:
+        gates: By head and lag.
+
+    Returns:
+        The mask, shape (H, T, T).
+    """
+    steps = jnp.arange(gates.shape[-1])
+    return gates[:, jnp.abs(steps[:, None] - steps)]
+
+
+def structure_penalty(
+    nodes: Float[Array, "N C"], adjacency: Float[Array, "N N"]
+) -> Float[Array, ""]:
+    r"""How far embeddings are from a factorisation of the graph.
+
+    .. math:: \langle S, S S^\top S - A S \rangle
+
+    the gradient of :math:`\frac14 \|A - S S^\top\|_F^2` against S itself.
+
+    Args:
+        nodes: Embeddings S.
+        adjacency: The graph A, symmetric.
+
+    Returns:
+        The penalty.
+
+    References:
+        He, Ong and Bai, `Learning conjoint attentions for graph neural nets
+        <https://arxiv.org/abs/2102.03147>`_, 2021 (its code, which adds 0.01 of it).
+    """
+    return jnp.sum((nodes @ nodes.T) ** 2) - jnp.sum(nodes * (adjacency @ nodes))
