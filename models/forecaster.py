@@ -1,5 +1,7 @@
 """The attention-GCN stack: from a window of speeds to the speeds that follow."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -138,18 +140,45 @@ class Forecaster(nnx.Module):
         Raises:
             ValueError: If an argument is missing or not of its shape.
         """
+        return self._forecast(speeds, time_of_day, average, key)[0]
+
+    def with_penalty(
+        self,
+        speeds: Float[Array, "B T N"],
+        time_of_day: Float[Array, "B T"],
+        average: Float[Array, "B TH N"] | None,
+        key: Key[Array, ""],
+    ) -> tuple[Float[Array, "B H N"], Float[Array, ""]]:
+        """Forecast in training, and what its layers add to the loss.
+
+        Args:
+            speeds: As for a forecast, like the others.
+            time_of_day: Likewise.
+            average: Likewise.
+            key: Likewise.
+
+        Returns:
+            z-scored speeds, and the sum of the penalties of all layers.
+        """
+        return self._forecast(speeds, time_of_day, average, key)
+
+    def _forecast(
+        self, speeds: Array, time_of_day: Array, average: Array | None, key: Any
+    ) -> tuple[Array, Array]:
         layers, clock = self.layers(), self.clock(time_of_day)
         keys: list = [None] * (1 + len(layers))
         if key is not None:
             keys = list(jax.random.split(key, len(keys)))
-        x = self.lifted(speeds, average, keys[0])
+        x, penalty = self.lifted(speeds, average, keys[0]), jnp.zeros((), jnp.float32)
         for layer, layer_key in zip(layers, keys[1:], strict=True):
+            if layer_key is not None:
+                penalty += layer.penalty(x, layer_key)
             x = layer(x, clock, layer_key)
         steps = self.read(jnp.concatenate([x, clock], -1))[..., 0]  # (N, B, T)
         if average is not None and self.config.time_of_week:
             ahead = jnp.moveaxis(average[:, self.config.window :], 2, 0)
             steps = jnp.concatenate([steps, ahead.astype(steps.dtype)], -1)
-        return jnp.moveaxis(wide(self.ahead(steps)), 0, 2)
+        return jnp.moveaxis(wide(self.ahead(steps)), 0, 2), penalty
 
     def temporal_inputs(
         self,

@@ -9,8 +9,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from models.config import ForecasterConfig
-from models.layers import ResidualLayer, dropout, linear, narrow, wide
-from models.penalties import Penalty, structure_penalty
+from models.layers import Mixing, ResidualLayer, dropout, linear, narrow, wide
+from models.penalties import structure_penalty
 from sensitivity.arguments import ArgumentError
 
 
@@ -62,7 +62,7 @@ class Fixed(nnx.Variable):
     """An array of a module that is not trained."""
 
 
-class GraphConvolution(nnx.Module):
+class GraphConvolution(Mixing):
     r"""Mixes the nodes by K hops of a forward and a backward adjacency.
 
     .. math:: y = W [x, A_f x, \dots, A_f^K x, A_b x, \dots, A_b^K x] + b
@@ -130,9 +130,6 @@ class GraphConvolution(nnx.Module):
     ) -> Float[Array, "N B T D"]:
         """Mix the nodes; a key is what dropout is drawn from, None is evaluation."""
         (N, _, _, D), graph = x.shape, self.config.graph
-        if key is not None and graph.kind == "conjoint":
-            term = structure_penalty(self.structure[...], self.road[...])
-            self.sow(Penalty, "structure_penalty", graph.structure_weight * term)
         operands = (self.mix.kernel[...], self.adjacencies(), x)
         kernel, steps, x = narrow(operands, self.config.precision)
         own, *others = kernel.reshape(-1, D, D)
@@ -152,6 +149,15 @@ class GraphConvolution(nnx.Module):
                     y = y + hop @ kernel
         y = wide(y) + cast(nnx.Param, self.mix.bias)[...]
         return dropout(y, self.config.dropout, key)
+
+    def penalty(
+        self, x: Float[Array, "N B T D"], key: Key[Array, ""]
+    ) -> Float[Array, ""]:
+        """What holds structure to the road graph, in the loss."""
+        if self.config.graph.kind != "conjoint":
+            return super().penalty(x, key)
+        term = structure_penalty(self.structure[...], self.road[...])
+        return self.config.graph.structure_weight * term
 
 
 def _halves(kernels: list[Array]) -> tuple[list[Array], list[Array]]:

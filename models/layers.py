@@ -5,7 +5,7 @@ input is added before all is normalised.
 """
 
 import math
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -207,6 +207,19 @@ def dropout(
 # --- clock, residual and norm -------------------------------------------------------
 
 
+class Mixing(nnx.Module):
+    """What a layer does between its input and its residual."""
+
+    def __call__(self, x: Any, key: Key[Array, ""] | None = None) -> Any:
+        """Mix; a key is what dropout is drawn from, None is evaluation."""
+        raise NotImplementedError
+
+    def penalty(self, x: Any, key: Key[Array, ""]) -> Float[Array, ""]:
+        """What it adds to the loss in training, called with the same: nothing."""
+        del x, key
+        return jnp.zeros((), jnp.float32)
+
+
 class ResidualLayer(nnx.Module):
     r"""A mixing f with its clock, residual and layer norm.
 
@@ -218,7 +231,7 @@ class ResidualLayer(nnx.Module):
 
     def __init__(
         self,
-        mix: nnx.Module,
+        mix: Mixing,
         config: ForecasterConfig,
         *,
         residual: bool,
@@ -248,3 +261,9 @@ class ResidualLayer(nnx.Module):
         moved = self.mix(x, mix_key) + self.clock(clock)
         moved = dropout(moved, self.config.dropout, drop_key)
         return self.norm(x + moved if self.residual else moved)
+
+    def penalty(
+        self, x: Float[Array, "N B T D"], key: Key[Array, ""]
+    ) -> Float[Array, ""]:
+        """What its mixing adds to the loss, called with the same input and key."""
+        return self.mix.penalty(x, jax.random.split(key)[0])

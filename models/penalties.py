@@ -2,29 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from sensitivity.weights import AttentionWeights
 
 SHUT = -1e4  # added to the scores where a learned mask is shut
-
-
-class Penalty(nnx.Intermediate):
-    """A term of the loss, sown by a layer in training."""
-
-
-def pop_penalties(model: nnx.Module) -> Float[Array, ""]:
-    """The sum of what the layers of a model have sown since it was last asked.
-
-    Args:
-        model: The model.
-
-    Returns:
-        The sum, 0 where nothing was sown.
-    """
-    sown = jax.tree.leaves(nnx.pop(model, Penalty))
-    return sum(sown, jnp.zeros((), jnp.float32))
 
 
 def spectrum_penalty(

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Key
 
 from models.config import ForecasterConfig
 from models.layers import (
+    Mixing,
     ResidualLayer,
     coin,
     dropout,
@@ -17,7 +18,6 @@ from models.layers import (
 )
 from models.penalties import (
     SHUT,
-    Penalty,
     learned_gates,
     mask_of_gates,
     spectrum_penalty,
@@ -28,7 +28,7 @@ from sensitivity.query_path import squares_of
 from sensitivity.weights import AttentionWeights, ScoreBias
 
 
-class TemporalAttention(nnx.Module):
+class TemporalAttention(Mixing):
     """Multi-head self-attention over time, (..., T, D) to (..., T, D).
 
     It holds weights; `sensitivity.attention.attend` computes, so that what is analysed
@@ -113,8 +113,6 @@ class TemporalAttention(nnx.Module):
                 return ScoreBias(array=jnp.where(jnp.diag(dropped), forbidden, 0))
             case "learned-mask":
                 mask = mask_of_gates(learned_gates(self.gates[...], key))
-                if key is not None:
-                    self.sow(Penalty, "mask_penalty", temporal.mask_weight * mask.sum())
                 return ScoreBias(array=(1 - mask) * SHUT)
         return ScoreBias()
 
@@ -134,20 +132,30 @@ class TemporalAttention(nnx.Module):
         alpha, _ = attention_weights(q, k, bias, rows, sink)
         return alpha if form is None else form.weights(alpha, rows), k
 
-    def _penalize(self, x: Array, weights: AttentionWeights, bias: ScoreBias) -> None:
-        """Sow what the regularizer adds to the loss."""
-        temporal = self.config.temporal
-        if temporal.regularizer == "spectrum":
-            factors = temporal.spectrum_weight, temporal.trace_weight
-            penalty = spectrum_penalty(self.weights(), *factors, temporal.trace_target)
-            self.sow(Penalty, "spectrum_penalty", penalty)
-        if temporal.regularizer == "query":
-            # Computed by the layer too: the compiler does it once.
-            alpha, k = self._attention(x, weights, bias)
-            v = project(x, weights.value, weights.value_bias)
-            given = (alpha, wide(k), wide(v), jax.tree.map(wide, weights))
-            squares = squares_of(*given)
-            self.sow(Penalty, "query_penalty", temporal.query_weight * squares.mean())
+    def penalty(
+        self, x: Float[Array, "*batch T D"], key: Key[Array, ""]
+    ) -> Float[Array, ""]:
+        """What the regularizer adds to the loss, for the input and key of a call."""
+        temporal, bias_key = self.config.temporal, jax.random.split(key)[0]
+        match temporal.regularizer:
+            case "query":
+                # Keys and weights are the call's own: the compiler makes them once.
+                x, weights = narrow((x, self.weights()), self.config.precision)
+                alpha, k = self._attention(x, weights, self.score_bias())
+                v = project(x, weights.value, weights.value_bias)
+                parts = jax.tree.map(wide, (alpha, k, v, weights))
+                return temporal.query_weight * squares_of(*parts).mean()
+            case "spectrum":
+                return spectrum_penalty(
+                    self.weights(),
+                    scale=temporal.spectrum_weight,
+                    trace=temporal.trace_weight,
+                    target=temporal.trace_target,
+                )
+            case "learned-mask":
+                mask = mask_of_gates(learned_gates(self.gates[...], bias_key))
+                return temporal.mask_weight * mask.sum()
+        return super().penalty(x, key)
 
     def __call__(
         self, x: Float[Array, "*batch T D"], key: Key[Array, ""] | None = None
@@ -162,12 +170,10 @@ class TemporalAttention(nnx.Module):
                 ones = jnp.ones((*x.shape[:-2], H, T, T), self.query.dtype)
                 factor = dropout(ones, self.config.dropout, factor_key)
         bias = self.score_bias(bias_key)
-        if key is not None:
-            self._penalize(x, weights, bias)
         return wide(attend(x, x, x, weights, bias, weight_factor=factor))
 
 
-class CausalConvolution(nnx.Module):
+class CausalConvolution(Mixing):
     r"""A causal convolution over time in place of attention, shapes as there.
 
     .. math:: y_t = \mathrm{relu}(b + \sum_{p=0}^{P-1} W_p x_{t-p}), \qquad x_t = 0

@@ -21,7 +21,6 @@ from models.config import ForecasterConfig
 from models.early_stopping import Recipe, TrainState, first_state, stop_early
 from models.errors import ErrorSums, error_sums, pooled_mae
 from models.forecaster import Forecaster, parameter_count
-from models.penalties import pop_penalties
 from sensitivity.arguments import ArgumentError
 
 
@@ -199,11 +198,9 @@ class Trainer:
         starts = jax.lax.with_sharding_constraint(starts, self._by_batch)
         return gather(held.arrays, starts, self.config.window, self.config.horizon)
 
-    def _forecast(
-        self, model: Forecaster, batch: Batch, key: Array | None = None
-    ) -> Array:
+    def _forecast(self, model: Forecaster, batch: Batch) -> Array:
         """Forecasts in mph, shape (B, H, N)."""
-        scores = model(batch.speeds, batch.time_of_day, batch.average, key=key)
+        scores = model(batch.speeds, batch.time_of_day, batch.average)
         return self._scaler.inverse(scores)
 
     def _loss(
@@ -211,8 +208,10 @@ class Trainer:
     ) -> Float[Array, ""]:
         batch = self._gather(held, starts)
         model = nnx.merge(self._graph, params, held.rest)
-        forecast = self._forecast(model, batch, key)
-        return pooled_mae(error_sums(forecast, batch.targets)) + pop_penalties(model)
+        given = (batch.speeds, batch.time_of_day, batch.average)
+        scores, penalty = model.with_penalty(*given, key)
+        forecast = self._scaler.inverse(scores)
+        return pooled_mae(error_sums(forecast, batch.targets)) + penalty
 
     def evaluate(self, params: Any, starts: Int[np.ndarray, " W"]) -> ErrorSums:
         """Sums of errors over windows, in evaluation mode.

@@ -24,7 +24,7 @@ from sensitivity.arguments import ArgumentError
         (
             TemporalConfig,
             {"kind": "convolution", "regularizer": "mask"},
-            r"regularizer \(mask\) acts on attention scores, which a convolution",
+            r"regularizer \(mask\) acts on attention, which a convolution",
         ),
         *(
             (
@@ -45,7 +45,7 @@ from sensitivity.arguments import ArgumentError
         (
             GraphConfig,
             {"kind": "ring"},
-            r"kind must be one of \('full', 'diagonal', 'road'\), .*ring",
+            r"kind must be one of \('full', 'diagonal', 'road', 'conjoint'\), .*ring",
         ),
         (GraphConfig, {"hops": 0}, "hops must be at least 1, got 0"),
         (GraphConfig, {"embedding": -1}, "embedding must be at least 1, got -1"),

@@ -57,15 +57,26 @@ OTHER = {
     **{"split": "time", "scale": "global", "fill": "zero"},
     **{"time_of_week": True, "days": 3},
     **{"model": "convolution", "regularizer": "mask", "residual": False},
+    **{"attention": "softmax-1", "head_norm": "rms"},
     **{"graph": "diagonal", "stack": "time-then-space", "layers": 3, "width": 16},
     **{"heads": 2, "position": "none", "dropout": 0.25, "precision": "bfloat16"},
     **{"epochs": 4, "steps_per_epoch": 9, "batch_size": 8, "learning_rate": 0.1},
     **{"warmup": 0, "weight_decay": 0.0, "patience": 3, "seeds": 3, "first_seed": 1},
 }
-WITH = {"penalty": -0.3, "diagonal_dropout": 0.4, "taps": 3, "start": "2024-02-02"}
+WITH = {
+    **{"penalty": -0.3, "diagonal_dropout": 0.4, "taps": 3, "start": "2024-02-02"},
+    **{"query_weight": 3.0, "spectrum_weight": 0.1, "trace_weight": 0.1},
+    **{"trace_target": 0.0, "mask_weight": 0.1, "structure_weight": 0.1},
+}
 NEEDS = {
     "penalty": ("--regularizer", "penalty"),
     "diagonal_dropout": ("--regularizer", "dropout"),
+    "query_weight": ("--regularizer", "query"),
+    "spectrum_weight": ("--regularizer", "spectrum"),
+    "trace_weight": ("--regularizer", "spectrum"),
+    "trace_target": ("--regularizer", "spectrum"),
+    "mask_weight": ("--regularizer", "learned-mask"),
+    "structure_weight": ("--graph", "conjoint"),
     "taps": ("--model", "convolution"),
     "start": ("--dataset", "city.csv"),
 }
@@ -171,7 +182,10 @@ def test_the_cores_of_a_cpu_become_devices_unless_the_user_said_how(
             ("--dataset", "payne-whitham", "--start", "2024-01-01"),
             "--start needs a --dataset that is a file, got 'payne-whitham'",
         ),
-        (("--adjacency", "a.npy"), "--adjacency needs --graph road, got 'full'"),
+        (
+            ("--adjacency", "a.npy"),
+            "--adjacency needs --graph road or conjoint, got 'full'",
+        ),
         (("--window", 0), "--window must be at least 1, got 0"),
         (("--horizon", -1), "--horizon must be at least 1, got -1"),
         (("--penalty", -0.2), "--penalty needs --regularizer penalty, got 'none'"),

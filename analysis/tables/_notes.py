@@ -146,7 +146,7 @@ def _settings(results: Results) -> list[str]:
     shared = shared_settings(results.runs[0])
     rest = {k: v for k, v in shared.items() if k not in _IN_TITLE and v is not None}
     usual = dict(main_architecture([*results.variants.values()]))
-    usual |= dict(v.strength for v in results.variants.values() if v.strength)
+    usual |= dict(pair for v in results.variants.values() for pair in v.strength)
     said = {"All trained rows": rest, "Unless a row says otherwise": usual}
     return [f"{whose}: {settings_in_words(s)}." for whose, s in said.items() if s]
 
