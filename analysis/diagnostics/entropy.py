@@ -81,8 +81,8 @@ def _by_weights(seen: Seen) -> Float[np.ndarray, "S H T"]:
     weights, rows, query = seen.weights, seen.x, seen.weights.query
     if weights.query_bias is not None:
         rows = np.concatenate([rows, np.ones_like(rows[..., :1])], -1)
-        query = np.concatenate([query, np.asarray(weights.query_bias)[None]])
-    attended = (seen.allowed & seen.real[:, None, :, None]).any((1, 2))
+        query = np.concatenate([query, weights.query_bias[None]])
+    attended = (seen.allowed & seen.real[:, None, :, None]).max((1, 2))
     rows = np.where(seen.real[..., None], rows, 0)
     steps = np.where(attended[..., None], seen.x, 0)
     added = seen.scores - seen.q @ seen.k.mT / weights.key_width**0.5
