@@ -1,9 +1,10 @@
 """How evenly a row of attention spreads over the steps."""
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from analysis.diagnostics.diagnostic import Diagnostic, Panel
+from analysis.diagnostics.seen import Seen
 
 
 def attention_entropy(
@@ -32,6 +33,64 @@ def relative_entropy(
     return np.divide(attention_entropy(alpha), most, where=most > 0, out=missing)
 
 
+def score_norm(
+    scores: Float[np.ndarray, "*batch T T"], allowed: Bool[np.ndarray, "*batch T T"]
+) -> Float[np.ndarray, "*batch T"]:
+    """Norm of a row of scores less their mean, of the steps it may attend to."""
+    kept = np.where(allowed, scores, 0)
+    mean = kept.sum(-1, keepdims=True) / np.maximum(allowed.sum(-1, keepdims=True), 1)
+    # Squares must not overflow; a norm of 1e9 has a bound of exactly 0.
+    centred = np.where(allowed, np.clip(kept - mean, -1e9, 1e9), 0)
+    return np.linalg.norm(centred, axis=-1)
+
+
+def largest_score_norm(
+    rows: Float[np.ndarray, "S T E"],
+    steps: Float[np.ndarray, "S T D"],
+    query: Float[np.ndarray, "E H K"],
+    key: Float[np.ndarray, "D H K"],
+) -> Float[np.ndarray, "S H 1"]:
+    """||W^Q W^K^T|| ||X|| ||X|| / sqrt K, spectral norms: of no row is it more."""
+    query, key = query.swapaxes(0, 1), key.swapaxes(0, 1)
+    product = np.linalg.qr(query, mode="r") @ key.mT  # as large as W^Q W^K^T
+    norms = [np.linalg.norm(part, 2, (-2, -1)) for part in (product, rows, steps)]
+    return np.einsum("h,s,s->sh", *norms)[..., None] / query.shape[-1] ** 0.5
+
+
+def entropy_bound(
+    score_norm: Float[np.ndarray, "*batch T"], steps: Int[np.ndarray, "*batch T"]
+) -> Float[np.ndarray, "*batch T"]:
+    """Least entropy of a row of n steps, its centred scores of norm s or less."""
+    # In the row that has it one step stands out from all others by this gap.
+    others = np.maximum(steps - 1, 0)
+    gap = score_norm * np.sqrt(steps / np.maximum(others, 1))
+    rest = others * np.exp(-gap)  # weight of the others over that of the one
+    return np.log1p(rest) + gap * rest / (1 + rest)
+
+
+def _of_rows(
+    seen: Seen, score_norm: Float[np.ndarray, "S H T"]
+) -> Float[np.ndarray, "S H T"]:
+    bound = entropy_bound(score_norm, seen.allowed.sum(-1))
+    return np.where(np.isnan(seen.alpha).any(-1), np.nan, bound)
+
+
+def _by_weights(seen: Seen) -> Float[np.ndarray, "S H T"]:
+    # A query bias is one more row of W^Q, which meets a column of ones; what a key
+    # bias adds is the same for all steps, and leaves with the mean.
+    weights, rows, query = seen.weights, seen.x, seen.weights.query
+    if weights.query_bias is not None:
+        rows = np.concatenate([rows, np.ones_like(rows[..., :1])], -1)
+        query = np.concatenate([query, weights.query_bias[None]])
+    attended = (seen.allowed & seen.real[:, None, :, None]).max((1, 2))
+    rows = np.where(seen.real[..., None], rows, 0)
+    steps = np.where(attended[..., None], seen.x, 0)
+    added = seen.scores - seen.q @ seen.k.mT / weights.key_width**0.5
+    most = largest_score_norm(rows, steps, query, weights.key)
+    return _of_rows(seen, most + score_norm(added, seen.allowed))
+
+
+_NATS = Panel("Attention entropy (nats)", power_law=False)
 ENTRIES = (
     Diagnostic(
         name="entropy",
@@ -53,7 +112,7 @@ ENTRIES = (
         uniform=lambda T: float(np.log(T)),
         column=4,
         short="entropy (nats)",
-        panel=Panel("Attention entropy (nats)", power_law=False),
+        panel=_NATS,
     ),
     Diagnostic(
         name="effective_steps",
@@ -66,5 +125,28 @@ ENTRIES = (
         column=4,
         short="attend. steps",
         panel=Panel("Attended steps"),
+    ),
+    Diagnostic(
+        name="entropy_bound",
+        label="entropy bound (nats)",
+        meaning="least entropy in nats of any row of attention whose scores, less "
+        "their mean, have the norm that the row's own have; mean over rows: at most "
+        "`attention_entropy`",
+        source="Zhai et al., arXiv 2303.06296, the lower bound of the entropy, by the "
+        "norm of each row; over the steps a row may attend to: ours",
+        function=lambda seen: _of_rows(seen, score_norm(seen.scores, seen.allowed)),
+        uniform=lambda T: float(np.log(T)),
+        panel=_NATS,
+    ),
+    Diagnostic(
+        name="entropy_bound_by_weights",
+        label="entropy bound by weights (nats)",
+        meaning="`entropy_bound` with the norm that no row exceeds, ||W^Q W^K^T|| "
+        "||X||^2 / sqrt K, and that of what is added to the row's scores",
+        source="Zhai et al., arXiv 2303.06296, the lower bound of the entropy; 1 / "
+        "sqrt K, the query bias (a row of W^Q, ones in X), masks and what is added to "
+        "the scores: ours",
+        function=_by_weights,
+        uniform=lambda T: float(np.log(T)),
     ),
 )

@@ -15,6 +15,7 @@ from analysis.diagnostics import (
     lags,
     parroting,
     paths,
+    sinks,
 )
 from analysis.diagnostics.diagnostic import Curve, Diagnostic, Panel
 
@@ -22,11 +23,12 @@ DIAGNOSTICS: tuple[Diagnostic, ...] = (
     *diagonal.ENTRIES,
     *entropy.ENTRIES,
     *columns.ENTRIES,
+    *sinks.ENTRIES,
     *paths.ENTRIES,
     *parroting.ENTRIES,
     *lags.ENTRIES,
 )
-CURVES: tuple[Curve, ...] = (*lags.CURVES,)
+CURVES: tuple[Curve, ...] = (*lags.CURVES, *columns.CURVES)
 BY_NAME = {entry.name: entry for entry in DIAGNOSTICS}
 SHOWN = tuple(sorted((e for e in DIAGNOSTICS if e.column), key=lambda e: e.column))
 PANELS = tuple(dict.fromkeys(e.panel for e in DIAGNOSTICS if e.panel is not None))
