@@ -10,11 +10,14 @@ over heads, and norms are those of the sum over heads, with the output projectio
 
 from analysis.diagnostics import (
     columns,
+    contraction,
     diagonal,
     entropy,
     lags,
     parroting,
     paths,
+    rank_collapse,
+    spectrum,
 )
 from analysis.diagnostics.diagnostic import Curve, Diagnostic, Panel
 
@@ -25,6 +28,9 @@ DIAGNOSTICS: tuple[Diagnostic, ...] = (
     *paths.ENTRIES,
     *parroting.ENTRIES,
     *lags.ENTRIES,
+    *rank_collapse.ENTRIES,
+    *spectrum.ENTRIES,
+    *contraction.ENTRIES,
 )
 CURVES: tuple[Curve, ...] = (*lags.CURVES,)
 BY_NAME = {entry.name: entry for entry in DIAGNOSTICS}
