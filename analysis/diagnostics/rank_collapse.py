@@ -1,11 +1,11 @@
 """How near the steps of a layer come to being all the same: rank collapse.
 
 With R = res(X), the mean as its centre, and b = ||W^QK||_1 ||R||^2 / sqrt K, the scores
-are r_i W^QK r_j / sqrt K, at most b / 2, and what shifts all of a row or all rows alike,
-as biases of the projections do. So two rows of alpha differ by at most 2 tanh(b / 2) in
+are r_i W^QK r_j / sqrt K, at most b / 2, and what shifts a row's or all rows' alike, as
+biases of the projections do. So two rows of alpha differ by at most 2 tanh(b / 2) in
 all and by half of it in a step, and ||res(alpha X W^V)|| is at most
-sqrt(T - 1) tanh(b / 2) ||R|| ||W^V||: up to T = 65 below the bound of Dong et al.,
-4 b ||R|| ||W^V||, which they state for the nearest centre.
+sqrt(T - 1) tanh(b / 2) ||R|| ||W^V||, reached at T = 2: up to T = 65 that is below the
+bound of Dong et al., 4 b ||R|| ||W^V||, which they state for the nearest centre.
 """
 
 import numpy as np
