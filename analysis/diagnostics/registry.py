@@ -10,12 +10,20 @@ over heads, and norms are those of the sum over heads, with the output projectio
 
 from analysis.diagnostics import (
     columns,
+    contraction,
     diagonal,
     entropy,
+    head_class,
     lags,
     parroting,
     paths,
+    query_key_spectrum,
+    query_similarity,
+    rank_collapse,
+    signal_propagation,
     sinks,
+    spectrum,
+    value_variance,
 )
 from analysis.diagnostics.diagnostic import Curve, Diagnostic, Panel
 
@@ -23,12 +31,24 @@ DIAGNOSTICS: tuple[Diagnostic, ...] = (
     *diagonal.ENTRIES,
     *entropy.ENTRIES,
     *columns.ENTRIES,
-    *sinks.ENTRIES,
     *paths.ENTRIES,
     *parroting.ENTRIES,
     *lags.ENTRIES,
+    *sinks.ENTRIES,
+    *rank_collapse.ENTRIES,
+    *spectrum.ENTRIES,
+    *contraction.ENTRIES,
+    *query_key_spectrum.ENTRIES,
+    *signal_propagation.ENTRIES,
+    *query_similarity.ENTRIES,
+    *head_class.ENTRIES,
+    *value_variance.ENTRIES,
 )
-CURVES: tuple[Curve, ...] = (*lags.CURVES, *columns.CURVES)
+CURVES: tuple[Curve, ...] = (
+    *lags.CURVES,
+    *columns.CURVES,
+    *query_similarity.CURVES,
+)
 BY_NAME = {entry.name: entry for entry in DIAGNOSTICS}
 SHOWN = tuple(sorted((e for e in DIAGNOSTICS if e.column), key=lambda e: e.column))
 PANELS = tuple(dict.fromkeys(e.panel for e in DIAGNOSTICS if e.panel is not None))
