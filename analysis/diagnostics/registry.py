@@ -12,9 +12,14 @@ from analysis.diagnostics import (
     columns,
     diagonal,
     entropy,
+    head_class,
     lags,
     parroting,
     paths,
+    query_key_spectrum,
+    query_similarity,
+    signal_propagation,
+    value_variance,
 )
 from analysis.diagnostics.diagnostic import Curve, Diagnostic, Panel
 
@@ -25,8 +30,13 @@ DIAGNOSTICS: tuple[Diagnostic, ...] = (
     *paths.ENTRIES,
     *parroting.ENTRIES,
     *lags.ENTRIES,
+    *query_key_spectrum.ENTRIES,
+    *signal_propagation.ENTRIES,
+    *query_similarity.ENTRIES,
+    *head_class.ENTRIES,
+    *value_variance.ENTRIES,
 )
-CURVES: tuple[Curve, ...] = (*lags.CURVES,)
+CURVES: tuple[Curve, ...] = (*lags.CURVES, *query_similarity.CURVES)
 BY_NAME = {entry.name: entry for entry in DIAGNOSTICS}
 SHOWN = tuple(sorted((e for e in DIAGNOSTICS if e.column), key=lambda e: e.column))
 PANELS = tuple(dict.fromkeys(e.panel for e in DIAGNOSTICS if e.panel is not None))
