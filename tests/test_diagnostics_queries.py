@@ -40,6 +40,13 @@ def layer_of(shape, *batch, **more):
     return LayerInput(x=x, weights=weights, **more)
 
 
+def measured(name, seen):
+    """What an entry finds in every head."""
+    function = BY_NAME[name].function
+    assert function is not None
+    return function(seen)
+
+
 def rows_of(weights):
     """A map of attention whose rows are proportional to these weights."""
     return weights / weights.sum(-1, keepdims=True)
@@ -68,14 +75,14 @@ def test_traces_of_small_products_are_those_of_eigenvalues(shape, name):
     for head in range(shape.H):
         W = queries.w_qk(seen.weights, head)
         for prefix, own in (("qk", W), ("qk_increment", W @ sigma)):
-            found = BY_NAME[f"{prefix}_{name}"].function(seen)
+            found = measured(f"{prefix}_{name}", seen)
             expected = np.full(4, queries.spectrum(own)[name])
             np.testing.assert_allclose(found[:, head], expected, rtol=1e-9, atol=1e-14)
 
 
 def test_signal_propagation_is_that_of_the_traces_of_big_products():
     (seen,) = look(layer_of(TWO, 1, 4), "frobenius")
-    found = BY_NAME["signal_propagation"].function(seen)
+    found = measured("signal_propagation", seen)
     assert ((found >= 0) & (found <= 1)).all()
     for head in range(TWO.H):
         W, sigma = queries.w_qk(seen.weights, head), queries.sigma([*seen.x])

@@ -62,7 +62,10 @@ _RULES = (
     "lags at multiples of a period p have, 0 among them, p > 1 the highest positive "
     "peak of the autocorrelation of the mean weight by lag,",
 )
-_HALF = "more than half of what even attention leaves to others, (m - m0) / (1 - m0)"
+_HALF = (
+    "a share m of all attention with (m - m0) / (1 - m0) > 1/2, m0 its share where "
+    "rows attend evenly to all they may"
+)
 _PANEL = Panel("Head class", "share of samples", power_law=False)
 
 

@@ -66,7 +66,11 @@ _MEASURES: dict[str, tuple[str, Callable[[Products, int], Any]]] = {
         variance,
     ),
 }
-_SIGMA = " Sigma, Sigma the second moment of x_{t+1} - x_t in the samples seen at once"
+_OF_WEIGHTS = "W = W_Q^T W_K / sqrt(K)"
+_OF_INCREMENTS = (
+    "W = W_Q^T W_K Sigma / sqrt(K), Sigma the second moment of x_{t+1} - x_t in the "
+    "samples seen at once, all nodes of a window"
+)
 
 
 def _of_spectrum(measure: str, increments: bool) -> Diagnostic:
@@ -81,7 +85,7 @@ def _of_spectrum(measure: str, increments: bool) -> Diagnostic:
     return Diagnostic(
         name=f"qk_increment_{measure}" if increments else f"qk_{measure}",
         label=f"QK {measure} on increments" if increments else f"QK {measure}",
-        meaning=f"{meaning}; W = W_Q^T W_K / sqrt(K){_SIGMA if increments else ''}",
+        meaning=f"{meaning}; {_OF_INCREMENTS if increments else _OF_WEIGHTS}",
         source="Bao et al., arXiv 2402.02098: the QK-eigenspectrum",
         function=heads,
         needs="two steps in a row" if increments else "a layer",

@@ -10,7 +10,7 @@ from tests.oracles.view import Oracle, View
 def sigma(xs: list[np.ndarray]) -> np.ndarray:
     """Second moment of the increments of all windows, (D, D)."""
     steps = [x[t + 1] - x[t] for x in xs for t in range(len(x) - 1)]
-    return sum(np.outer(step, step) for step in steps) / len(steps)
+    return np.sum([np.outer(step, step) for step in steps], 0) / len(steps)
 
 
 def w_qk(weights, head: int) -> np.ndarray:
