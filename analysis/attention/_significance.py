@@ -41,7 +41,10 @@ class Quantity(NamedTuple):
 
 _EDGE = "an edge: a weight above 0 that changes with the window"
 _ON, _OFF = "an edge on the diagonal", "an edge off the diagonal"
-_MANY = f"at least {FEWEST_EDGES} edges a head, some {{}} the diagonal"
+_MANY = (
+    f"at least {FEWEST_EDGES} edges a head, some {{}} the diagonal, with a density that "
+    "can be fitted"
+)
 QUANTITIES = {
     "edges": Quantity("edges", "edges of all windows and nodes", _EDGE),
     "pi0": Quantity("pi0", "share of edges that are as in the null, Storey", _EDGE),

@@ -16,6 +16,7 @@ resamples and not always the same; what a mask forbids is none.
 """
 
 import functools
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from scipy.optimize import brentq
 FEWEST_EDGES = 100  # that have a density
 _CUTS = np.arange(1, 20) / 20  # lambda, as in qvalue
 _FREEDOM = 3  # degrees, as there
-_FARTHEST = 6  # z beyond it count as there, where the null's density is below 1e-8
+_FARTHEST = 5  # z beyond it count as there: far tails spoil the fit, and survive anyway
 _ROUNDING = 1e-9  # two weights that differ by less are equal
 
 
@@ -109,14 +110,15 @@ def local_false_discovery_rate(
     .. math:: \mathrm{lfdr}(z) = \min(1, \pi_0 \varphi(z) / f(z))
 
     with the density f of all z by statsmodels: a polynomial of degree 7 in the logarithm,
-    fitted to a histogram.
+    fitted to a histogram. z beyond 5 count as 5.
 
     Args:
         z: Of E edges.
         null_share: The share :math:`\pi_0`.
 
     Returns:
-        The rates; NaN of fewer than 100 edges, which have no density.
+        The rates; NaN of fewer than 100 edges, which have no density, and where the fit
+        fails, or warns.
 
     References:
         Efron, Statistical Science 23, 2008; Chung and Laletin, arXiv 2604.01339.
@@ -125,7 +127,12 @@ def local_false_discovery_rate(
         return np.full(z.shape, np.nan)
     from statsmodels.stats.multitest import local_fdr  # takes a second
 
-    return local_fdr(np.clip(z, -_FARTHEST, _FARTHEST), null_share)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # such as of an overflow on the way
+        try:
+            return local_fdr(np.clip(z, -_FARTHEST, _FARTHEST), null_share)
+        except (ValueError, Warning):
+            return np.full(z.shape, np.nan)
 
 
 def signed_rmsd(p: Float[np.ndarray, " E"]) -> float:
