@@ -1,6 +1,7 @@
 """Attention beside that of resampled windows: against loops, on noise, and planted."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -41,19 +42,19 @@ def layer(windows: int, scale: float = 0.25, **bias) -> LayerInput:
     return LayerInput(x=x, weights=weights, score_bias=ScoreBias(**bias))
 
 
-def options(null: Null = "steps", resamples: int = 99, **more) -> AttentionOptions:
+def options(
+    null: Null | None = "steps", resamples: int = 99, **more
+) -> AttentionOptions:
     """What the command is asked for."""
-    from pathlib import Path
-
-    given = {"runs": (Path("run"),), "null": null, "resamples": resamples}
-    return AttentionOptions(**given | more)
+    run = Path("run")
+    return AttentionOptions(runs=(run,), null=null, resamples=resamples, **more)
 
 
 def values(found: Significance, head: str = "layer") -> dict[str, float]:
     """Numbers of the first layer."""
     table = significance_table(found)
     own = table[(table["head"] == head) & (table["layer"] == 0)]
-    return own.set_index("quantity")["value"].to_dict()
+    return dict(zip(own["quantity"], own["value"], strict=True))
 
 
 # Resampled windows.

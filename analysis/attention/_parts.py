@@ -3,7 +3,7 @@
 import io
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -159,7 +159,7 @@ def _as_bytes(part: Part) -> bytes:
     return _arrays(**arrays)
 
 
-def _arrays(**arrays: np.ndarray) -> bytes:
+def _arrays(**arrays: Any) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()

@@ -90,7 +90,9 @@ def _write_significance(
     where: str,
 ) -> None:
     """What stands out from resampled windows: all rows, their page and maps."""
-    table = _joined(options, ((s, m.significance, significance_table) for s, m in pairs))
+    table = _joined(
+        options, ((s, m.significance, significance_table) for s, m in pairs)
+    )
     note = significance_note(options, sorted({source.T for source, _ in pairs}))
     folder.write("significance.csv", table.to_csv(index=False))
     note = f"{where[0].upper()}{where[1:]}. {note}"
@@ -184,9 +186,7 @@ def _panels(
     pairs: Pairs,
     what: str = "Attention and influence by path",
     names: Sequence[str] = MAPS,
-    maps_of: Callable[
-        [Measured], dict[tuple[int, int], np.ndarray]
-    ] = _of_whole_layers,
+    maps_of: Callable[[Measured], dict[tuple[int, int], np.ndarray]] = _of_whole_layers,
 ) -> tuple[str, dict[str, dict[str, np.ndarray]]]:
     """Maps of whole layers: a row per variant, or of one variant per layer; a title."""
     by_variant: dict[str, dict[int, np.ndarray]] = {}

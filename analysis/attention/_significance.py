@@ -42,8 +42,8 @@ class Quantity(NamedTuple):
 _EDGE = "an edge: a weight above 0 that changes with the window"
 _ON, _OFF = "an edge on the diagonal", "an edge off the diagonal"
 _MANY = (
-    f"at least {FEWEST_EDGES} edges a head, some {{}} the diagonal, with a density that "
-    "can be fitted"
+    f"at least {FEWEST_EDGES} edges a head, some {{}} the diagonal, with a density "
+    "that can be fitted"
 )
 QUANTITIES = {
     "edges": Quantity("edges", "edges of all windows and nodes", _EDGE),
@@ -163,8 +163,9 @@ def significance_table(found: Significance) -> pd.DataFrame:
         [range(layers), names, QUANTITIES], names=["layer", "head", "quantity"]
     )
     table = pd.DataFrame({"value": found.values.ravel()}, index=index).reset_index()
-    needs = table["quantity"].map(lambda name: f"needs {QUANTITIES[name].needs}")
-    return table.assign(note=needs.where(table["value"].isna(), ""))
+    notes = {name: f"needs {entry.needs}" for name, entry in QUANTITIES.items()}
+    note = table["quantity"].map(notes).where(table["value"].isna(), "")
+    return table.assign(note=note)
 
 
 def significance_note(options: AttentionOptions, lengths: Sequence[int]) -> str:
@@ -179,9 +180,9 @@ def significance_note(options: AttentionOptions, lengths: Sequence[int]) -> str:
         "gaussian": "of normal channels of the same mean and deviation",
     }[options.null_model]
     return (
-        f"Weights beside those of {several} resamples of the layer's own input windows, "
-        f"{what}, seed {options.resample_seed}. Survive: z >= 0, and a local false "
-        f"discovery rate or p of at most {options.false_discovery:g}; on noise half as "
+        f"Weights beside those of {several} resamples of the layer's own input "
+        f"windows, {what}, seed {options.resample_seed}. Survive: z >= 0, and a local "
+        f"false discovery rate or p of at most {options.false_discovery:g}; on noise half as "
         "many by p. Resampled steps keep the pairs of steps that a window has: in a "
         "layer without masks or other score biases p is then nearly uniform over the "
         "edges of a window, whatever was learned, and where edges survive says more "
@@ -196,9 +197,9 @@ def significance_page(
     whole = table[table["head"] == WHOLE].dropna(subset=["value"])
     keys = ["T", "variant", "quantity", "seed"]
     by_seed: dict[tuple, dict[int, float]] = {}
-    for key, value in whole.groupby(keys, sort=False)["value"].mean().items():
-        *whose, seed = tuple(key) if isinstance(key, tuple) else (key,)
-        by_seed.setdefault(tuple(whose), {})[int(seed)] = float(value)
+    means = whole.groupby(keys, sort=False)["value"].mean().reset_index()
+    for *whose, seed, value in zip(*(means[k] for k in [*keys, "value"]), strict=True):
+        by_seed.setdefault(tuple(whose), {})[seed] = value
     rows = []
     for T, variant in table[["T", "variant"]].drop_duplicates().itertuples(index=False):
         for title, other in ((variant, ""), ("minus (b), by seed", references)):

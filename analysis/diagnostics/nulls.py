@@ -9,7 +9,7 @@ Null = Literal["steps", "shift", "gaussian"]
 
 
 def count_resamples(null: Null, count: int, T: int) -> int:
-    """How many of the resamples asked for there are: a circle has T - 1 other shifts."""
+    """How many of these resamples there are: a circle has T - 1 other shifts."""
     return min(count, T - 1) if null == "shift" else count
 
 

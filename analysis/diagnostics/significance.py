@@ -2,8 +2,8 @@ r"""Which attention weights stand out from those of resampled windows.
 
 Every edge (i, j) of every window and head is compared with itself alone: with
 :math:`\log \alpha_{ij}` in M resamples of the window. Moments and ranks are over those
-M + 1 values, the window's own among them. Where the window is one more draw of the null,
-all M + 1 are alike, and p is uniform on 1/(M + 1), ..., 1, whatever the masks.
+M + 1 values, the window's own among them. Where the window is one more draw of the
+null, all M + 1 are alike, and p is uniform on 1/(M + 1), ..., 1, whatever the masks.
 
 The source pools the moments over the edges of a map. Rows of a causal map are over
 different numbers of steps, and the diagonal, where a step meets itself, differs from
@@ -26,7 +26,7 @@ from scipy.optimize import brentq
 FEWEST_EDGES = 100  # that have a density
 _CUTS = np.arange(1, 20) / 20  # lambda, as in qvalue
 _FREEDOM = 3  # degrees, as there
-_FARTHEST = 5  # z beyond it count as there: far tails spoil the fit, and survive anyway
+_FARTHEST = 5  # z beyond it count as there: they spoil the fit, and survive anyway
 _ROUNDING = 1e-9  # two weights that differ by less are equal
 
 
@@ -79,9 +79,9 @@ def null_proportion(p: Float[np.ndarray, " E"], resamples: int) -> float:
 
     .. math:: \pi_0(\lambda) = \frac{\#\{p > \lambda\}}{E\, P_0(p > \lambda)}
 
-    for :math:`\lambda = 0.05, ..., 0.95`, and of a cubic smoothing spline through it, of
-    three degrees of freedom, the value at 0.95. :math:`P_0(p > \lambda)` is that of p
-    uniform on k/(M + 1): 1 - lambda but for the steps of p.
+    for :math:`\lambda = 0.05, ..., 0.95`, and of a cubic smoothing spline through it,
+    of three degrees of freedom, the value at 0.95. :math:`P_0(p > \lambda)` is that of
+    p uniform on k/(M + 1): 1 - lambda but for the steps of p.
 
     Args:
         p: Of E edges.
@@ -109,8 +109,8 @@ def local_false_discovery_rate(
 
     .. math:: \mathrm{lfdr}(z) = \min(1, \pi_0 \varphi(z) / f(z))
 
-    with the density f of all z by statsmodels: a polynomial of degree 7 in the logarithm,
-    fitted to a histogram. z beyond 5 count as 5.
+    with the density f of all z by statsmodels: in the logarithm a polynomial of degree
+    7, fitted to a histogram. z beyond 5 count as 5.
 
     Args:
         z: Of E edges.

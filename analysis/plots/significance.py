@@ -12,8 +12,8 @@ from analysis.plots import style as kit
 
 _PANELS = {
     "attention": r"attention $\alpha_{ij}$",
-    "surviving_lfdr": "survive, local false discovery rate",
-    "surviving_p": "survive, p",
+    "surviving_lfdr": "survive by local fdr",
+    "surviving_p": "survive by p",
 }
 
 
@@ -36,7 +36,7 @@ def survival_maps(
     figure = kit.new_figure(10.5, 1.9 + 2.75 * len(rows))
     axes = figure.subplots(len(rows), len(_PANELS), squeeze=False)
     shares = [m[name] for m in rows.values() for name in list(_PANELS)[1:]]
-    top = max((float(s[~np.isnan(s)].max(initial=0)) for s in shares)) or 1
+    top = max(float(s[~np.isnan(s)].max(initial=0)) for s in shares) or 1
     for line, (name, maps) in zip(axes, rows.items(), strict=True):
         images = []
         for ax, panel in zip(line, _PANELS, strict=True):
