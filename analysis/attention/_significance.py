@@ -179,14 +179,19 @@ def significance_note(options: AttentionOptions, lengths: Sequence[int]) -> str:
         "more)",
         "gaussian": "of normal channels of the same mean and deviation",
     }[options.null_model]
-    return (
+    note = (
         f"Weights beside those of {several} resamples of the layer's own input "
         f"windows, {what}, seed {options.resample_seed}. Survive: z >= 0, and a local "
-        f"false discovery rate or p of at most {options.false_discovery:g}; on noise half as "
-        "many by p. Resampled steps keep the pairs of steps that a window has: in a "
-        "layer without masks or other score biases p is then nearly uniform over the "
-        "edges of a window, whatever was learned, and where edges survive says more "
-        "than how many do."
+        "false discovery rate or p of at most "
+        f"{options.false_discovery:g}; on noise half as many by p."
+    )
+    if options.null_model == "gaussian":
+        return note
+    return (
+        f"{note} Such resamples keep the pairs of steps that a window has: in a layer "
+        "without masks or other score biases p is nearly uniform over the edges of a "
+        "window, whatever was learned, and where edges survive says more than how many "
+        "do."
     )
 
 
@@ -225,7 +230,8 @@ def significance_page(
 
 
 def _cell(value: float, low: float, high: float, sign: str) -> str:
-    text = format(value, f"{sign}.3g")
-    if np.isnan(low) or low == high:
-        return text
-    return f"{text} [{low:{sign}.3g}, {high:{sign}.3g}]"
+    text, *ends = (
+        format(number, f"{sign}.0f" if abs(number) >= 1000 else f"{sign}.3g")
+        for number in (value, low, high)
+    )
+    return text if np.isnan(low) or low == high else f"{text} [{', '.join(ends)}]"
