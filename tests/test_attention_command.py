@@ -12,6 +12,7 @@ import pytest
 
 from analysis.attention import main
 from analysis.attention._measure import MAPS, measure
+from analysis.attention._significance import QUANTITIES
 from analysis.diagnostics.registry import BY_NAME, CURVES, DIAGNOSTICS, SHOWN
 from models.layer_inputs import layer_inputs
 from models.train.restore import spread_windows
@@ -138,6 +139,41 @@ def test_kept_weights_are_measured_by_training_step_and_damaged_parts_again(
 
 
 @pytest.mark.slow
+def test_attention_is_compared_with_that_of_resampled_windows_and_kept(
+    run, masked, tmp_path, capsys
+):
+    words = [str(run), str(masked), *SMALL, "--out", str(tmp_path)]
+    asked = [*words, "--resamples", "20", "--null", "gaussian"]
+    assert main(asked) == 0
+    table = pd.read_csv(tmp_path / "significance.csv")
+    values = table.set_index(["variant", "seed", "head", "quantity"])["value"]
+    plain, mask = "(b) No regularization", "(c) Full diagonal mask"
+    for seed in (0, 1):
+        assert values[plain, seed, "0", "edges"] == 2 * 3 * 16  # windows, nodes, T x T
+        assert values[mask, seed, "0", "edges"] == 2 * 3 * 12
+        assert np.isnan(values[mask, seed, "layer", "z_diagonal"])
+        assert 0 <= values[plain, seed, "layer", "share_surviving_p_diagonal"] <= 1
+    empty = table[table["value"].isna()]
+    assert empty["note"].str.startswith("needs ").all()
+    assert set(table["quantity"]) == set(QUANTITIES)
+    page = (tmp_path / "significance.md").read_text()
+    assert "20 resamples of the layer's own input windows" in page
+    assert "minus (b), by seed | 2" in page
+    assert (tmp_path / "significance.png").stat().st_size > 10_000
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["arguments"]["null"] == "gaussian"
+    assert set(record["significance"]) == set(QUANTITIES)
+    before = contents(tmp_path)
+    capsys.readouterr()
+    assert main(asked) == 0
+    assert capsys.readouterr().out.count("finished before") == 4
+    again = contents(tmp_path)
+    assert again["significance.csv"] == before["significance.csv"]
+    said = refusal(capsys, attention, *words, "--resamples", 40)
+    assert "--resamples 20 there, 40 asked for" in said
+
+
+@pytest.mark.slow
 def test_what_cannot_be_measured_is_refused_by_name(tmp_path, capsys):
     run = train_runs.finished()
     kept = ("--weights", "kept", "--certificates", 2)
@@ -146,6 +182,8 @@ def test_what_cannot_be_measured_is_refused_by_name(tmp_path, capsys):
         ((run, *SMALL, "--windows", 10000), "--windows (10000) must be at least 1 and"),
         ((run, *SMALL, "--nodes", 4), "--nodes (4) must be at most the 3"),
         ((run, *kept), "--certificates (2) are of best weights only"),
+        ((run, "--null", "shift"), "--null (shift) needs --resamples of at least 20"),
+        ((run, "--resamples", 5), "--resamples must be 0 or at least 20, got 5"),
         ((run, run), "each folder once"),
         ((), "RUNS must name at least one"),
         ((run, "--windows", 0), "--windows must be at least 1"),

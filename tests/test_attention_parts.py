@@ -74,7 +74,7 @@ def parts(*keys: tuple[int, int]) -> Measured:
         maps = np.empty((2, 3, len(MAPS), T, T))
         maps[0], maps[1] = seed + step, seed + step + 0.1
         found[seed, step] = Part(pd.DataFrame(), pd.DataFrame(), maps)
-    return Measured(found, {}, 1)
+    return Measured(found, {}, {}, 1)
 
 
 def test_path_maps_are_means_over_seeds_of_the_last_kept_step():

@@ -3,13 +3,14 @@
 import io
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 import pandas as pd
 
 from analysis.attention._measure import Part, certify, measure
+from analysis.attention._significance import Significance, measure_significance
 from analysis.attention._sources import Source
 from analysis.attention.options import AttentionOptions
 from analysis.diagnostics.registry import CURVES, DIAGNOSTICS
@@ -41,6 +42,7 @@ class Measured(NamedTuple):
 
     parts: dict[tuple[int, int], Part]
     certified: dict[tuple[int, int], pd.DataFrame]
+    significance: dict[tuple[int, int], Significance]
     nodes: int  # that were looked at
 
 
@@ -65,14 +67,18 @@ def measure_source(
         nodes = spread_nodes(total, options.nodes)
     except ValueError as error:
         raise ValueError(f"{words_of(error)} ({source.run.folder})") from error
-    found = Measured({}, {}, len(nodes))
+    found = Measured({}, {}, {}, len(nodes))
     for snapshot in _snapshots(options, restored):
         start = time.perf_counter()
-        part, certified, how = _part(options, snapshot, batch, nodes, folder)
+        part, certified, significance, how = _part(
+            options, snapshot, batch, nodes, folder
+        )
         key = (snapshot.seed, snapshot.step)
         found.parts[key] = part
         if certified is not None:
             found.certified[key] = certified
+        if significance is not None:
+            found.significance[key] = significance
         seconds = time.perf_counter() - start
         folder.record["seconds"] += seconds
         name = f"T={source.T} {source.label} seed={key[0]} step={key[1]}"
@@ -94,8 +100,8 @@ def _part(
     batch: Batch,
     nodes: list[int],
     folder: RunFolder,
-) -> tuple[Part, pd.DataFrame | None, str]:
-    """One forecaster: its part, its certificates, and "finished before" if all was."""
+) -> tuple[Part, pd.DataFrame | None, Significance | None, str]:
+    """One forecaster: all that is asked of it, and "finished before" if all was."""
     model, wanted = snapshot.model, options.samples
     given = [(str(path), leaf) for path, leaf in jax.tree.leaves_with_path(batch)]
     whose = digest(repr(model.config), weights_sha256(model), *sum(given, ()))
@@ -134,7 +140,14 @@ def _part(
             lambda: certify(layers, nodes, wanted).to_csv(index=False),
             lambda content: pd.read_csv(io.BytesIO(content)),
         )
-    return part, certified, "finished before" if before else ""
+    significance = None
+    if options.resamples:
+        significance = kept(
+            *("significance", ".npz", options.resampling()),
+            lambda: _arrays(**measure_significance(layers, options)._asdict()),
+            _read_significance,
+        )
+    return part, certified, significance, "finished before" if before else ""
 
 
 def _as_bytes(part: Part) -> bytes:
@@ -143,9 +156,18 @@ def _as_bytes(part: Part) -> bytes:
         for name, column in table.items():
             words = not pd.api.types.is_numeric_dtype(column)
             arrays[f"{kind}-{name}"] = column.to_numpy(str if words else None)
+    return _arrays(**arrays)
+
+
+def _arrays(**arrays: Any) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
+
+
+def _read_significance(content: bytes) -> Significance:
+    with np.load(io.BytesIO(content), allow_pickle=False) as held:
+        return Significance(**held)
 
 
 def _read_part(content: bytes) -> Part:

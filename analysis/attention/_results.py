@@ -2,7 +2,7 @@
 
 import io
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,19 @@ from analysis.attention._comparison import (
 )
 from analysis.attention._measure import MAPS
 from analysis.attention._parts import Measured
+from analysis.attention._significance import MAPS as SURVIVAL
+from analysis.attention._significance import (
+    significance_note,
+    significance_page,
+    significance_table,
+)
 from analysis.attention._sources import Source
 from analysis.attention.options import AttentionOptions
 from analysis.diagnostics.registry import DIAGNOSTICS, PANELS
 from analysis.plots.attention import dots, path_maps
 from analysis.plots.attention_courses import by_length, by_training_step
 from analysis.plots.attention_curves import draw_curves
+from analysis.plots.significance import survival_maps
 from analysis.variants import seeds_in_words, some_layers
 from models.runs.console import empty_table
 from models.runs.folder import RunFolder
@@ -59,17 +66,46 @@ def write_results(
         bounds = _joined(options, ((s, m.certified, lambda own: own) for s, m in pairs))
         folder.write("certificates.csv", bounds.to_csv(index=False))
         folder.write("certificates.md", certificate_page(bounds, note))
-    of_last = note
-    if options.weights == "kept":
-        of_last = _note(options, measured, "weights of the last kept step")
+    kept = options.weights == "kept"
+    last = "weights of the last kept step" if kept else "best weights"
+    of_last = _note(options, measured, last)
     folder.write_figure("curves", draw_curves(_last_step(curves), of_last))
     for name, figure in _figures(options, table, rows, pairs, note, of_last):
         folder.write_figure(name, figure)
+    if options.resamples:
+        where = _where(options, measured, last)
+        _write_significance(options, folder, pairs, references, where)
     files = folder.finish()
     _show(console, rows, options.norm)
     if bounds is not None:
         _show_bounds(console, bounds)
     console.print(f"wrote {', '.join([*files, 'run.json'])} in {folder.path}")
+
+
+def _write_significance(
+    options: AttentionOptions,
+    folder: RunFolder,
+    pairs: Pairs,
+    references: dict[tuple[int, str], str],
+    where: str,
+) -> None:
+    """What stands out from resampled windows: all rows, their page and maps."""
+    table = _joined(
+        options, ((s, m.significance, significance_table) for s, m in pairs)
+    )
+    note = significance_note(options, sorted({source.T for source, _ in pairs}))
+    folder.write("significance.csv", table.to_csv(index=False))
+    note = f"{where[0].upper()}{where[1:]}. {note}"
+    page = significance_page(_last_step(table), references, note)
+    folder.write("significance.md", page)
+    title, rows = _panels(
+        pairs,
+        "Attention, and where it stands out from resampled windows",
+        SURVIVAL,
+        lambda m: {key: own.maps for key, own in m.significance.items()},
+    )
+    words = f"{options.null_model}, at most {options.false_discovery:g}"
+    folder.write_figure("significance", survival_maps(rows, f"{title}\n{words}"))
 
 
 def _joined(options: AttentionOptions, found: Iterable[tuple]) -> pd.DataFrame:
@@ -86,12 +122,18 @@ def _joined(options: AttentionOptions, found: Iterable[tuple]) -> pd.DataFrame:
 
 
 def _note(options: AttentionOptions, measured: list[Measured], weights: str) -> str:
+    where = _where(options, measured, weights)
+    return (
+        f"{options.norm.capitalize()} norm, {where}; off the diagonal: mean over j != i"
+    )
+
+
+def _where(options: AttentionOptions, measured: list[Measured], weights: str) -> str:
     nodes = " or ".join(map(str, sorted({m.nodes for m in measured})))
     which = "all" if options.nodes is None else "evenly spaced"
     return (
-        f"{options.norm.capitalize()} norm, {weights}, "
-        f"{options.windows} test windows, {nodes} nodes ({which}), evaluation mode; "
-        "off the diagonal: mean over j != i"
+        f"{weights}, {options.windows} test windows, {nodes} nodes ({which}), "
+        "evaluation mode"
     )
 
 
@@ -136,26 +178,35 @@ def _last_step(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["step"] == table.groupby(keys)["step"].transform("max")]
 
 
-def _panels(pairs: Pairs) -> tuple[str, dict[str, dict[str, np.ndarray]]]:
+def _of_whole_layers(measured: Measured) -> dict[tuple[int, int], np.ndarray]:
+    return {key: part.maps[:, -1] for key, part in measured.parts.items()}
+
+
+def _panels(
+    pairs: Pairs,
+    what: str = "Attention and influence by path",
+    names: Sequence[str] = MAPS,
+    maps_of: Callable[[Measured], dict[tuple[int, int], np.ndarray]] = _of_whole_layers,
+) -> tuple[str, dict[str, dict[str, np.ndarray]]]:
     """Maps of whole layers: a row per variant, or of one variant per layer; a title."""
     by_variant: dict[str, dict[int, np.ndarray]] = {}
     several = len({source.T for source, _ in pairs}) > 1
     for source, measured in pairs:
         name = f"{source.label}, T = {source.T}" if several else source.label
         own = by_variant.setdefault(name, {})
-        for (seed, _), part in sorted(measured.parts.items(), key=lambda item: item[0]):
-            own[seed] = part.maps[:, -1]  # of the last step
+        for (seed, _), maps in sorted(maps_of(measured).items(), key=lambda i: i[0]):
+            own[seed] = maps  # of the last step
     means = {name: np.mean([*maps.values()], 0) for name, maps in by_variant.items()}
-    what = seeds_in_words(max(map(len, by_variant.values())))
+    seeds = seeds_in_words(max(map(len, by_variant.values())))
     if len(means) == 1:
         ((name, (*layers,)),) = means.items()
-        title = f"Attention and influence by path, {name}, {what}"
+        title = f"{what}, {name}, {seeds}"
         rows = {f"layer {n}": layer for n, layer in enumerate(layers)}
     else:
-        title = f"Attention and influence by path, last layer, {what}"
+        title = f"{what}, last layer, {seeds}"
         rows = {name: layers[-1] for name, layers in means.items()}
     return title, {
-        name: dict(zip(MAPS, maps, strict=True)) for name, maps in rows.items()
+        name: dict(zip(names, maps, strict=True)) for name, maps in rows.items()
     }
 
 

@@ -20,6 +20,7 @@ def run(options: AttentionOptions) -> int:
         measure_source,
     )
     from analysis.attention._results import write_results
+    from analysis.attention._significance import QUANTITIES, check_lengths
     from analysis.attention._sources import read_sources
     from analysis.diagnostics.registry import CURVES, DIAGNOSTICS
     from models.runs.console import open_console, progress
@@ -31,6 +32,7 @@ def run(options: AttentionOptions) -> int:
         list_measures(console)
         return 0
     sources, measures = read_sources(options), (*DIAGNOSTICS, *CURVES)
+    check_lengths(options, sources)
     with RunFolder(
         *(options.out, "analysis.attention", options.settings()),
         overwrite=options.overwrite,
@@ -44,6 +46,10 @@ def run(options: AttentionOptions) -> int:
             "quantities": {entry.name: entry.meaning for entry in measures},
             "sources": {entry.name: entry.source for entry in measures},
         }
+        if options.resamples:
+            folder.record["significance"] = {
+                name: entry.meaning for name, entry in QUANTITIES.items()
+            }
         folder.save()
         if old := delete_old_parts(folder):
             console.print(f"{old} parts of version 0.1.0 are measured again")
