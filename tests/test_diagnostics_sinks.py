@@ -179,7 +179,8 @@ def test_a_first_step_that_no_row_sees_has_no_sink_and_the_table_says_why():
     assert table["note"][NAMES[0]] == "needs a row that may attend to the first step"
     nobody = dataclasses.replace(layer_of(PAPER), rows=np.zeros((3, PAPER.T), bool))
     notes = diagnose(nobody, NAMES)["note"]
-    assert set(notes[1 : len(NAMES)]) == {"needs a row that counts"}
+    starts = notes[1 : len(NAMES)].str.startswith("needs a row that counts")
+    assert starts.all()
 
 
 def test_one_step_is_a_sink_of_no_entropy():

@@ -72,7 +72,8 @@ def _of_rows(
     seen: Seen, score_norm: Float[np.ndarray, "S H T"]
 ) -> Float[np.ndarray, "S H T"]:
     bound = entropy_bound(score_norm, seen.allowed.sum(-1))
-    return np.where(np.isnan(seen.alpha).any(-1), np.nan, bound)
+    known = seen.is_softmax & ~np.isnan(seen.alpha).any(-1)
+    return np.where(known, bound, np.nan)
 
 
 def _by_weights(seen: Seen) -> Float[np.ndarray, "S H T"]:
@@ -85,11 +86,12 @@ def _by_weights(seen: Seen) -> Float[np.ndarray, "S H T"]:
     attended = (seen.allowed & seen.real[:, None, :, None]).max((1, 2))
     rows = np.where(seen.real[..., None], rows, 0)
     steps = np.where(attended[..., None], seen.x, 0)
-    added = seen.scores - seen.q @ seen.k.mT / weights.key_width**0.5
+    added = np.broadcast_to(seen.added, seen.alpha.shape)
     most = largest_score_norm(rows, steps, query, weights.key)
     return _of_rows(seen, most + score_norm(added, seen.allowed))
 
 
+_SOFTMAX = "a row that counts, of a plain softmax"
 _NATS = Panel("Attention entropy (nats)", power_law=False)
 ENTRIES = (
     Diagnostic(
@@ -135,6 +137,7 @@ ENTRIES = (
         source="Zhai et al., arXiv 2303.06296, the lower bound of the entropy, by the "
         "norm of each row; over the steps a row may attend to: ours",
         function=lambda seen: _of_rows(seen, score_norm(seen.scores, seen.allowed)),
+        needs=_SOFTMAX,
         uniform=lambda T: float(np.log(T)),
         panel=_NATS,
     ),
@@ -147,6 +150,7 @@ ENTRIES = (
         "sqrt K, the query bias (a row of W^Q, ones in X), masks and what is added to "
         "the scores: ours",
         function=_by_weights,
+        needs=_SOFTMAX,
         uniform=lambda T: float(np.log(T)),
     ),
 )

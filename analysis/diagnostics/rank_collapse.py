@@ -68,13 +68,14 @@ def _rows(matrix: np.ndarray) -> np.ndarray:
 
 def _heads(seen: Seen) -> Float[np.ndarray, "S H T O"]:
     """What every head adds to the output."""
-    return seen.h if seen.weights.out is None else seen.h @ seen.weights.out
+    out = seen.weights.out
+    return seen.projected if out is None else seen.projected @ out
 
 
 def _layer(seen: Seen) -> Float[np.ndarray, "S T O"]:
     """The output, without the residual."""
     if seen.weights.out is None:
-        return np.moveaxis(seen.h, 1, 2).reshape(*seen.x.shape[:2], -1)
+        return np.moveaxis(seen.projected, 1, 2).reshape(*seen.x.shape[:2], -1)
     bias = seen.weights.out_bias
     return _heads(seen).sum(1) + (0 if bias is None else bias)
 
@@ -98,7 +99,8 @@ def _bound_ratio(seen: Seen, whole: bool) -> Float[np.ndarray, "S ..."]:
     cube = composite_norm(residual(seen.x, np.ones(seen.x.shape[:2], bool))) ** 3
     bound = np.multiply.outer(cube, rank_bound_factor(seen.weights, whole))
     size = composite_norm(np.where(kept[..., None], output, 0))
-    known = seen.score_bias.is_nothing & (size > 0) & (bound > ROUNDING * size)
+    plain = seen.score_bias.is_nothing and seen.weights.form is None
+    known = plain & (size > 0) & (bound > ROUNDING * size)
     left, missing = composite_norm(residual(output, kept)), np.full(size.shape, np.nan)
     return np.divide(left, bound, where=known, out=missing)
 
@@ -150,6 +152,7 @@ ENTRIES = (
         "biases of projections",
         function=lambda seen: _bound_ratio(seen, whole=False),
         whole=lambda seen: _bound_ratio(seen, whole=True),
-        needs="a row that counts, no mask or score bias, and a bound above rounding",
+        needs="a row that counts, plain attention without mask or score bias, and a "
+        "bound above rounding",
     ),
 )

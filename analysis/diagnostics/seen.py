@@ -68,19 +68,35 @@ class Seen:
         return np.asarray(self._attention.allowed)
 
     @cached_property
-    def scores(self) -> Float[np.ndarray, "S H T T"]:
-        """Scores before the softmax, with what is added to them; -inf is forbidden."""
+    def added(self) -> Float[np.ndarray, "*#S #H T T"]:
+        """What is added to the scores; -inf is forbidden."""
         T = self.x.shape[-2]
         with jax.enable_x64(True):
             rows = self.score_bias.rows(np.arange(T), T, np.float64)
         bias, allowed = (np.asarray(part) for part in rows)
-        found = self.q @ self.k.mT / self.weights.key_width**0.5 + bias
-        return np.where(allowed, found, -np.inf)
+        return np.where(allowed, bias, -np.inf)
+
+    @cached_property
+    def scores(self) -> Float[np.ndarray, "S H T T"]:
+        """Scores before the softmax, with what is added to them."""
+        return self.q @ self.k.mT / self.weights.key_width**0.5 + self.added
+
+    @property
+    def is_softmax(self) -> bool:
+        """Whether the weights are the softmax of the scores, and add up to 1."""
+        form = self.weights.form
+        return form is None or form.names == ("norm_scale",)
 
     @cached_property
     def h(self) -> Float[np.ndarray, "S H T V"]:
-        """Attended values, before the output projection; NaN in rows left out."""
+        """Attended values alpha V; NaN in rows left out."""
         return self.alpha @ self.v
+
+    @cached_property
+    def projected(self) -> Float[np.ndarray, "S H T V"]:
+        """Attended values as the output projection takes them, normed if they are."""
+        form = self.weights.form
+        return self.h if form is None else np.asarray(form.normed(self.h))
 
     @cached_property
     def real(self) -> Bool[np.ndarray, "S T"]:

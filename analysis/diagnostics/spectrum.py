@@ -3,7 +3,7 @@
 A map has the rows that are real, and the columns of the steps they may attend to.
 """
 
-import weakref
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -37,9 +37,8 @@ def without_mean(
     alpha: Float[np.ndarray, "*batch T T"], columns: Bool[np.ndarray, "*batch T"]
 ) -> Float[np.ndarray, "*batch T T"]:
     """A - (1/T) 1 1^T, T the number of columns; the others stay 0."""
-    return (
-        alpha - (columns / np.maximum(columns.sum(-1, keepdims=True), 1))[..., None, :]
-    )
+    mean = columns / np.maximum(columns.sum(-1, keepdims=True), 1)
+    return alpha - mean[..., None, :]
 
 
 def stable_rank(
@@ -74,20 +73,16 @@ class Spectra(NamedTuple):
     without_mean: Float[np.ndarray, "S H T+1"]
 
 
-_KNOWN: weakref.WeakKeyDictionary[Seen, Spectra] = weakref.WeakKeyDictionary()
-
-
+@functools.lru_cache(maxsize=1)
 def _spectra(seen: Seen) -> Spectra:
     """All that the entries need, decomposed once."""
-    if seen not in _KNOWN:
-        columns = sources(seen.allowed, seen.real[:, None])
-        maps = np.stack([seen.alpha, without_mean(seen.alpha, columns)])
-        _KNOWN[seen] = Spectra(*singular_values(maps))
-    return _KNOWN[seen]
+    columns = sources(seen.allowed, seen.real[:, None])
+    maps = np.stack([seen.alpha, without_mean(seen.alpha, columns)])
+    return Spectra(*singular_values(maps))
 
 
 def _predicted(seen: Seen) -> Float[np.ndarray, "S H"]:
-    full = is_full(seen.allowed, seen.real[:, None])
+    full = is_full(seen.allowed, seen.real[:, None]) & seen.is_softmax
     return predicted_second(_spectra(seen).without_mean, full)
 
 
@@ -98,7 +93,10 @@ def _over_prediction(seen: Seen) -> Float[np.ndarray, "S H"]:
 
 
 _SAADA = "Nait Saada et al., arXiv 2410.07799"
-_FULL = "two rows or more, each of which may attend to all of them and nothing else"
+_FULL = (
+    "a plain softmax and two rows or more, each of which may attend to all of them and "
+    "nothing else"
+)
 _SECOND = Panel("Second singular value of the attention")
 _STABLE = Panel("Stable rank of the attention")
 ENTRIES = (
