@@ -52,11 +52,11 @@ def test_the_edges_of_the_freeway_resist_as_foster_says():
 def test_resistances_of_a_one_way_road_add_up_along_it_and_end_with_it():
     road = distances(one_way_path())
     # Halved weights are conductances: 2 / w is the resistance of an edge.
-    assert road.resistance[0, :5] == pytest.approx([0, 2, 3, 7, 7.5], abs=1e-12)
+    assert road.resistance[0, :5] == pytest.approx([0, 2, 3, 7, 7.5], abs=1e-10)
     assert np.isinf(road.resistance[5, :5]).all()
     assert road.hops[0].tolist() == [0, 1, 2, 3, 4, UNREACHABLE]
     # Twice 3.75 of the edges, and 5 nodes that wait; the sixth is no part of it.
-    assert road.commute_time[0, 4] == pytest.approx(7.5 * 12.5, rel=1e-12)
+    assert road.commute_time[0, 4] == pytest.approx(7.5 * 12.5, rel=1e-10)
     assert np.isinf(road.commute_time[5, :5]).all()
     assert road.commute_time[5, 5] == 0
 
@@ -73,7 +73,7 @@ def test_rank_correlations_are_of_pairs_with_a_path_and_count_the_others(nodes):
         table = getattr(road, name)
         apart = [round(float(table[nodes[m], n]), 9) for m, n in pairs]
         each = [
-            stats.spearmanr(apart, [window[m, n] for m, n in pairs]).statistic
+            stats.spearmanr(apart, [window[m, n] for m, n in pairs])[0]
             for window in between
         ]
         expected = np.mean(each)
@@ -93,7 +93,8 @@ def test_groups_by_resistance_hold_each_pair_once_the_nearest_first():
     road, between = distances(one_way_path()), random_influence()
     table = influence_by_resistance(between, ALL, road)
     assert table.groupby("window_index")["pairs"].sum().tolist() == [20, 20]
-    for window, rows in table.groupby("window_index"):
+    for window in range(2):
+        rows = table[table["window_index"] == window]
         assert rows["resistance"].is_monotonic_increasing
         total = (rows["influence"] * rows["pairs"]).sum()
         expected = sum(between[window][m, n] for m, n in pairs_of(ALL))

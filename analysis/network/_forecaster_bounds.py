@@ -114,15 +114,12 @@ def _graph_and_taps(
 
 def _one_gain(model: Forecaster, gains: list[Gains]) -> list[Gains]:
     """What does not mix nodes, with one gain for all convolutions."""
-    temporal = [layer.mix for layer in model.temporal]
-    if isinstance(temporal[0], TemporalAttention):
+    temporal = model.config.temporal
+    if temporal.kind == "attention":
         return [layer for layer in gains if not isinstance(layer, NodeGains)]
-    T, taps = (
-        model.config.window,
-        [taps_of(cast(CausalConvolution, m)) for m in temporal],
-    )
-    gain = tap_gain(np.stack(taps), residual=model.temporal[0].residual)
-    table = convolution_bound(T, len(taps[0]), gain, len(taps))
+    taps = [taps_of(cast(CausalConvolution, layer.mix)) for layer in model.temporal]
+    gain = tap_gain(np.stack(taps), residual=temporal.residual)
+    table = convolution_bound(model.config.window, temporal.taps, gain, len(taps))
     places = [layer for layer in gains if isinstance(layer, PlaceGains)]
     return [*places, StepGains(table[None]), gains[-1]]
 
@@ -136,9 +133,9 @@ def _mixing(
 ) -> list[Gains]:
     """How each layer mixes steps or nodes, by its attention weights or its reach."""
     T, N = np.shape(speeds)
-    batch = [jnp.asarray(part)[None] for part in (speeds, time_of_day)]
+    windows, clock = jnp.asarray(speeds)[None], jnp.asarray(time_of_day)[None]
     ahead = None if average is None else jnp.asarray(average)[None]
-    inputs = iter(model.temporal_inputs(*batch, ahead))
+    inputs = iter(model.temporal_inputs(windows, clock, ahead))
     given, mixing = iter(filters), []
     for layer in model.layers():
         if isinstance(layer, GraphLayer):

@@ -192,11 +192,10 @@ def bounds_tightness(table: pd.DataFrame) -> Figure:
                 dots: Any = {"color": style["color"], "ms": 4, "alpha": 0.6}
                 ax.plot(rows[column], [height] * len(rows), ".", **dots)
                 ax.plot(rows[column].mean(), height, **style | {"ls": "none"})
-    kinds = table.drop_duplicates("bound").set_index("bound")
-    for name, style in styles.items():
-        row = kinds.loc[name]
-        note = "" if row["is_bound"] else f" ({row['holds_for']})"
-        axes[0].plot([], [], label=name + note, **style)
+    kinds = table.drop_duplicates("bound")
+    for name, is_bound, domain in kinds[["bound", "is_bound", "holds_for"]].to_numpy():
+        note = "" if is_bound else f" ({domain})"
+        axes[0].plot([], [], label=name + note, **styles[name])
     axes[0].axvline(1, **kit.REFERENCE, label="tight")
     axes[0].set(xscale="log", xlabel="exact influence / bound (median, 5 to 95 %)")
     kit.log_axis(axes[0].xaxis, digits=(1,))
