@@ -18,6 +18,7 @@ class Bound(NamedTuple):
 
 
 _WINDOW = "the window"
+_COARSE = "as graph, or graph and taps"
 _ATTENTION = "the window, by its attention, norms and read-out"
 BOUNDS = {
     bound.name: bound
@@ -50,7 +51,7 @@ BOUNDS = {
         ),
         Bound(
             "message passing",
-            "as the bound before it",
+            _COARSE,
             "the same with one gain and one S for all graph layers, theta^L S^L, and "
             "one gain for all convolutions, g^L R^L",
             f"{_DI_GIOVANNI}, Theorem 3.2, in spectral norms, which is ours; "
@@ -58,7 +59,7 @@ BOUNDS = {
         ),
         Bound(
             "message passing by entry",
-            "as the bound before it",
+            _COARSE,
             "the same with width x largest entry of the graph layers' weights as their "
             "gain",
             f"{_DI_GIOVANNI}, Theorem 3.2",

@@ -128,7 +128,7 @@ def _summary_table(summary: pd.DataFrame) -> "Table":
 def _road_table(summary: pd.DataFrame) -> "Table":
     """How influence between nodes goes with their distance in the road graph."""
     names = [*_ROAD, "pairs", "without a path"]
-    title = "Rank correlation of influence with distance: means over seeds and windows"
+    title = "Rank correlation of influence with distance (none: all pairs alike): means"
     shown = empty_table(title, ["run"], names, wraps=["run"])
     by_label: Any = summary.dropna(subset=["pairs_with_path"]).groupby(
         "label", sort=False
@@ -174,11 +174,8 @@ def _correlation(value: float) -> str:
 def bounds_page(bounds: pd.DataFrame) -> str:
     """Every bound beside the exact norm, what it is and where it comes from."""
     rows = ([label, name, *cells] for label, name, cells in _rows_of(bounds))
-    about = bounds.drop_duplicates("bound").to_dict("records")
-    said = (
-        [row["bound"], BOUNDS[row["bound"]].meaning, row["holds_for"], row["source"]]
-        for row in about
-    )
+    about = [BOUNDS[name] for name in BOUNDS if name in {*bounds["bound"]}]
+    said = ([each.name, each.meaning, each.holds_for, each.source] for each in about)
     lines = [
         "# Bounds on influence through whole forecasters",
         "",

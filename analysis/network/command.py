@@ -182,7 +182,11 @@ def _announce(
         )
         if windows.adjacency is None:
             lines.append("the data set brings no road graph: no hops, no resistance")
-        elif asked.model.graph == "full":
+        else:
+            lines.append(
+                "resistance is of the road's weights, the mean of both directions"
+            )
+        if windows.adjacency is not None and asked.model.graph == "full":
             lines.append(
                 "hops are the road graph's; in the learned graph all are one hop apart"
             )

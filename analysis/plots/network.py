@@ -93,7 +93,8 @@ def influence_by_hop(
             _draw_resistances(ax, lines, styles)
         for ax in axes[0]:
             ax.set_xlabel(below, fontsize="small")
-        below = "effective resistance between them (medians of tenths of the pairs)"
+        below = "effective resistance between them\n"
+        below += "(a point: a tenth of the pairs with a path)"
     for row in axes:
         row[0].set_ylabel("influence of one node on one node\n(z-score per z-score)")
     _add_title(figure, table, "Influence of nodes on each other by distance", _BAND)
@@ -200,7 +201,7 @@ def bounds_tightness(table: pd.DataFrame) -> Figure:
     axes[0].set(xscale="log", xlabel="exact influence / bound (median, 5 to 95 %)")
     kit.log_axis(axes[0].xaxis, digits=(1,))
     axes[1].axvline(0, **kit.REFERENCE)
-    axes[1].set_xlabel("rank correlation of bound and exact influence")
+    axes[1].set_xlabel("rank correlation with influence")
     axes[0].set_yticks(range(len(labels)), labels, fontsize="small")
     # As much room around one group as around many.
     axes[0].set_ylim(len(labels) - 0.5, -0.5)
