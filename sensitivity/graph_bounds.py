@@ -201,8 +201,7 @@ def effective_resistance(
 
     .. math:: R_{uv} = (e_u - e_v)^\top L^+ (e_u - e_v), \qquad L = D - A
 
-    A random walk takes :math:`R_{uv} \sum_{ij} A_{ij}` steps from u to v and back, its
-    commute time, which grows where message passing is obstructed.
+    Of the edges of a connected graph, :math:`\sum_e w_e R_e = N - 1` (Foster).
 
     Args:
         adjacency: Symmetric, not negative, shape (N, N); the diagonal does not matter.
@@ -220,7 +219,8 @@ def effective_resistance(
         [0.0, 1.0, 2.0]
 
     References:
-        Di Giovanni et al., arXiv 2302.02941, 2023, Theorem 5.5.
+        Black et al., `Understanding oversquashing through effective resistance
+        <https://arxiv.org/abs/2302.06835>`_, 2023.
     """
     A = _square("adjacency", adjacency)
     if (A < 0).any() or (A != A.T).any():
@@ -234,6 +234,40 @@ def effective_resistance(
     # A dense array would lose edges below 1e-8: scipy takes them for 0.
     _, part = connected_components(csr_array((A > 0).astype(float)), directed=False)
     return np.where(part[:, None] == part, np.maximum(resistance, 0), np.inf)
+
+
+def commute_times(adjacency: Float[Any, "N N"]) -> Float[np.ndarray, "N N"]:
+    r"""How many steps a random walk takes from a node to another and back, on average.
+
+    .. math:: C_{uv} = R_{uv} \sum_{i, j} A_{ij}
+
+    over the nodes of their part of the graph, with the effective resistance R. It
+    grows where message passing is obstructed; entries on the diagonal, where a walk
+    waits, add to it.
+
+    Args:
+        adjacency: Symmetric, not negative, shape (N, N).
+
+    Returns:
+        Steps, shape (N, N); infinite between parts that are not connected.
+
+    Raises:
+        ValueError: As `effective_resistance`.
+
+    Example:
+        >>> import numpy as np
+        >>> path = np.array([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]])
+        >>> commute_times(path).round(6)[0].tolist()
+        [0.0, 4.0, 8.0]
+
+    References:
+        Di Giovanni et al., arXiv 2302.02941, 2023, Theorem 5.5.
+    """
+    resistance = effective_resistance(adjacency)
+    joined = np.isfinite(resistance)
+    volume = joined @ np.asarray(adjacency, np.float64).sum(1)
+    endless = np.full_like(resistance, np.inf)
+    return np.multiply(resistance, volume[:, None], where=joined, out=endless)
 
 
 def _square(name: str, matrix: Any) -> Float[np.ndarray, "N N"]:

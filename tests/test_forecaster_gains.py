@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from analysis.network._forecaster_bounds import (
-    forecaster_bounds,
-    forecaster_gains,
-    graph_gains,
-)
+from analysis.network._bounds import BOUNDS
+from analysis.network._forecaster_bounds import forecaster_bounds
+from analysis.network._forecaster_gains import forecaster_gains, graph_gains
+from analysis.network._tightness import table_of
 from models.config import GraphConfig, TemporalConfig
 from sensitivity.layer_gains import layer_norm_gains, product_bound
 from sensitivity.network import space_time_norms
@@ -50,10 +49,12 @@ def measured(config, seed, scale):
 
         exact = space_time_norms(forecast, speeds[..., None], norm="spectral")
         bounds = forecaster_bounds(model, speeds, clock, average, graph_gains(model))
-    return exact, bounds
+    return exact, {name: table_of(bound) for name, bound in bounds.items()}
 
 
 QUICK = ("convolution",)
+ROLLED = ("attention", "time then space", "no residual", "diagonal graph", "road")
+MESSAGES = ("message passing", "message passing by entry")
 
 
 @pytest.mark.parametrize(
@@ -67,9 +68,12 @@ QUICK = ("convolution",)
 def test_no_bound_is_below_the_exact_norm_nor_below_a_finer_one(name, seed, scale):
     exact, bounds = measured(CONFIGS[name], seed, scale)
     convolution = CONFIGS[name].temporal.kind == "convolution"
-    last = ["graph and taps"] if convolution else ["graph", "frozen attention"]
-    assert list(bounds) == ["gain product", "factorised", *last]
-    valid = [bound for word, bound in bounds.items() if word != "frozen attention"]
+    graph = "graph and taps" if convolution else "graph"
+    names = ["gain product", "factorised", graph, *MESSAGES]
+    assert list(bounds) == names + (
+        [] if convolution else ["frozen attention", "rollout"]
+    )
+    valid = [bound for name, bound in bounds.items() if BOUNDS[name].is_bound]
     for fine, coarse in zip([exact, *valid], valid, strict=False):
         assert fine.shape == coarse.shape
         assert (fine <= coarse * (1 + 1e-9) + 1e-12).all()
@@ -82,8 +86,76 @@ def test_frozen_attention_is_no_bound():
     exact, bounds = measured(small(layers=1), seed=0, scale=2.0)
     above = exact > 1.5 * bounds["frozen attention"]
     assert (above & (exact > 1e-3 * exact.max())).any()
-    for name in ("gain product", "factorised", "graph"):
+    for name in ("gain product", "factorised", "graph", *MESSAGES):
         assert (exact <= bounds[name] * (1 + 1e-9)).all()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("deep", "mask"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ROLLED),
+    ],
+)
+def test_the_rollout_is_a_sum_over_the_ways_through_all_layers(name):
+    """Step by step, with weights by a plain softmax and reaches by plain powers."""
+    config = CONFIGS[name]
+    with jax.enable_x64(True):
+        model, inputs = build(config, 0, scale=0.5), draw_inputs(config, 1, 0)
+        speeds, clock = inputs.speeds[0], inputs.time_of_day[0]
+        bounds = forecaster_bounds(model, speeds, clock, None, graph_gains(model))
+        seen = [
+            np.asarray(x[:, 0])
+            for x in model.temporal_inputs(speeds[None], clock[None])
+        ]
+    T, N = config.window, config.nodes
+    ways = np.zeros((T, N, T, N))
+    for t in range(T):
+        for n in range(N):
+            ways[t, n, t, n] = 1
+    for layer in model.layers():
+        mix, moved = layer.mix, np.zeros_like(ways)
+        if layer in [*model.spatial]:
+            reach = np.eye(N)
+            for step in np.asarray(mix.adjacencies()):
+                step = (
+                    np.diag(np.diag(step)) if config.graph.kind == "diagonal" else step
+                )
+                reach = reach + step + step @ step
+            for t in range(T):
+                for n in range(N):
+                    for m in range(N):
+                        moved[t, n] += reach[n, m] * ways[t, m]
+        else:
+            x = seen.pop(0)
+            for n in range(N):
+                alpha = plain_attention(mix, x[n])
+                for t in range(T):
+                    for s in range(T):
+                        weight = alpha[t, s] + (layer.residual and s == t)
+                        moved[t, n] += weight * ways[s, n]
+        ways = moved
+    last = np.abs(np.asarray(model.ahead.kernel[...]))
+    expected = np.zeros((config.horizon, N, T, N))
+    for h in range(config.horizon):
+        for t in range(T):
+            expected[h] += last[t, h] * ways[t]
+    np.testing.assert_allclose(bounds["rollout"], expected, rtol=1e-10)
+
+
+def plain_attention(mix, x):
+    """Mean over heads of the softmax of the scores."""
+    weights, bias = mix.weights(), mix.score_bias()
+    added = np.diag(np.full(len(x), float(np.asarray(bias.diagonal))))
+    found = np.zeros((len(x), len(x)))
+    for head in range(weights.heads):
+        q = x @ np.asarray(weights.query[:, head]) + np.asarray(
+            weights.query_bias[head]
+        )
+        k = x @ np.asarray(weights.key[:, head]) + np.asarray(weights.key_bias[head])
+        scores = np.exp(q @ k.T / q.shape[1] ** 0.5 + np.nan_to_num(added, neginf=-1e9))
+        found += scores / scores.sum(1, keepdims=True) / weights.heads
+    return found
 
 
 @pytest.mark.slow

@@ -11,12 +11,12 @@ import pytest
 
 import analysis.network._measure
 from analysis.network import main
+from analysis.network._bounds import BOUNDS
 from analysis.network._measure import Windows, exact_norms
-from analysis.network._parts import adopt, unpack
+from analysis.network._parts import clear_old
 from analysis.network._results import FILES
-from analysis.network._tightness import NO_BOUND
 from analysis.network.options import NetworkOptions
-from models.runs.folder import RunFolder, digest
+from models.runs.folder import RunFolder
 from models.train.record import read_run
 from models.train.restore import best_models, restore, spread_windows
 from sensitivity.network import space_time_norms
@@ -26,7 +26,6 @@ from tests.train_runs import finished, train
 
 command_line = train_runs.command_line
 KEYS = ["seed", "window_index", "output_step", "input_step"]
-LABEL = "run-abcdef0123-seed-0"
 
 
 network = functools.partial(helpers.run, main)
@@ -55,8 +54,9 @@ def calls(monkeypatch):
 
 @pytest.mark.slow
 def test_a_run_leaves_its_tables_and_pictures(done):
-    there = {path.name for path in done.iterdir() if path.suffix in (".csv", ".png")}
-    assert there == set(FILES) - {"estimate.csv", "depth.png"}
+    suffixes = (".csv", ".png", ".md")
+    there = {path.name for path in done.iterdir() if path.suffix in suffixes}
+    assert there == set(FILES) - {"estimate.csv", "depth.png", "resistance.csv"}
     record = json.loads((done / "run.json").read_text())
     assert record["complete"]
     assert record["seconds"] > 0
@@ -67,7 +67,7 @@ def test_a_run_leaves_its_tables_and_pictures(done):
     assert summary["seed"].tolist() == [0, 1]
     assert (summary["largest_between_nodes"] > 0).all()
     bounds = pd.read_csv(done / "bounds.csv")
-    assert set(bounds["bound"]) == {"gain product", "factorised", "graph", NO_BOUND}
+    assert set(bounds["bound"]) == set(BOUNDS) - {"graph and taps"}
     assert (bounds.loc[bounds["is_bound"], "holds_share"] == 1).all()
     influence = pd.read_csv(done / "influence.csv")
     assert len(influence) == 2 * 2 * 3 * 4 * 2  # seeds, windows, H, T, kinds
@@ -127,27 +127,20 @@ def test_what_is_finished_is_not_measured_again(
     assert len(list((out / "parts").iterdir())) == 2
 
 
-def test_parts_of_version_0_1_0_are_known_by_what_they_hold(tmp_path):
-    parts, identity = tmp_path / "parts", {"weights_sha256": "1"}
+def test_parts_of_version_0_1_0_go_and_nothing_else(tmp_path):
+    parts = tmp_path / "parts"
     parts.mkdir()
     record = {"command": "analysis.network", "arguments": {}}
     (tmp_path / "run.json").write_text(json.dumps(record))
-    held = {"seconds": 2.0, "tables": {"hops": "hop,share\n0,1.0\n"}}
-    for name, whose in (("moved-0123456789-seed-1", identity), (LABEL, {})):
-        text = json.dumps(held | {"identity": whose})
-        (parts / f"{name}.json").write_text(text)
-    (parts / "torn-0123456789-seed-1.json").write_text("{")
+    old, mine = "moved-0123456789-seed-1.json", "notes-seed-1.json"
+    for name in (old, mine):
+        (parts / name).write_text("{")
     with RunFolder(tmp_path, "analysis.network", {}) as folder:
-        adopt(folder, LABEL, "0")  # other settings, of the same run
-        assert folder.part(LABEL, "0").state == "of other settings"
-        adopt(folder, LABEL, digest(identity))  # the same, of a run that was moved
-        state, content = folder.part(LABEL, digest(identity))
-    assert state == "finished"
-    part = unpack(content)
-    assert part.seconds == 2.0
-    assert part.tables["hops"].to_dict("list") == {"hop": ["0"], "share": [1.0]}
-    names = {name for name in contents(parts) if "torn" not in name}
-    assert len(names) == 1
+        folder.keep("run-abcdef0123-seed-0", "0" * 16, "{}", ".json")
+        kept = {*contents(parts)} - {old}
+        clear_old(folder)
+    assert {*contents(parts)} == kept
+    assert mine in kept
 
 
 @pytest.mark.slow

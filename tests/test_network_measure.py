@@ -40,6 +40,8 @@ def test_tables_of_a_forecaster_whose_graph_layers_pass_nothing_between_nodes():
     (summary,) = found["summary"].to_dict("records")
     assert summary["largest_between_nodes"] == 0.0
     assert summary["own_node_share"] == pytest.approx(1, rel=1e-12)
+    assert "resistance" not in found  # no road graph
+    assert found["summary"].filter(like="resistance").empty
     hops = found["hops"].set_index("hop")["influence"]
     assert (hops["unknown"], hops["0"] > 0) == (0.0, True)
     table, bounds = found["influence"], found["bounds"]
@@ -49,7 +51,8 @@ def test_tables_of_a_forecaster_whose_graph_layers_pass_nothing_between_nodes():
     assert (table["output_step"].min(), table["output_step"].max()) == (0, 2)
     assert (table["input_step"].min(), table["input_step"].max()) == (0, 4)
     assert (table["lag"] == 4 - table["input_step"]).all()
-    names = ["gain product", "factorised", "graph", "frozen attention"]
+    names = ["gain product", "factorised", "graph", "message passing"]
+    names += ["message passing by entry", "frozen attention", "rollout"]
     assert bounds["bound"].tolist() == names
     assert (bounds.loc[bounds["is_bound"], "holds_share"] == 1).all()
     for row in bounds.to_dict("records"):

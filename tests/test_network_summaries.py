@@ -4,23 +4,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.network._results import remarks
+from analysis.network._results import bounds_page, remarks
+from analysis.network._road import UNREACHABLE, road_hops
 from analysis.network._summaries import (
-    UNREACHABLE,
+    influence_between,
     influence_by_hop,
     influence_by_lag,
     largest_between_nodes,
     own_node_share,
-    road_hops,
     window_ends,
 )
-from analysis.network._tightness import NO_BOUND, in_brief, rounding, tightness
+from analysis.network._tightness import in_brief, rounding, tightness
 from analysis.plots.network import bounds_tightness, depth
 from analysis.plots.network import influence_by_hop as by_hop
 from analysis.plots.network import influence_by_lag as by_lag
 from analysis.variants import describe
+from sensitivity.layer_gains import Factors
 from tests.train_runs import options
 
+NO_BOUND = "frozen attention"
 ALL, SOME = np.arange(3), np.array([2, 0])
 LIMITS = {"layers": 1, "epsilon": 1e-7}
 
@@ -48,7 +50,7 @@ def test_the_ends_of_the_window_are_counted_from_its_newest_step():
 def test_shares_of_each_window_add_up_to_one_whatever_its_scale():
     norms = random_norms() * np.array([1.0, 100.0]).reshape(2, 1, 1, 1, 1)
     lags = influence_by_lag(norms, ALL)
-    hops = influence_by_hop(norms, ALL, road_hops(np.eye(3)))
+    hops = influence_by_hop(influence_between(norms), ALL, road_hops(np.eye(3)))
     for table, name in ((lags, "share"), (lags, "squared_share"), (hops, "share")):
         sums = table.groupby("window_index")[name].sum()
         np.testing.assert_allclose(sums, 1.0, rtol=1e-12)
@@ -87,7 +89,7 @@ def test_hops_count_edges_either_way_and_name_what_cannot_be_reached():
 def test_influence_by_hop_is_the_mean_over_pairs_at_that_distance():
     hops = np.array([[0, 1, 2], [1, 0, 1], [2, 3, 0]])  # of nodes 2 and 0: 2 3 0, 0 1 2
     norms = random_norms(W=1, M=2)
-    table = influence_by_hop(norms, SOME, hops).set_index("hop")
+    table = influence_by_hop(influence_between(norms), SOME, hops).set_index("hop")
     between = norms[0].mean(0).sum(1)  # (M, N)
     assert table["pairs"].to_dict() == {"0": 2, "1": 1, "2": 2, "3": 1}
     expected = {
@@ -108,7 +110,7 @@ def test_influence_by_hop_is_the_mean_over_pairs_at_that_distance():
     ],
 )
 def test_pairs_without_a_path_are_a_group_of_their_own_and_come_last(hops, names):
-    table = influence_by_hop(random_norms(W=1), ALL, hops)
+    table = influence_by_hop(influence_between(random_norms(W=1)), ALL, hops)
     assert table["hop"].tolist() == names
 
 
@@ -124,18 +126,43 @@ def test_the_largest_influence_between_nodes_leaves_out_the_own_node():
 
 def test_a_bound_that_is_exceeded_beyond_rounding_does_not_hold():
     norms = random_norms(W=1) + 1.0
-    bounds = {"b": 2 * norms[0], NO_BOUND: norms[0] / 2}
+    bounds = {"graph": 2 * norms[0], NO_BOUND: norms[0] / 2}
     table = tightness(norms, [bounds], **LIMITS).set_index("bound")
-    assert table.loc["b", "holds_share"] == 1.0
-    assert table.loc["b", "ratio_median"] == pytest.approx(0.5, rel=1e-12)
+    assert table.loc["graph", "holds_share"] == 1.0
+    assert table.loc["graph", "ratio_median"] == pytest.approx(0.5, rel=1e-12)
+    assert table.loc["graph", "exact_median"] == np.median(norms)
+    assert table.loc["graph", "bound_median"] == 2 * np.median(norms)
     assert table.loc[NO_BOUND, "holds_share"] == 0.0
-    assert table["is_bound"].to_dict() == {"b": True, NO_BOUND: False}
+    assert table["is_bound"].to_dict() == {"graph": True, NO_BOUND: False}
+
+
+def test_a_bound_may_be_loose_and_rank_influence_all_the_same():
+    norms = random_norms(W=2, M=2, N=2)
+    squares, constant = [n**2 + 9 for n in norms], Factors(np.ones((3, 4)), np.eye(2))
+    constant = constant._replace(space=np.ones((2, 2)))
+    given = {"graph": squares, "factorised": 5 - norms, "rollout": [constant] * 2}
+    bounds = [{name: each[w] for name, each in given.items()} for w in range(2)]
+    table = tightness(norms, bounds, **LIMITS).set_index("bound")
+    found = table["rank_correlation"]
+    assert found["graph"] == pytest.approx(1, rel=1e-12)
+    assert found["factorised"] == pytest.approx(-1, rel=1e-12)
+    assert np.isnan(found["rollout"])  # ranks all alike
+
+
+def test_rank_correlations_are_means_over_windows_of_the_pairs_above_rounding():
+    exact = np.array([[1.0, 2.0, 3.0, 0.0], [1.0, 2.0, 3.0, 0.0]])
+    bound = np.array([[1.0, 3.0, 2.0, 9.0], [4.0, 5.0, 6.0, 9.0]])
+    norms = exact.reshape(2, 1, 1, 1, 4)
+    bounds = [{"graph": bound[w].reshape(1, 1, 1, 4)} for w in range(2)]
+    (row,) = tightness(norms, bounds, **LIMITS).to_dict("records")
+    # Of three pairs d^2 = 0, 1, 1: 1 - 6 * 2 / (3 * 8) = 1 / 2.
+    assert row["rank_correlation"] == pytest.approx((0.5 + 1) / 2, rel=1e-12)
 
 
 def test_what_may_be_rounding_counts_for_no_ratio_and_breaks_no_bound():
     norms = np.array([[[[[1.0, 1e-7]]]]])
     assert rounding(norms, 2, 1e-7).item() == pytest.approx(3.2e-6, rel=1e-12)
-    bound = {"b": np.array([[[[2.0, 0.0]]]])}
+    bound = {"graph": np.array([[[[2.0, 0.0]]]])}
     (row,) = tightness(norms, [bound], layers=2, epsilon=1e-7).to_dict("records")
     assert (row["pairs_above_rounding"], row["pairs"]) == (1, 2)
     assert (row["holds_share"], row["ratio_largest"]) == (1.0, 0.5)
@@ -156,6 +183,7 @@ def test_in_brief_a_bound_has_its_median_and_the_share_that_holds():
     assert in_brief(table) == {
         "gain_product_ratio_median": row["ratio_median"],
         "gain_product_holds_share": 0.75,
+        "gain_product_rank_correlation": row["rank_correlation"],
     }
 
 
@@ -212,13 +240,13 @@ def test_panels_are_by_kind_or_by_depth_and_lines_by_the_rest(settings, titles, 
     assert [ax.get_title() for ax in figure.axes][: len(titles)] == titles
     assert texts(figure.legends[0].get_texts()) == names
     figure.canvas.draw()
-    hops = rows(influence_by_hop(norms, ALL, None), *settings)
+    hops = rows(influence_by_hop(influence_between(norms), ALL, None), *settings)
     assert [ax.get_title() for ax in by_hop(hops).axes] == titles
 
 
 def test_a_picture_says_which_forecaster_passes_nothing_between_nodes():
     norms = random_norms() * np.eye(3)[:, None, :]
-    (ax,) = by_hop(rows(influence_by_hop(norms, ALL, None), {})).axes
+    (ax,) = by_hop(rows(influence_by_hop(influence_between(norms), ALL, None), {})).axes
     assert "exactly 0 beyond the own node:\nb" in texts(ax.texts)
 
 
@@ -235,8 +263,9 @@ def test_tightness_names_what_is_no_bound_and_keeps_bars_off_the_frame(seeds):
     table = tightness(norms, bounds, **LIMITS)
     figure = bounds_tightness(rows(table, *({"seed": seed} for seed in range(seeds))))
     names = texts(figure.legends[0].get_texts())
-    assert f"{NO_BOUND} (leaves paths out: no bound)" in names
-    (ax,) = figure.axes
+    assert f"{NO_BOUND} (no bound)" in names
+    ax, ranks = figure.axes
+    assert "rank correlation" in ranks.get_xlabel()
     low, high = sorted(ax.get_ylim())
     bars = [y for line in ax.get_lines()[:-3] for y in np.asarray(line.get_ydata())]
     assert low + 0.2 < min(bars) < max(bars) < high - 0.2
@@ -272,3 +301,16 @@ def test_where_rounding_leaves_nothing_it_is_said():
     (line,) = remarks(table)
     assert line.startswith("two, seeds 0, 1: no pair is above rounding")
     bounds_tightness(table).canvas.draw()
+    page = bounds_page(table)
+    assert "| two | gain product | none | none |" in page
+    assert "| one | gain product | 1.0e+00 | 2.0e+00 | 5.0e-01 |" in page
+    assert "| gain product | product of the exact gains of all layers | the win" in page
+
+
+def test_the_page_of_bounds_says_what_is_none():
+    norms = random_norms(W=1)
+    table = rows(tightness(norms, [{NO_BOUND: norms[0]}], **LIMITS), {})
+    page = bounds_page(table)
+    assert f"| {NO_BOUND} (no bound) |" in page
+    assert "Barbero et al." in page
+    assert page.count("| 1.00 |\n") == 1  # its rank correlation

@@ -1,24 +1,15 @@
-r"""Gains of every layer of a forecaster at what it really sees, and their bounds.
+"""Every bound on how far a speed moves a forecast, at one window.
 
 A bound says how much each z-scored speed can move each z-scored forecast; compare it
 with the spectral `sensitivity.network.space_time_norms` of the forecaster as a function
-of speeds (T, N, 1). In falling order of what bounds know of the network at a window:
+of speeds (T, N, 1). `BOUNDS` says what each is.
 
-- ``"gain product"``: the product of the layers' gains.
-- ``"factorised"``: the same with each layer's largest gains over nodes, or over steps,
-  so that it is a product of one table over time and one over space.
-- ``"graph"``, of attention, or ``"graph and taps"``, of convolutions: with
-  :math:`\theta S` in place of each graph layer (`filter_bound`) and :math:`g R` in
-  place of each convolution (`lag_matrix`, `tap_gain`), which hold for every window.
-  Attention, layer norms and read-out, which the theorem does not have, count as in
-  ``"factorised"``.
-- ``"frozen attention"``, of attention only: the gain product if attention weights did
-  not move with the input. **No bound**: it leaves out key and query paths.
-
-References:
-    Marisca et al., arXiv 2506.15507, 2025, Theorem 5.1 (``"graph and taps"``; of it the
-    factors :math:`\theta S` in ``"graph"``);
-    Barbero et al., arXiv 2406.04267, 2024 (``"frozen attention"``).
+Two leave out how attention weights move with the input. ``"frozen attention"`` is the
+gain product with the norms of the value path, so that it knows all weights and norms.
+``"rollout"`` knows how layers mix and nothing else: of attention the weights averaged
+over heads, of a graph layer its reach S, of the last map its absolute weights. What
+values, norms and read-outs do is in a constant that nobody knows, so that it ranks
+pairs and has no scale.
 """
 
 from collections.abc import Sequence
@@ -28,25 +19,33 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from analysis.network._forecaster_gains import (
+    adjacencies,
+    forecaster_gains,
+    taps_of,
+)
 from models.forecaster import Forecaster
 from models.graph import GraphConvolution, GraphLayer
-from models.temporal import CausalConvolution, TemporalAttention, TemporalLayer
-from sensitivity.convolution_bounds import lag_matrix, tap_gain
-from sensitivity.graph_bounds import filter_bound
+from models.temporal import CausalConvolution, TemporalAttention
+from sensitivity.attention import attention_matrix
+from sensitivity.convolution_bounds import convolution_bound, lag_matrix, tap_gain
+from sensitivity.graph_bounds import (
+    FilterBound,
+    entry_gain,
+    filter_bound,
+    message_passing_bound,
+)
 from sensitivity.layer_gains import (
+    Factors,
     Gains,
     NodeGains,
     PlaceGains,
     StepGains,
-    attention_gains,
-    block_gains,
     factorised_bound,
-    layer_norm_gains,
     product_bound,
 )
 
-Adjacencies = Float[np.ndarray, "2 N N"]
-Taps = Float[np.ndarray, "P D D"]
+Table = Float[np.ndarray, "H N T N"] | Factors
 
 
 def forecaster_bounds(
@@ -55,138 +54,95 @@ def forecaster_bounds(
     time_of_day: Float[Any, " T"],
     average: Float[Any, "TH N"] | None,
     spatial: Sequence[Float[np.ndarray, "N N"]],
-) -> dict[str, Float[np.ndarray, "H N T N"]]:
+) -> dict[str, Table]:
     """By name, from (t, n) to (t', n') at [t', n', t, n]; spatial: `graph_gains`."""
     T, N = np.shape(speeds)
-    window = (model, speeds, time_of_day, average, spatial)
-    gains = forecaster_gains(*window)
-    coarse = factorised_bound(_graph_and_taps(model, gains), T, N)
+    window = (model, speeds, time_of_day, average)
+    gains = forecaster_gains(*window, spatial)
+    filters = [_filter(layer) for layer in model.spatial]
+    coarse = factorised_bound(_graph_and_taps(model, gains, filters), T, N)
     attention = model.config.temporal.kind == "attention"
-    bounds = {
+    bounds: dict[str, Table] = {
         "gain product": product_bound(gains, T, N),
-        "factorised": factorised_bound(gains, T, N).table(),
-        "graph" if attention else "graph and taps": coarse.table(),
+        "factorised": factorised_bound(gains, T, N),
+        "graph" if attention else "graph and taps": coarse,
     }
+    time = factorised_bound(_one_gain(model, gains), T, N).time
+    others = np.max([graph.reach for graph in filters], 0) - np.eye(N)
+    for name, of_layers in (
+        ("message passing", [graph.gain for graph in filters]),
+        ("message passing by entry", [_entry_gain(layer) for layer in model.spatial]),
+    ):
+        space = message_passing_bound(others, max(of_layers), len(of_layers))
+        bounds[name] = Factors(time, space)
     if attention:
-        frozen = forecaster_gains(*window, frozen=True)
+        frozen = forecaster_gains(*window, spatial, frozen=True)
         bounds["frozen attention"] = product_bound(frozen, T, N)
+        mixing = _mixing(*window, filters)
+        bounds["rollout"] = product_bound([*mixing, gains[-1]], T, N)
     return bounds
 
 
-def forecaster_gains(
-    model: Forecaster,
-    speeds: Float[Any, "T N"],
-    time_of_day: Float[Any, " T"],
-    average: Float[Any, "TH N"] | None,
-    spatial: Sequence[Float[np.ndarray, "N N"]],
-    *,
-    frozen: bool = False,
+def _filter(layer: GraphLayer) -> FilterBound:
+    mix = cast(GraphConvolution, layer.mix)
+    return filter_bound(taps_of(mix), adjacencies(mix), residual=layer.residual)
+
+
+def _entry_gain(layer: GraphLayer) -> float:
+    own, *others = taps_of(cast(GraphConvolution, layer.mix))
+    return entry_gain(own + layer.residual * np.eye(len(own)), *others)
+
+
+def _graph_and_taps(
+    model: Forecaster, gains: list[Gains], filters: list[FilterBound]
 ) -> list[Gains]:
-    """Gains at one window in evaluation; frozen: of the value path alone."""
-    # In the order in which layers act: of the lift, of each layer's mixing with the
-    # residual and of its norm, of the read-out of a step, of the steps to the horizon.
-    T, N = np.shape(speeds)
-    given = iter(spatial)
-    batch = [jnp.asarray(part)[None] for part in (speeds, time_of_day)]
-    ahead = None if average is None else jnp.asarray(average)[None]
-    x, clock = model.lifted(batch[0], ahead), model.clock(batch[1])
-    lift = np.linalg.norm(np.asarray(model.lift.kernel[...], np.float64)[0])
-    gains: list[Gains] = [PlaceGains(np.full((T, N), lift))]
-    for layer in model.layers():
-        mixed = layer.mix(x) + layer.clock(clock)
-        normed = np.asarray((x + mixed if layer.residual else mixed)[:, 0])
-        if isinstance(layer, GraphLayer):
-            gains.append(NodeGains(np.broadcast_to(next(given), (T, N, N))))
-        else:
-            gains.append(_over_steps(layer, np.asarray(x[:, 0]), frozen))
-        scale = None if layer.norm.scale is None else layer.norm.scale[...]
-        of_norm = layer_norm_gains(normed, scale, layer.norm.epsilon)  # (N, T)
-        gains.append(PlaceGains(of_norm.T))
-        x = layer(x, clock)
-    D = model.config.width
-    read = np.linalg.norm(np.asarray(model.read.kernel[...], np.float64)[:D])
-    gains.append(PlaceGains(np.full((T, N), read)))
-    weights = np.abs(np.asarray(model.ahead.kernel[...], np.float64)[:T]).T
-    gains.append(StepGains(np.broadcast_to(weights, (N, *weights.shape))))
-    return gains
-
-
-def _graph_and_taps(model: Forecaster, gains: list[Gains]) -> list[Gains]:
     """The gains, with those of convolutions and graph layers for every input."""
-    T, N = model.config.window, model.config.nodes
+    T, N, given = model.config.window, model.config.nodes, iter(filters)
     coarse = list(gains)
     for number, layer in enumerate(model.layers()):
         place = 1 + 2 * number  # behind the lift, in front of its norm
         match layer.mix:
             case CausalConvolution() as mix:
-                gain = tap_gain(_taps(mix), residual=layer.residual)
+                gain = tap_gain(taps_of(mix), residual=layer.residual)
                 table = gain * lag_matrix(T, mix.taps)
                 coarse[place] = StepGains(np.broadcast_to(table, (N, T, T)))
-            case GraphConvolution() as mix:
-                hops, steps = _taps(mix), adjacencies(mix)
-                table = filter_bound(hops, steps, residual=layer.residual).table()
+            case GraphConvolution():
+                table = next(given).table()
                 coarse[place] = NodeGains(np.broadcast_to(table, (T, N, N)))
     return coarse  # no gain of attention holds for every input: its own stay
 
 
-def graph_gains(model: Forecaster) -> list[Float[np.ndarray, "N N"]]:
-    """From node m to node n at [n, m], of each graph layer with its residual."""
-    return [block_gains(_graph_blocks(layer)) for layer in model.spatial]
+def _one_gain(model: Forecaster, gains: list[Gains]) -> list[Gains]:
+    """What does not mix nodes, with one gain for all convolutions."""
+    temporal = model.config.temporal
+    if temporal.kind == "attention":
+        return [layer for layer in gains if not isinstance(layer, NodeGains)]
+    taps = [taps_of(cast(CausalConvolution, layer.mix)) for layer in model.temporal]
+    gain = tap_gain(np.stack(taps), residual=temporal.residual)
+    table = convolution_bound(model.config.window, temporal.taps, gain, len(taps))
+    places = [layer for layer in gains if isinstance(layer, PlaceGains)]
+    return [*places, StepGains(table[None]), gains[-1]]
 
 
-def _over_steps(
-    layer: TemporalLayer, x: Float[np.ndarray, "N T D"], frozen: bool
-) -> StepGains:
-    """Gains of what a temporal layer does before its norm."""
-    mix, residual = layer.mix, layer.residual
-    if isinstance(mix, TemporalAttention):
-        weights, bias = mix.weights(), mix.score_bias()
-        found = attention_gains(x, weights, bias, residual=residual, frozen=frozen)
-        return StepGains(found)
-    return StepGains(_convolution(cast(CausalConvolution, mix), x, residual))
-
-
-def _convolution(
-    mix: CausalConvolution, x: Float[np.ndarray, "N T D"], residual: bool
-) -> Float[np.ndarray, "N T T"]:
-    """Gains of relu(b + sum_p W_p x_{t-p}), with the relu as it acts at x."""
-    N, T, D = x.shape
-    open_ = np.asarray(mix(jnp.asarray(x))) > 0  # (N, T, D)
-    gains = np.zeros((N, T, T))
-    for p, tap in enumerate(_taps(mix)[:T]):
-        blocks = open_[..., p:, :, None] * tap  # (N, T - p, D out, D in)
-        if p == 0 and residual:
-            blocks = blocks + np.eye(D)
-        step = np.arange(p, T)
-        gains[:, step, step - p] = block_gains(blocks)
-    return gains
-
-
-def _taps(mix: CausalConvolution | GraphConvolution) -> Taps:
-    """Weights of the lags or hops, as matrices that act on x from the left."""
-    kernel = np.asarray(mix.mix.kernel[...], np.float64)
-    D = kernel.shape[1]
-    return kernel.reshape(-1, D, D).mT
-
-
-def adjacencies(mix: GraphConvolution) -> Adjacencies:
-    """The adjacencies as the layer uses them."""
-    steps = np.asarray(mix.adjacencies(), np.float64)
-    if mix.config.graph.kind == "diagonal":
-        steps = steps * np.eye(steps.shape[-1])
-    return steps
-
-
-def _graph_blocks(layer: GraphLayer) -> Float[np.ndarray, "N N D D"]:
-    """What node m gives to node n, [n, m], as matrices that act on x from the left."""
-    mix = cast(GraphConvolution, layer.mix)
-    (own, *others), steps = _taps(mix), adjacencies(mix)
-    eye = np.eye(mix.config.nodes)
-    blocks = eye[..., None, None] * (own + layer.residual * np.eye(len(own)))
-    hops = len(others) // 2
-    for number, step in enumerate(steps):
-        power = eye
-        for weights in others[number * hops : (number + 1) * hops]:
-            power = power @ step
-            blocks = blocks + power[..., None, None] * weights
-    return blocks
+def _mixing(
+    model: Forecaster,
+    speeds: Float[Any, "T N"],
+    time_of_day: Float[Any, " T"],
+    average: Float[Any, "TH N"] | None,
+    filters: list[FilterBound],
+) -> list[Gains]:
+    """How each layer mixes steps or nodes, by its attention weights or its reach."""
+    T, N = np.shape(speeds)
+    windows, clock = jnp.asarray(speeds)[None], jnp.asarray(time_of_day)[None]
+    ahead = None if average is None else jnp.asarray(average)[None]
+    inputs = iter(model.temporal_inputs(windows, clock, ahead))
+    given, mixing = iter(filters), []
+    for layer in model.layers():
+        if isinstance(layer, GraphLayer):
+            mixing.append(NodeGains(np.broadcast_to(next(given).reach, (T, N, N))))
+            continue
+        mix, x = cast(TemporalAttention, layer.mix), np.asarray(next(inputs)[:, 0])
+        alpha = attention_matrix(x, mix.weights(), mix.score_bias())
+        mean = np.asarray(alpha, np.float64).mean(1)  # over heads, (N, T, T)
+        mixing.append(StepGains(mean + layer.residual * np.eye(T)))
+    return mixing

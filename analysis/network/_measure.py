@@ -11,18 +11,20 @@ import pandas as pd
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from analysis.network._forecaster_bounds import (
-    adjacencies,
-    forecaster_bounds,
-    graph_gains,
+from analysis.network._forecaster_bounds import Table, forecaster_bounds
+from analysis.network._forecaster_gains import adjacencies, graph_gains
+from analysis.network._road import (
+    distance_ranks,
+    distances,
+    influence_by_resistance,
 )
 from analysis.network._summaries import (
+    influence_between,
     influence_by_hop,
     influence_by_lag,
     largest_between_nodes,
     over_input_steps,
     own_node_share,
-    road_hops,
     share_of_window,
     window_ends,
 )
@@ -35,6 +37,7 @@ from models.graph import Fixed, GraphConvolution, GraphLayer
 from models.layers import narrow, wide
 from models.temporal import TemporalAttention, TemporalLayer
 from sensitivity.arguments import ArgumentError
+from sensitivity.layer_gains import Factors
 from sensitivity.memory import format_memory, parse_memory
 from sensitivity.network import plan_memory, space_time_norms
 from sensitivity.network_estimate import estimate_influence
@@ -161,26 +164,31 @@ def bytes_of_tables(config: ForecasterConfig, windows: int, bounds: bool) -> int
 def measure(
     model: Forecaster, windows: Windows, options: NetworkOptions
 ) -> dict[str, pd.DataFrame]:
-    """Tables by name: influence and summary; hops and bounds, or the estimate."""
+    """Tables by name, those of them that have rows; the estimate has its own."""
     model = as_measured(model)
     if options.estimate is not None:
         return _estimated(model, windows, options)
     norms, nodes = exact_norms(model, windows, options), windows.nodes
     influence = influence_by_lag(norms, nodes)
-    hops = None if windows.adjacency is None else road_hops(windows.adjacency)
-    tables = {"influence": influence, "hops": influence_by_hop(norms, nodes, hops)}
+    road = None if windows.adjacency is None else distances(windows.adjacency)
+    between, hops = influence_between(norms), None if road is None else road.hops
+    tables = {"influence": influence, "hops": influence_by_hop(between, nodes, hops)}
     summary: dict[str, Any] = {
         "largest_between_nodes": largest_between_nodes(norms, nodes),
         "own_node_share": own_node_share(influence),
         **window_ends(influence),
     }
+    if road is not None:
+        tables["resistance"] = influence_by_resistance(between, nodes, road)
+        summary |= distance_ranks(between, nodes, road)
     if options.bounds:
         layers, epsilon = model.config.layers, float(jnp.finfo(jnp.float32).eps)
         bounds = bounds_of(model, windows)
         table = tightness(norms, bounds, layers=layers, epsilon=epsilon)
         tables["bounds"] = table
         summary |= in_brief(table)
-    return tables | {"summary": pd.DataFrame([summary])}
+    tables["summary"] = pd.DataFrame([summary])
+    return {name: table for name, table in tables.items() if len(table)}
 
 
 def exact_norms(
@@ -193,9 +201,7 @@ def exact_norms(
     return np.moveaxis(found.reshape(*found.shape[:2], W, T, N), 2, 0)
 
 
-def bounds_of(
-    model: Forecaster, windows: Windows
-) -> list[dict[str, Float[np.ndarray, "H M T N"]]]:
+def bounds_of(model: Forecaster, windows: Windows) -> list[dict[str, Table]]:
     """For each window the bounds on the outputs of the chosen nodes, by name."""
     batch, found, spatial = windows.batch, [], graph_gains(model)
     with jax.default_matmul_precision("highest"):
@@ -203,8 +209,15 @@ def bounds_of(
             average = None if batch.average is None else batch.average[w]
             clock = batch.time_of_day[w]
             bounds = forecaster_bounds(model, speeds, clock, average, spatial)
-            found.append({k: v[:, windows.nodes] for k, v in bounds.items()})
+            found.append({k: _of_nodes(v, windows.nodes) for k, v in bounds.items()})
     return found
+
+
+def _of_nodes(bound: Table, nodes: Int[np.ndarray, " M"]) -> Table:
+    """The bound on the outputs of these nodes."""
+    if isinstance(bound, Factors):
+        return bound._replace(space=bound.space[nodes])
+    return bound[:, nodes]
 
 
 def _estimated(

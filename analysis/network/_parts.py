@@ -16,8 +16,8 @@ from models.train.folder import fingerprints
 from models.train.options import PLACES
 from models.train.restore import Restored, weights_sha256
 
-_FORMAT = 2  # one more whenever what is measured changes
-_OLD = re.compile(r"(.+-[0-9a-f]{10}-seed-\d+)\.json")  # of version 0.1.0
+_FORMAT = 3  # one more whenever what is measured changes
+_OLD = re.compile(r".+-[0-9a-f]{10}-seed-\d+\.json")  # of version 0.1.0
 
 
 class Part(NamedTuple):
@@ -30,7 +30,7 @@ class Part(NamedTuple):
 def label_of(run: Path, seed: int) -> str:
     """What a part is called: the same wherever the command is typed."""
     whole = run.resolve()
-    place = digest(str(whole).encode())[:10]  # these bytes: `adopt` knows it by them
+    place = digest(str(whole).encode())[:10]
     return f"{whole.parent.name}-{place}-seed-{seed}"
 
 
@@ -41,11 +41,9 @@ def key_of(run: Restored, model: Forecaster, options: NetworkOptions) -> str:
     made = {name: value for name, value in made.items() if name not in PLACES}
     made |= fingerprints(asked, series)
     if series.adjacency is not None:
-        made["road_sha256"] = digest(series.adjacency.tobytes())  # as of 0.1.0
+        made["road_sha256"] = digest(series.adjacency.tobytes())
     settings: dict[str, Any] = {"format": _FORMAT, "forecaster": made}
     settings |= options.settings()
-    if asked.model.precision != "float32":
-        settings["rounded"] = True  # which version 0.1.0 did not
     identity = {"weights_sha256": weights_sha256(model), "settings": settings}
     return digest(json.loads(json.dumps(identity, default=str)))
 
@@ -66,18 +64,8 @@ def unpack(content: str | bytes) -> Part:
     return Part(tables, held["seconds"])
 
 
-def adopt(folder: RunFolder, label: str, key: str) -> None:
-    """For folders of 0.1.0: take over its part, wherever the run lay then."""
+def clear_old(folder: RunFolder) -> None:
+    """Delete the parts of 0.1.0, which hold less than is measured today."""
     for file in (folder.path / "parts").glob("*-seed-*.json"):
-        if (match := _OLD.fullmatch(file.name)) is None:
-            continue
-        try:
-            held = json.loads(file.read_text(encoding="utf-8"))
-            own, content = digest(held["identity"]), pack(unpack(json.dumps(held)))
-        except (ValueError, KeyError, TypeError, AttributeError):  # damaged
-            continue
-        if own == key or match[1] == label:
-            folder.keep(label, own, content, ".json")
+        if _OLD.fullmatch(file.name):
             file.unlink()
-        if own == key:
-            return

@@ -1,10 +1,13 @@
 """From finished parts to tables, pictures and what is printed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
+from analysis.markdown import markdown_table
+from analysis.network._bounds import BOUNDS
 from analysis.network._parts import Part
 from analysis.variants import COLUMNS, describe
 from models.runs.console import empty_table
@@ -16,9 +19,29 @@ if TYPE_CHECKING:
 
     from models.train.options import TrainOptions
 
-TABLES = ("influence", "hops", "bounds", "estimate", "summary")
+TABLES = ("influence", "hops", "resistance", "bounds", "estimate", "summary")
 PICTURES = ("influence-by-lag", "influence-by-hop", "bounds-tightness", "depth")
-FILES = (*(f"{name}.csv" for name in TABLES), *(f"{name}.png" for name in PICTURES))
+PAGE = "bounds.md"
+FILES = (
+    *(f"{name}.csv" for name in TABLES),
+    *(f"{name}.png" for name in PICTURES),
+    PAGE,
+)
+
+
+_ROAD = {
+    "hops": "hops_rank_correlation",
+    "resistance": "resistance_rank_correlation",
+    "commute time": "commute_time_rank_correlation",
+}
+_NUMBERS = (
+    *("exact_median", "bound_median"),
+    *("ratio_median", "ratio_05", "ratio_95"),
+)
+_COLUMNS = (
+    *("exact", "bound", "exact / bound", "5 %", "95 %"),
+    *("holds in", "rank corr."),
+)
 
 
 def collect(
@@ -48,8 +71,11 @@ def write(folder: RunFolder, tables: dict[str, pd.DataFrame]) -> None:
         folder.write(f"{name}.csv", table.to_csv(index=False))
     figures = {"influence-by-lag": plots.influence_by_lag(tables["influence"])}
     if "hops" in tables:
-        figures["influence-by-hop"] = plots.influence_by_hop(tables["hops"])
+        figures["influence-by-hop"] = plots.influence_by_hop(
+            tables["hops"], tables.get("resistance")
+        )
     if "bounds" in tables:
+        folder.write(PAGE, bounds_page(tables["bounds"]))
         figures["bounds-tightness"] = plots.bounds_tightness(tables["bounds"])
     if tables["summary"]["layers"].nunique() > 1:
         figures["depth"] = plots.depth(tables["summary"])
@@ -59,7 +85,10 @@ def write(folder: RunFolder, tables: dict[str, pd.DataFrame]) -> None:
 
 def show(console: "Console", tables: dict[str, pd.DataFrame]) -> None:
     """Print the summary, a row per run label, and how tight its bounds are."""
-    console.print(_summary_table(tables["summary"]), soft_wrap=False)
+    summary = tables["summary"]
+    console.print(_summary_table(summary), soft_wrap=False)
+    if _ROAD["hops"] in summary:
+        console.print(_road_table(summary), soft_wrap=False)
     if "bounds" in tables:
         console.print(_bounds_table(tables["bounds"]), soft_wrap=False)
         for line in remarks(tables["bounds"]):
@@ -96,20 +125,69 @@ def _summary_table(summary: pd.DataFrame) -> "Table":
     return shown
 
 
+def _road_table(summary: pd.DataFrame) -> "Table":
+    """How influence between nodes goes with their distance in the road graph."""
+    names = [*_ROAD, "pairs", "without a path"]
+    title = "Rank correlation of influence with distance (none: all pairs alike): means"
+    shown = empty_table(title, ["run"], names, wraps=["run"])
+    by_label: Any = summary.dropna(subset=["pairs_with_path"]).groupby(
+        "label", sort=False
+    )
+    for label, rows in by_label:
+        cells = [_correlation(rows[column].mean()) for column in _ROAD.values()]
+        counts = (rows[f"pairs_{which}_path"].iloc[0] for which in ("with", "without"))
+        shown.add_row(str(label), *cells, *(f"{count:.0f}" for count in counts))
+    return shown
+
+
 def _bounds_table(bounds: pd.DataFrame) -> "Table":
-    """Of each bound the quantiles of exact / bound, and in how many pairs it holds."""
-    numbers = ("median", "5 %", "95 %", "holds in")
-    title = "Exact over bound: means over seeds"
-    shown, last = empty_table(title, ["run", "bound"], numbers, wraps=["run"]), None
-    by_bound: Any = bounds.groupby(["label", "bound"], sort=False)
-    for (label, name), rows in by_bound:
-        cells = ["none"] * len(numbers)
-        if (rows["pairs_above_rounding"] > 0).any():
-            means = (rows[f"ratio_{q}"].mean() for q in ("median", "05", "95"))
-            share = 100 * rows["holds_share"].mean()
-            cells = [f"{mean:.1e}" for mean in means]
-            cells.append("all pairs" if share == 100 else f"{share:.3f} %")
-            name += "" if rows["is_bound"].all() else " (no bound)"
+    """Of each bound its row in the table of bounds."""
+    title = "Exact norms and their bounds: means over seeds"
+    shown, last = empty_table(title, ["run", "bound"], _COLUMNS, wraps=["run"]), None
+    for label, name, cells in _rows_of(bounds):
         shown.add_row("" if label == last else label, name, *cells)
         last = label
     return shown
+
+
+def _rows_of(bounds: pd.DataFrame) -> Iterator[tuple[str, str, list[str]]]:
+    """Run, bound, and the cells of `_COLUMNS`: means over seeds that have a value."""
+    by_bound: Any = bounds.groupby(["label", "bound"], sort=False)
+    for (label, name), rows in by_bound:
+        cells = ["none"] * len(_COLUMNS)
+        if (rows["pairs_above_rounding"] > 0).any():
+            cells = [f"{rows[column].mean():.1e}" for column in _NUMBERS]
+            share = 100 * rows["holds_share"].mean()
+            cells.append("all pairs" if share == 100 else f"{share:.3f} %")
+            cells.append(_correlation(rows["rank_correlation"].mean()))
+        yield (
+            str(label),
+            name if rows["is_bound"].all() else f"{name} (no bound)",
+            cells,
+        )
+
+
+def _correlation(value: float) -> str:
+    return "none" if np.isnan(value) else f"{value:.2f}"
+
+
+def bounds_page(bounds: pd.DataFrame) -> str:
+    """Every bound beside the exact norm, what it is and where it comes from."""
+    rows = ([label, name, *cells] for label, name, cells in _rows_of(bounds))
+    about = [BOUNDS[name] for name in BOUNDS if name in {*bounds["bound"]}]
+    said = ([each.name, each.meaning, each.holds_for, each.source] for each in about)
+    lines = [
+        "# Bounds on influence through whole forecasters",
+        "",
+        "Exact: the norm of d output / d input of a pair, both z-scored speeds. Means "
+        "over seeds, over the pairs whose exact norm is above rounding. A bound holds "
+        "where exact <= bound up to rounding. Rank correlation: Spearman's, of bound "
+        "and exact norm over the pairs of a window, mean over windows; it says which "
+        "bound predicts influence, even where it is loose. *none*: no pair is above "
+        "rounding, or a bound ranks all alike.",
+        "",
+        *markdown_table(["run", "bound", *_COLUMNS], rows),
+        "",
+        *markdown_table(["bound", "what it is", "holds for", "source"], said),
+    ]
+    return "\n".join(lines) + "\n"

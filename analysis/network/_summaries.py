@@ -10,18 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-UNREACHABLE = -1
-
-
-def road_hops(adjacency: Float[np.ndarray, "N N"]) -> Int[np.ndarray, "N N"]:
-    """Least number of edges (weights above 0) between nodes, or `UNREACHABLE`."""
-    # Either way along each: graph layers walk the road forwards and backwards.
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import shortest_path
-
-    edges = csr_array((np.asarray(adjacency) > 0).astype(float))
-    found = shortest_path(edges, directed=False, unweighted=True)
-    return np.where(np.isfinite(found), found, UNREACHABLE).astype(int)
+from analysis.network._road import UNREACHABLE
 
 
 def own_pairs(nodes: Int[np.ndarray, " M"], N: int) -> Bool[np.ndarray, "M N"]:
@@ -70,21 +59,27 @@ def share_of_window(values: Float[np.ndarray, "*shape"]) -> np.ndarray:
     return np.divide(values, total, out=np.zeros_like(values), where=total > 0)
 
 
-def influence_by_hop(
+def influence_between(
     norms: Float[np.ndarray, "W H M T N"],
+) -> Float[np.ndarray, "W M N"]:
+    """Mean over output steps of the sum over input steps."""
+    return np.asarray(norms, np.float64).sum(3).mean(1)
+
+
+def influence_by_hop(
+    between: Float[np.ndarray, "W M N"],
     nodes: Int[np.ndarray, " M"],
     hops: Int[np.ndarray, "N N"] | None,
 ) -> pd.DataFrame:
-    """Mean over pairs so far apart and output steps of the sum over input steps."""
-    between = np.asarray(norms, np.float64).sum(3).mean(1)  # (W, M, N)
+    """Mean of `influence_between` over pairs so far apart."""
     share = share_of_window(between)
     if hops is None:
-        distance, names = 1 - own_pairs(nodes, norms.shape[-1]), {1: "unknown"}
+        distance, names = 1 - own_pairs(nodes, between.shape[-1]), {1: "unknown"}
     else:
         distance, names = hops[nodes], {UNREACHABLE: "unreachable"}
     order = sorted(np.unique(distance), key=lambda hop: (hop == UNREACHABLE, hop))
     rows = []
-    for window in range(len(norms)):
+    for window in range(len(between)):
         for hop in order:
             where = distance == hop
             row = {"window_index": window, "hop": names.get(hop, str(hop))}

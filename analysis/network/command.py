@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: NetworkOptions) -> int:
     """Measure what is not finished, then write and show the results."""
     from analysis.network._measure import precision_in_words
+    from analysis.network._parts import clear_old
     from analysis.network._results import FILES, collect, show, write
     from analysis.variants import check_each_folder_once, check_each_seed_once, describe
     from models.runs.environment import environment
@@ -64,6 +65,7 @@ def run(options: NetworkOptions) -> int:
             str(run.out): precision_in_words(run.model.precision) for run in runs
         }
         folder.save()
+        clear_old(folder)
         parts = []
         with progress(console, sum(run.fit.seeds for run in runs)) as done:
             for one in runs:
@@ -87,7 +89,7 @@ def _measure_run(
 ) -> "dict[int, Part]":
     """Measure every seed of a run that is not finished, and keep each at once."""
     from analysis.network._measure import measure
-    from analysis.network._parts import Part, adopt, key_of, label_of, pack, unpack
+    from analysis.network._parts import Part, key_of, label_of, pack, unpack
     from models.train.restore import best_models
 
     restored = _restored(asked)
@@ -96,8 +98,6 @@ def _measure_run(
         parts, announced = {}, False
         for seed, _, model in best_models(restored):
             label, key = label_of(asked.out, seed), key_of(restored, model, options)
-            if folder.part(label, key).state == "missing":
-                adopt(folder, label, key)
             state, content = folder.part(label, key)
             said = "finished before"
             if state != "finished" or options.overwrite:
@@ -181,8 +181,12 @@ def _announce(
             f"{options.max_memory}"
         )
         if windows.adjacency is None:
-            lines.append("the data set brings no road graph: no hops")
-        elif asked.model.graph == "full":
+            lines.append("the data set brings no road graph: no hops, no resistance")
+        else:
+            lines.append(
+                "resistance is of the road's weights, the mean of both directions"
+            )
+        if windows.adjacency is not None and asked.model.graph == "full":
             lines.append(
                 "hops are the road graph's; in the learned graph all are one hop apart"
             )

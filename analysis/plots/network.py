@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -61,19 +62,53 @@ def influence_by_lag(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def influence_by_hop(table: pd.DataFrame) -> Figure:
+def influence_by_hop(
+    table: pd.DataFrame, resistance: pd.DataFrame | None = None
+) -> Figure:
     """Influence between two nodes by their distance in the road graph.
 
     A line per run label: the mean over pairs of nodes at that distance, output steps,
     windows and seeds, of the sum over input steps; bands reach over seeds. What is
-    exactly 0 cannot be on a logarithmic axis and is named in the panel.
+    exactly 0 cannot be on a logarithmic axis and is named in the panel. A second row of
+    panels has the effective resistance in place of the number of edges.
 
     Args:
         table: The rows of ``hops.csv``.
+        resistance: Those of ``resistance.csv``, if a road joins nodes.
 
     Returns:
         The figure.
     """
+    panels, line_of = _panels_of(table)
+    styles = _styles_of(table, line_of)
+    figure, axes = _grid(1 if resistance is None else 2, len(panels), 3.8)
+    axes[0][0].set_yscale("log")  # all share it
+    for ax, (title, rows) in zip(axes[0], panels.items(), strict=True):
+        ax.set_title(title, fontsize="medium")
+        _draw_hops(ax, table, _lines(table, "hop", rows, line_of), styles)
+    below = "edges of the road graph between them (0: own node)"
+    if resistance is not None:
+        for ax, rows in zip(axes[1], panels.values(), strict=True):
+            lines = _lines(resistance, "resistance", rows, line_of)
+            _draw_resistances(ax, lines, styles)
+        for ax in axes[0]:
+            ax.set_xlabel(below, fontsize="small")
+        below = "effective resistance between them\n"
+        below += "(a point: a tenth of the pairs with a path)"
+    for row in axes:
+        row[0].set_ylabel("influence of one node on one node\n(z-score per z-score)")
+    _add_title(figure, table, "Influence of nodes on each other by distance", _BAND)
+    _finish(figure, axes, styles, below)
+    return figure
+
+
+def _draw_hops(
+    ax: Axes,
+    table: pd.DataFrame,
+    lines: dict[str, pd.DataFrame],
+    styles: dict[str, kit.Line],
+) -> None:
+    """Lines over the number of edges, as in all panels; what is exactly 0 is named."""
     names = dict.fromkeys(table["hop"].astype(str))
     order = sorted(filter(str.isdecimal, names), key=int)
     places = [float(place) for place in range(len(order))]
@@ -81,43 +116,59 @@ def influence_by_hop(table: pd.DataFrame) -> Figure:
         if not name.isdecimal():
             order.append(name)
             places.append(len(places) + 0.3)
-    by_seed = table.groupby(["label", "seed", "hop"])["influence"].mean()
-    panels, line_of = _panels_of(table)
-    styles = _styles_of(table, line_of)
-    figure, axes = _grid(1, len(panels), 3.8)
-    for ax, (title, rows) in zip(axes[0], panels.items(), strict=True):
-        zeros = []
-        ax.set_yscale("log")
-        for label in rows["label"].unique():
-            seeds = by_seed.loc[label].unstack(0).reindex(order)
-            name = line_of(rows[rows["label"] == label].iloc[0])
-            others = seeds.drop(index="0").dropna(how="all")
-            if len(others) and (others == 0).all(axis=None):
-                zeros.append(name)
-            seeds.index = pd.Index(places)
-            if not order[-1].isdecimal():  # a gap: no line to it
-                seeds.loc[len(order) - 1] = np.nan
-            kit.line_of_seeds(ax, seeds, label=name, ms=4, **styles[name]._asdict())
-        if zeros:
-            text = "exactly 0 beyond the own node:\n" + "\n".join(zeros)
-            place: Any = {"ha": "right", "va": "top", "transform": ax.transAxes}
-            ax.text(0.98, 0.97, text, fontsize="x-small", **place)
-        ax.set_title(title, fontsize="medium")
-        kit.log_axis(ax.yaxis)
-        ax.set_xticks(places, order)
-        if len(order) > 8:
-            ax.tick_params(axis="x", labelsize="x-small")
-    axes[0][0].set_ylabel("influence of one node on one node\n(z-score per z-score)")
-    _add_title(figure, table, "Influence of nodes on each other by distance", _BAND)
-    _finish(figure, axes, styles, "edges of the road graph between them (0: own node)")
-    return figure
+    zeros = []
+    for name, by_seed in lines.items():
+        seeds = by_seed.reindex(order)
+        others = seeds.drop(index="0").dropna(how="all")
+        if len(others) and (others == 0).all(axis=None):
+            zeros.append(name)
+        seeds.index = pd.Index(places)
+        if not order[-1].isdecimal():  # a gap: no line to it
+            seeds.loc[len(order) - 1] = np.nan
+        kit.line_of_seeds(ax, seeds, label=name, ms=4, **styles[name]._asdict())
+    if zeros:
+        text = "exactly 0 beyond the own node:\n" + "\n".join(zeros)
+        place: Any = {"ha": "right", "va": "top", "transform": ax.transAxes}
+        ax.text(0.98, 0.97, text, fontsize="x-small", **place)
+    kit.log_axis(ax.yaxis)
+    ax.set_xticks(places, order)
+    if len(order) > 8:
+        ax.tick_params(axis="x", labelsize="x-small")
+
+
+def _draw_resistances(
+    ax: Axes, lines: dict[str, pd.DataFrame], styles: dict[str, kit.Line]
+) -> None:
+    """Lines over the effective resistance."""
+    ax.set_xscale("log")
+    for name, by_seed in lines.items():
+        kit.line_of_seeds(ax, by_seed, label=name, ms=4, **styles[name]._asdict())
+    for axis in (ax.xaxis, ax.yaxis):
+        kit.log_axis(axis)
+
+
+def _lines(
+    table: pd.DataFrame,
+    distance: str,
+    panel: pd.DataFrame,
+    line_of: Callable[[pd.Series], str],
+) -> dict[str, pd.DataFrame]:
+    """Of the runs of a panel, by the name of the line: influence by distance, seed."""
+    found = {}
+    for label in panel["label"].unique():
+        own = table[table["label"] == label]
+        if len(own):
+            by_seed = own.groupby([distance, "seed"])["influence"].mean().unstack()
+            found[line_of(own.iloc[0])] = by_seed
+    return found
 
 
 def bounds_tightness(table: pd.DataFrame) -> Figure:
-    """Exact influence over each bound: median and the middle 90 % of pairs.
+    """Exact influence over each bound, and how well each bound ranks influence.
 
-    Bars are means over seeds, points the medians of single seeds. Seeds without a pair
-    above rounding are left out.
+    Bars are the middle 90 % of pairs and their median, means over seeds; points are the
+    medians of single seeds. Rank correlations are Spearman's over the pairs of a
+    window. Seeds without a pair above rounding are left out. Hollow is no bound.
 
     Args:
         table: The rows of ``bounds.csv``.
@@ -126,34 +177,51 @@ def bounds_tightness(table: pd.DataFrame) -> Figure:
         The figure, a group of bars per run label.
     """
     said = table[table["pairs_above_rounding"] > 0]
-    labels, names = list(table["label"].unique()), list(table["bound"].unique())
-    figure = kit.new_figure(10, 2.4 + 0.28 * len(labels) * len(names))
-    ax = figure.subplots()
-    styles = {name: kit.style_of(number) for number, name in enumerate(names, 1)}
+    labels, styles = list(table["label"].unique()), _styles_of_bounds(table)
+    figure = kit.new_figure(11, 2.4 + 0.24 * len(labels) * len(styles))
+    axes = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     for place, label in enumerate(labels):
         own = said[said["label"] == label].groupby("bound", sort=False)
         for number, (name, rows) in enumerate(own):
-            style: Any = {"color": styles[name].color}
-            height = place + (number - (len(own) - 1) / 2) * 0.8 / len(names)
-            ends, medians = rows[["ratio_05", "ratio_95"]].mean(), rows["ratio_median"]
-            ax.plot(ends, [height] * 2, lw=2, solid_capstyle="butt", **style)
-            ax.plot(medians, [height] * len(rows), ".", ms=4, alpha=0.6, **style)
-            ax.plot(medians.mean(), height, styles[name].marker, ms=6, **style)
-    kinds = table.drop_duplicates("bound").set_index("bound")["is_bound"]
-    for name, is_bound in zip(names, kinds, strict=True):
-        note = "" if is_bound else " (leaves paths out: no bound)"
-        style = styles[name]._replace(ls="-")
-        ax.plot([], [], label=name + note, **style._asdict())
-    ax.axvline(1, **kit.REFERENCE, label="tight")
-    ax.set(xscale="log", xlabel="exact influence / bound (median, 5 to 95 % of pairs)")
-    kit.log_axis(ax.xaxis, digits=(1,))
-    ax.set_yticks(range(len(labels)), labels, fontsize="small")
-    ax.set_ylim(len(labels) - 0.5, -0.5)  # as much room around one group as around many
-    kit.open_frame(ax, grid="x")
-    what = "Exact influence over its bounds"
-    _add_title(figure, table, what, "dots: the medians of single ones")
-    kit.legend_outside(figure, kit.entries_of([ax]), columns=2)
+            style = styles[str(name)]
+            height = place + (number - (len(own) - 1) / 2) * 0.8 / len(styles)
+            ends = rows[["ratio_05", "ratio_95"]].mean()
+            bar: Any = {"color": style["color"], "lw": 2, "solid_capstyle": "butt"}
+            axes[0].plot(ends, [height] * 2, **bar)
+            columns = ("ratio_median", "rank_correlation")
+            for ax, column in zip(axes, columns, strict=True):
+                dots: Any = {"color": style["color"], "ms": 4, "alpha": 0.6}
+                ax.plot(rows[column], [height] * len(rows), ".", **dots)
+                ax.plot(rows[column].mean(), height, **style | {"ls": "none"})
+    kinds = table.drop_duplicates("bound")
+    for name, is_bound, domain in kinds[["bound", "is_bound", "holds_for"]].to_numpy():
+        note = "" if is_bound else f" ({domain})"
+        axes[0].plot([], [], label=name + note, **styles[name])
+    axes[0].axvline(1, **kit.REFERENCE, label="tight")
+    axes[0].set(xscale="log", xlabel="exact influence / bound (median, 5 to 95 %)")
+    kit.log_axis(axes[0].xaxis, digits=(1,))
+    axes[1].axvline(0, **kit.REFERENCE)
+    axes[1].set_xlabel("rank correlation with influence")
+    axes[0].set_yticks(range(len(labels)), labels, fontsize="small")
+    # As much room around one group as around many.
+    axes[0].set_ylim(len(labels) - 0.5, -0.5)
+    for ax in axes:
+        kit.open_frame(ax, grid="x")
+    what = "Exact influence over its bounds, and how bounds rank it"
+    _add_title(figure, table, what, "dots: single ones")
+    kit.legend_outside(figure, kit.entries_of(axes), columns=3)
     return figure
+
+
+def _styles_of_bounds(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """How each is drawn, bounds and what is none numbered by themselves."""
+    styles = {}
+    for is_bound, rows in table.groupby("is_bound", sort=False):
+        for number, name in enumerate(rows["bound"].unique()):
+            line = kit.style_of(number)._replace(ls="-")._asdict()
+            hollow = {} if is_bound else {"mfc": "white", "ls": "--"}
+            styles[name] = line | {"ms": 6} | hollow
+    return {name: styles[name] for name in table["bound"].unique()}
 
 
 def depth(table: pd.DataFrame) -> Figure:
