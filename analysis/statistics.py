@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import stats
 
 SEEDS_FOR_AN_INTERVAL = 3
@@ -34,6 +34,15 @@ class PowerLaw(NamedTuple):
     exponent: float  # least-squares slope of log values on log lengths
     low: float  # lower end of its 95 % t interval
     high: float
+
+
+class Correlations(NamedTuple):
+    """Spearman's rank correlations of m quantities with t others, each (m, t)."""
+
+    value: Float[np.ndarray, "m t"]  # NaN where one of the two does not vary
+    low: Float[np.ndarray, "m t"]  # lower end of the 95 % interval; NaN of few groups
+    high: Float[np.ndarray, "m t"]
+    count: Int[np.ndarray, " m"]  # rows that have a value
 
 
 def spread(values: Float[np.ndarray, " S"] | Sequence[float]) -> Spread:
@@ -138,3 +147,59 @@ def fit_power_law(
 def _t(freedom: int) -> float:
     """How many standard errors a 95 % interval reaches to either side."""
     return float(stats.t.ppf(0.975, freedom))
+
+
+def rank_correlations(
+    x: Float[np.ndarray, "n m"],
+    y: Float[np.ndarray, "n t"],
+    group: Int[np.ndarray, " n"],
+    resamples: int = 1000,
+) -> Correlations:
+    """Spearman's correlations, and their intervals by bootstrap over whole groups.
+
+    Members of a group, such as the heads of one model, are not independent: groups are
+    drawn with replacement, their members stay together.
+
+    Args:
+        x: Quantities, NaN where one has no value: it leaves such rows out.
+        y: Others, which have values everywhere.
+        group: Number of each row's group.
+        resamples: How often groups are drawn.
+
+    Returns:
+        The correlations; intervals are NaN below `SEEDS_FOR_AN_INTERVAL` groups.
+
+    Example:
+        >>> import numpy as np
+        >>> numbers = np.arange(6.0)[:, None]
+        >>> rank_correlations(numbers, numbers**3, np.arange(6) // 2).value.tolist()
+        [[1.0]]
+    """
+    there = ~np.isnan(x)
+    value, low, high = np.full((3, x.shape[1], y.shape[1]), np.nan)
+    for pattern in np.unique(there, axis=1).T:
+        columns = (there == pattern[:, None]).all(0)
+        own, other, whose = x[pattern][:, columns], y[pattern], group[pattern]
+        value[columns] = _spearman(own, other)
+        groups = np.unique(whose)
+        if len(groups) >= SEEDS_FOR_AN_INTERVAL:
+            members = [np.flatnonzero(whose == one) for one in groups]
+            rng, drawn = np.random.default_rng(0), []
+            for _ in range(resamples):
+                chosen = rng.integers(len(groups), size=len(groups))
+                rows = np.concatenate([members[one] for one in chosen])
+                drawn.append(_spearman(own[rows], other[rows]))
+            ends = np.quantile(np.stack(drawn), [0.025, 0.975], axis=0)
+            low[columns], high[columns] = ends
+    return Correlations(value, low, high, there.sum(0))
+
+
+def _spearman(
+    x: Float[np.ndarray, "n m"], y: Float[np.ndarray, "n t"]
+) -> Float[np.ndarray, "m t"]:
+    """Pearson's correlations of ranks; NaN where a column does not vary."""
+    ranks = [stats.rankdata(part, axis=0) for part in (x, y)]
+    centred = [part - part.mean(0) for part in ranks] if len(x) else ranks
+    size = np.outer(*(np.linalg.norm(part, axis=0) for part in centred))
+    missing = np.full(size.shape, np.nan)
+    return np.divide(centred[0].T @ centred[1], size, where=size > 0, out=missing)

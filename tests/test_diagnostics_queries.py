@@ -14,7 +14,7 @@ from analysis.diagnostics import (
     value_variance,
 )
 from analysis.diagnostics.diagnose import courses, summarize_courses
-from analysis.diagnostics.lags import attention_by_lag
+from analysis.diagnostics.lags import mean_by_lag
 from analysis.diagnostics.registry import BY_NAME
 from analysis.diagnostics.seen import look
 from sensitivity import LayerInput, ScoreBias
@@ -138,7 +138,7 @@ def test_similarity_by_lag_is_that_of_a_loop_and_of_a_rotation_its_cosine():
         assert found[s, head, lag] == pytest.approx(expected, rel=1e-12)
     q = rotated(np.array([0.6, -1.1]), 0.4)[None, None]
     table = query_similarity.cosines(q, np.ones((1, T), bool))
-    by_lag = attention_by_lag(table)[0, 0]
+    by_lag = mean_by_lag(table)[0, 0]
     np.testing.assert_allclose(by_lag, np.cos(0.4 * np.arange(T)), atol=1e-14)
 
 
@@ -146,7 +146,7 @@ def test_one_key_and_query_under_rotary_positions_make_a_periodic_toeplitz_map()
     q = rotated(np.array([1.2, 0.9]), np.pi / 2)
     alpha = rows_of(np.exp(q @ q.T))  # whole periods: all rows have one denominator
     np.testing.assert_allclose(alpha[1:, 1:], alpha[:-1, :-1], rtol=0, atol=1e-15)
-    profile = attention_by_lag(alpha[None, None])[0, 0]
+    profile = mean_by_lag(alpha[None, None])[0, 0]
     np.testing.assert_allclose(profile, alpha[0], rtol=0, atol=1e-15)
     everything = np.ones((1, 1, T, T), bool)
     assert head_class.period(alpha[None, None], everything) == 4

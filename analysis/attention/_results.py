@@ -19,6 +19,12 @@ from analysis.attention._comparison import (
 )
 from analysis.attention._measure import MAPS
 from analysis.attention._parts import Measured
+from analysis.attention._predictors import (
+    TARGETS,
+    in_order,
+    predict,
+    predictors_page,
+)
 from analysis.attention._significance import MAPS as SURVIVAL
 from analysis.attention._significance import (
     significance_note,
@@ -31,6 +37,7 @@ from analysis.diagnostics.registry import DIAGNOSTICS, PANELS
 from analysis.plots.attention import dots, path_maps
 from analysis.plots.attention_courses import by_length, by_training_step
 from analysis.plots.attention_curves import draw_curves
+from analysis.plots.predictors import draw_predictors
 from analysis.plots.significance import survival_maps
 from analysis.variants import seeds_in_words, some_layers
 from models.runs.console import empty_table
@@ -72,6 +79,15 @@ def write_results(
     folder.write_figure("curves", draw_curves(_last_step(curves), of_last))
     for name, figure in _figures(options, table, rows, pairs, note, of_last):
         folder.write_figure(name, figure)
+    predictors = predict(_last_step(table))
+    if len(predictors):
+        folder.write("predictors.csv", predictors.to_csv(index=False))
+        folder.write("predictors.md", predictors_page(predictors, of_last))
+        for T, own in predictors.groupby("T"):
+            name = "predictors" if predictors["T"].nunique() == 1 else f"predictors-{T}"
+            head = f"T = {T}, {own['count'].max()} heads; {of_last}"
+            figure = draw_predictors(own, in_order(own), TARGETS, head)
+            folder.write_figure(name, figure)
     if options.resamples:
         where = _where(options, measured, last)
         _write_significance(options, folder, pairs, references, where)

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from analysis.diagnostics.diagnostic import Diagnostic, Panel
-from analysis.diagnostics.lags import attention_by_lag
+from analysis.diagnostics.lags import mean_by_lag
 from analysis.diagnostics.seen import Seen
 
 Maps = Float[np.ndarray, "S H T T"]
@@ -20,13 +20,13 @@ def shares(alpha: Maps) -> Maps:
 
 def period(alpha: Maps, allowed: Bool[np.ndarray, "S H T T"]) -> Int[np.ndarray, "S H"]:
     """Highest positive peak at a lag > 1 of the profile's autocorrelation; 0: none."""
-    profile = attention_by_lag(np.where(allowed, alpha, np.nan))
+    profile = mean_by_lag(np.where(allowed, alpha, np.nan))
     there, T = ~np.isnan(profile), profile.shape[-1]
     profile = np.where(there, profile, 0)
     mean = profile.sum(-1, keepdims=True) / there.sum(-1, keepdims=True).clip(1)
     profile = np.where(there, profile - mean, 0)
     pairs = np.arange(T, 0, -1)
-    found = attention_by_lag(profile[..., None] * profile[..., None, :]) * pairs
+    found = mean_by_lag(profile[..., None] * profile[..., None, :]) * pairs
     peaks, inner = np.zeros_like(found), found[..., 2:-1]
     peak = (inner > found[..., 1:-2]) & (inner > found[..., 3:]) & (inner > 0)
     peaks[..., 2:-1] = np.where(peak, inner, 0)

@@ -7,15 +7,15 @@ from analysis.diagnostics.diagnostic import Curve, Diagnostic
 from analysis.diagnostics.seen import Seen
 
 
-def attention_by_lag(
-    alpha: Float[np.ndarray, "S H T T"],
+def mean_by_lag(
+    table: Float[np.ndarray, "S H T T"],
 ) -> Float[np.ndarray, "S H T"]:
-    """Mean weight of the pairs |i - j| = l of real rows, l = 0, ..., T - 1."""
-    T = alpha.shape[-1]
+    """Mean over the pairs |i - j| = l that are not NaN, l = 0, ..., T - 1."""
+    T = table.shape[-1]
     lag = np.abs(np.subtract.outer(np.arange(T), np.arange(T)))
-    real = ~np.isnan(alpha)
-    kept = np.where(real, alpha, 0)
-    shape = (*alpha.shape[:2], T)
+    real = ~np.isnan(table)
+    kept = np.where(real, table, 0)
+    shape = (*table.shape[:2], T)
     total, count = np.zeros(shape), np.zeros(shape)
     for step in range(T):
         own = lag == step
@@ -31,8 +31,9 @@ def mean_lag(alpha: Float[np.ndarray, "*batch T T"]) -> Float[np.ndarray, "*batc
     return (alpha * lag).sum(-1)
 
 
-def _of_heads(seen: Seen) -> Float[np.ndarray, "S H T"]:
-    return attention_by_lag(seen.alpha)
+def _allowed(seen: Seen) -> Float[np.ndarray, "S H T"]:
+    allowed = np.where(seen.real[:, None, :, None], seen.allowed, np.nan)
+    return mean_by_lag(allowed)
 
 
 ENTRIES = (
@@ -54,7 +55,17 @@ CURVES = (
         "|i - j| = l; at 0 it is the diagonal share",
         source="ours: the diagonal analogue of Gu et al., arXiv 2410.10781",
         over="lag |i - j| (steps)",
-        function=_of_heads,
+        function=lambda seen: mean_by_lag(seen.alpha),
         uniform=lambda T: np.full(T, 1 / T),
+    ),
+    Curve(
+        name="allowed_by_lag",
+        label="share of pairs allowed",
+        meaning="share of the pairs of steps at a distance |i - j| = l whose query may "
+        "attend to the source: what a mask, a learned one too, leaves open",
+        source="Shi et al., arXiv 2102.12871: a mask learned by lag",
+        over="lag |i - j| (steps)",
+        function=_allowed,
+        uniform=np.ones,
     ),
 )

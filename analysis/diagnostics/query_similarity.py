@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from analysis.diagnostics.diagnostic import Curve, Diagnostic, Panel
-from analysis.diagnostics.lags import attention_by_lag
+from analysis.diagnostics.lags import mean_by_lag
 from analysis.diagnostics.seen import Seen
 
 
@@ -31,7 +31,7 @@ def mean_cosine(
 
 
 def _by_lag(seen: Seen) -> Float[np.ndarray, "S H lags"]:
-    return attention_by_lag(cosines(seen.q, seen.real))[..., 1:]
+    return mean_by_lag(cosines(seen.q, seen.real))[..., 1:]
 
 
 _ZERO = "a query that is 0 has cosine 0 with any"
