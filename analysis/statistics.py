@@ -42,7 +42,7 @@ class Correlations(NamedTuple):
     value: Float[np.ndarray, "m t"]  # NaN where one of the two does not vary
     low: Float[np.ndarray, "m t"]  # lower end of the 95 % interval; NaN of few groups
     high: Float[np.ndarray, "m t"]
-    count: Int[np.ndarray, " m"]  # rows that have a value
+    rows: Int[np.ndarray, " m"]  # rows that have a value
 
 
 def spread(values: Float[np.ndarray, " S"] | Sequence[float]) -> Spread:

@@ -350,7 +350,8 @@ def _base_name(residual: bool, regularizer: str, others: Mapping[str, Any]) -> s
     # A form of attention names what has no regularizer.
     cure = CURES.get(("regularizer", regularizer), "")
     if regularizer == "none":
-        forms = (CURES.get((k, others.get(k)), "") for k in ("attention", "head_norm"))
+        names = ("attention", "head_norm")
+        forms = (CURES.get((k, others.get(k, "")), "") for k in names)
         cure = next(filter(None, forms), "")
     if cure:
         return cure if residual else f"No residual, {cure}"

@@ -97,7 +97,8 @@ class GraphConvolution(Mixing):
             precision=config.precision,
             rngs=rngs,
         )
-        if graph.needs_adjacency and (adjacency is None or adjacency.shape != (N, N)):
+        road = np.zeros(()) if adjacency is None else adjacency
+        if graph.needs_adjacency and road.shape != (N, N):
             raise ValueError(
                 f"graph {graph.kind!r} needs an adjacency of shape {(N, N)}, got "
                 f"{None if adjacency is None else adjacency.shape}."
@@ -106,10 +107,10 @@ class GraphConvolution(Mixing):
             draw = jax.random.normal(rngs.params(), (N, graph.embedding), jnp.float32)
             self.structure = nnx.Param(draw * graph.embedding**-0.5)
             self.mixture = nnx.Param(jnp.zeros(2, jnp.float32))
-            both_ways = np.maximum(adjacency, adjacency.T)
+            both_ways = np.maximum(road, road.T)
             self.road = Fixed(jnp.asarray(both_ways, jnp.float32))
         if graph.kind == "road":
-            walks = np.stack(random_walks(adjacency))
+            walks = np.stack(random_walks(road))
             self.walks = Fixed(jnp.asarray(walks, jnp.float32))
         self.config = config
 

@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from sensitivity.attention import attend
     from sensitivity.autodiff import PathJacobians, path_jacobians
     from sensitivity.bounds import check_bounds
+    from sensitivity.forms import AttentionForm
     from sensitivity.layer_input import LayerInput
     from sensitivity.norms import PathNorms
     from sensitivity.profiles import Profile, profile
     from sensitivity.weights import AttentionWeights, ScoreBias
 
 __all__ = [
+    "AttentionForm",
     "AttentionWeights",
     "LayerInput",
     "PathJacobians",
@@ -35,6 +37,7 @@ _HOMES = {
     "attention": ("attend",),
     "autodiff": ("PathJacobians", "path_jacobians"),
     "bounds": ("check_bounds",),
+    "forms": ("AttentionForm",),
     "layer_input": ("LayerInput",),
     "norms": ("PathNorms",),
     "_path_norms": ("path_norms",),

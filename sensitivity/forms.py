@@ -81,7 +81,11 @@ class AttentionForm:
         Raises:
             ValueError: Naming the array and its shape.
         """
-        shapes = {"sink": (H,), "gain": (H,), "norm_scale": (V,)}
+        shapes: dict[str, tuple[int, ...]] = {
+            "sink": (H,),
+            "gain": (H,),
+            "norm_scale": (V,),
+        }
         if self.added is not None:
             steps = np.shape(self.added)[-1] if T is None else T
             shapes["added"] = (H, steps, steps)

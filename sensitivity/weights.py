@@ -40,7 +40,8 @@ class AttentionWeights:
         key_bias: Shape (H, K), or None.
         value_bias: Shape (H, V), or None.
         out_bias: Shape (O,), or None; refused without ``out``.
-        form: What the layer does beside softmax attention, or None.
+        form: What the layer does beside softmax attention, such as a sink, or None:
+            Jacobians and norms by path know it, bounds do not.
 
     Raises:
         ValueError: If the shapes do not fit together, a list is ragged, ``out_bias``

@@ -42,8 +42,8 @@ def penalty_of(model: Forecaster, inputs: Inputs) -> float:
 
     @jax.jit
     def step(state: Any) -> jax.Array:
-        given = (jnp.asarray(part, jnp.float32) for part in inputs[:2])
-        return nnx.merge(graph, state).with_penalty(*given, None, KEY)[1]
+        speeds, clock = (jnp.asarray(part, jnp.float32) for part in inputs[:2])
+        return nnx.merge(graph, state).with_penalty(speeds, clock, None, KEY)[1]
 
     return float(step(state))
 
@@ -204,7 +204,8 @@ def test_the_conjoint_graph_mixes_structure_and_is_held_to_the_road():
     assert penalty_of(model, inputs) == pytest.approx(term, rel=1e-4)
     exact = np.random.default_rng(0).normal(size=(4, 2))
     with jax.enable_x64(True):
-        assert abs(structure_penalty(exact, exact @ exact.T)) < 1e-10
+        nodes = jnp.asarray(exact)
+        assert abs(structure_penalty(nodes, nodes @ nodes.T)) < 1e-10
 
 
 @pytest.mark.parametrize(

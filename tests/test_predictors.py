@@ -24,7 +24,7 @@ def test_correlations_are_scipy_s_and_leave_out_rows_without_a_value():
             assert found.value[m, t] == pytest.approx(expected)
             assert found.low[m, t] <= found.high[m, t]
     assert np.isnan(found.value[2]).all()  # it does not vary
-    assert found.count.tolist() == [20, 15, 20]
+    assert found.rows.tolist() == [20, 15, 20]
 
 
 def test_an_interval_holds_the_truth_as_often_as_it_says():
@@ -64,11 +64,11 @@ def test_the_measure_that_predicts_comes_first_and_norms_predict_no_norms():
     table = predict(table_of(seeds=4, heads=4))
     assert not set(table["measure"]) & {"value_diagonal", "parroting_mean", "rows"}
     assert set(table["target"]) == set(TARGETS)
-    assert set(table["count"]) == {16}  # the layer as a whole is no head
+    assert set(table["rows"]) == {16}  # the layer as a whole is no head
     order = in_order(table)
     assert order[0] == "entropy"
-    first = table.set_index(["measure", "target"]).loc[("entropy", "parroting")]
-    assert first["value"] == pytest.approx(1)
+    first = table[(table["measure"] == "entropy") & (table["target"] == "parroting")]
+    assert first["value"].item() == pytest.approx(1)
     page = predictors_page(table, "a note")
     assert "| relative entropy | **+1.00 [+1.00, +1.00]** |" in page
     figure = draw_predictors(table, order, TARGETS, "a note")

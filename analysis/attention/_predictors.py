@@ -16,6 +16,7 @@ _EXACT = {entry.name for entry in (*paths.ENTRIES, *parroting.ENTRIES)}
 _HEAD = ["run", "variant", "T", "seed", "step", "layer", "head"]
 _OWN = ["value_diagonal", "key_diagonal", "query_diagonal"]
 _FEWEST = 4  # heads
+_ROUNDING = 1e-12  # what varies by no more of its size is the same in all heads
 
 
 TARGETS = {
@@ -53,7 +54,9 @@ def predict(table: pd.DataFrame) -> pd.DataFrame:
             continue
         names = heads.index.to_frame(index=False)
         forecaster = names.groupby(["run", "seed"], sort=False).ngroup().to_numpy()
-        names = [e.name for e in DIAGNOSTICS if e.name in {*heads} - _EXACT]
+        spread = heads.max() - heads.min()
+        varying = {*heads.columns[spread > _ROUNDING * heads.abs().max()]}
+        names = [e.name for e in DIAGNOSTICS if e.name in varying - _EXACT]
         targets = _targets(heads)
         found = rank_correlations(
             heads[names].to_numpy(float), np.stack([*targets.values()], 1), forecaster
@@ -62,8 +65,8 @@ def predict(table: pd.DataFrame) -> pd.DataFrame:
             enumerate(names), enumerate(targets)
         ):
             ends = [part[m, t] for part in found[:3]]
-            if found.count[m] >= _FEWEST and not np.isnan(ends[0]):
-                rows.append([T, name, target, *ends, found.count[m]])
+            if found.rows[m] >= _FEWEST and not np.isnan(ends[0]):
+                rows.append([T, name, target, *ends, found.rows[m]])
     columns = ["T", "measure", "target", *Correlations._fields]
     return pd.DataFrame(rows, columns=columns)
 

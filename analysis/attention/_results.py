@@ -85,7 +85,7 @@ def write_results(
         folder.write("predictors.md", predictors_page(predictors, of_last))
         for T, own in predictors.groupby("T"):
             name = "predictors" if predictors["T"].nunique() == 1 else f"predictors-{T}"
-            head = f"T = {T}, {own['count'].max()} heads; {of_last}"
+            head = f"T = {T}, {own['rows'].max()} heads; {of_last}"
             figure = draw_predictors(own, in_order(own), TARGETS, head)
             folder.write_figure(name, figure)
     if options.resamples:

@@ -131,7 +131,7 @@ def summarize_courses(parts: Iterable[dict[str, np.ndarray]]) -> pd.DataFrame:
         found = whole[entry.name]
         number, at = np.indices(found.shape[1:])
         means = [mean(found[:, n, k]) for n, k in np.ndindex(*found.shape[1:])]
-        names = [_head(n, found.shape[1]) for n in number.ravel()]
+        names = [_head(int(n), found.shape[1]) for n in number.ravel()]
         columns = {
             "head": names,
             "quantity": entry.name,

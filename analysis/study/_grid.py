@@ -14,10 +14,12 @@ from models.train.options import PRESETS, FitOptions, Preset, TrainOptions
 from models.train.record import read_run
 from sensitivity.arguments import ArgumentError, check_at_least
 
-VariantName = Literal[
-    *("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "b-diagonal"),
-    *("b-conjoint", "b-tts", "convolution", "convolution-tts"),
+PaperName = Literal["a", "b", "c", "d", "e"]
+CureName = Literal["f", "g", "h", "i", "j", "k"]
+OtherName = Literal[
+    "b-diagonal", "b-conjoint", "b-tts", "convolution", "convolution-tts"
 ]
+VariantName = PaperName | CureName | OtherName
 PAPER: tuple[VariantName, ...] = ("a", "b", "c", "d", "e", "b-diagonal")
 
 _CONVOLUTION = {"model": "convolution", "heads": None}
