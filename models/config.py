@@ -102,13 +102,6 @@ class TemporalConfig:
                 raise ArgumentError(
                     name, f"({own}) acts on attention, which a {self.kind} has not."
                 )
-        if self.regularizer == "query" and self.has_form:
-            raise ArgumentError(
-                "regularizer",
-                "query is the query path of plain softmax attention: it needs "
-                "attention softmax and head_norm none, got "
-                f"{self.attention!r} and {self.head_norm!r}.",
-            )
         for name in ("query_weight", "spectrum_weight", "trace_weight", "mask_weight"):
             if not 0 <= (weight := getattr(self, name)) < float("inf"):
                 rule = f"must be finite and not negative, got {weight}."
@@ -126,11 +119,6 @@ class TemporalConfig:
     def has_form(self) -> bool:
         """Whether attention is more than a softmax of scores."""
         return (self.attention, self.head_norm) != ("softmax", "none")
-
-    @property
-    def adds_to_loss(self) -> bool:
-        """Whether the regularizer is a term of the loss."""
-        return self.regularizer in ("query", "spectrum", "learned-mask")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,42 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from sensitivity.weights import AttentionWeights
+from models.layers import coin, wide
+from sensitivity.query_path import query_path_times
+from sensitivity.weights import AttentionWeights, ScoreBias
 
 SHUT = -1e4  # added to the scores where a learned mask is shut
+
+
+def query_penalty(
+    x: Float[Array, "*batch T D"],
+    weights: AttentionWeights,
+    score_bias: ScoreBias,
+    key: Key[Array, ""],
+) -> Float[Array, ""]:
+    r"""Mean over rows of the squared query path on the diagonal, by random signs.
+
+    .. math:: \frac{1}{T} \sum_i \|J^{query}_{ii}\|_F^2
+        = \frac{1}{T} \sum_i \mathbb{E} \|J^{query}_{ii} z_i\|^2
+
+    with signs z drawn for every row: an estimate without bias, whose error is small
+    where the rows are many.
+
+    Args:
+        x: Inputs, shape (..., T, D).
+        weights: The layer.
+        score_bias: What is added to its scores.
+        key: What the signs are drawn from.
+
+    Returns:
+        The estimate.
+
+    References:
+        `sensitivity.query_path`; that it be lowered in training is this project's.
+    """
+    signs = jnp.where(coin(key, 0.5, x.shape), jnp.ones((), x.dtype), -1)
+    moved = wide(query_path_times(signs, x, weights, score_bias))
+    return jnp.mean((moved**2).sum(-1))
 
 
 def spectrum_penalty(

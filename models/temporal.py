@@ -20,11 +20,11 @@ from models.penalties import (
     SHUT,
     learned_gates,
     mask_of_gates,
+    query_penalty,
     spectrum_penalty,
 )
 from sensitivity.attention import attend, attention_weights, project
 from sensitivity.forms import AttentionForm
-from sensitivity.query_path import squares_of
 from sensitivity.weights import AttentionWeights, ScoreBias
 
 
@@ -119,18 +119,12 @@ class TemporalAttention(Mixing):
     def attention(self, x: Float[Array, "*batch T D"]) -> Float[Array, "*batch H T T"]:
         """Attention weights in evaluation, for the layer's own input."""
         x, weights = narrow((x, self.weights()), self.config.precision)
-        return self._attention(x, weights, self.score_bias())[0]
-
-    def _attention(
-        self, x: Array, weights: AttentionWeights, bias: ScoreBias
-    ) -> tuple[Array, Array]:
-        """Attention weights, and the keys that they are of."""
         rows, form = jnp.arange(x.shape[-2]), weights.form
         q = project(x, weights.query, weights.query_bias)
         k = project(x, weights.key, weights.key_bias)
         sink = None if form is None else form.sink
-        alpha, _ = attention_weights(q, k, bias, rows, sink)
-        return alpha if form is None else form.weights(alpha, rows), k
+        alpha, _ = attention_weights(q, k, self.score_bias(), rows, sink)
+        return alpha if form is None else form.weights(alpha, rows)
 
     def penalty(
         self, x: Float[Array, "*batch T D"], key: Key[Array, ""]
@@ -139,12 +133,10 @@ class TemporalAttention(Mixing):
         temporal, bias_key = self.config.temporal, jax.random.split(key)[0]
         match temporal.regularizer:
             case "query":
-                # Keys and weights are the call's own: the compiler makes them once.
+                # What the call computes too, the compiler makes once.
                 x, weights = narrow((x, self.weights()), self.config.precision)
-                alpha, k = self._attention(x, weights, self.score_bias())
-                v = project(x, weights.value, weights.value_bias)
-                parts = jax.tree.map(wide, (alpha, k, v, weights))
-                return temporal.query_weight * squares_of(*parts).mean()
+                layer = (x, weights, self.score_bias())
+                return temporal.query_weight * query_penalty(*layer, bias_key)
             case "spectrum":
                 return spectrum_penalty(
                     self.weights(),

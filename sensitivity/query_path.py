@@ -1,120 +1,70 @@
-"""Squares of the query path on the diagonal, a polynomial that training can lower."""
+"""The query path on the diagonal, applied to a direction per row."""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
-from sensitivity._inputs import run
+from sensitivity._cpu_products import inner_products, weighted_sums
 from sensitivity.attention import attention_weights, project
 from sensitivity.weights import AttentionWeights, ScoreBias
 
 
-def query_path_squares(
-    x: Float[ArrayLike, "*batch T D"],
+def query_path_times(
+    directions: Float[Array, "*batch T D"],
+    x: Float[Array, "*batch T D"],
     weights: AttentionWeights,
-    score_bias: ScoreBias | None = None,
-) -> Float[Array, "*batch H T"]:
-    r"""Squared Frobenius norms of the query path of every head, where j = i.
+    score_bias: ScoreBias,
+) -> Float[Array, "*batch T O"]:
+    r"""How the output of every row moves where its own query's input moves.
 
-    .. math:: \|J^{query}_{ii}\|_F^2 = \frac{1}{K}
-        \big\| W^O C_i W^Q \big\|_F^2, \qquad
-        C_i = \sum_m \alpha_{im} (v_m - h_i) (k_m - \bar k_i)^\top
+    .. math:: J^{query}_{ii} z_i = W^O \sum_m \alpha_{im}
+        \Big( s_{im} - \sum_l \alpha_{il} s_{il} \Big) v_m,
+        \qquad s_{im} = (W^Q z_i) \cdot k_m / \sqrt{K}
 
-    It is what stays of the diagonal of Eq. 8 at large T, and what a mask of the
-    diagonal leaves. Unlike a norm it is smooth everywhere, also where it is 0. With
-    Gram matrices A of the values behind :math:`W^O` and B of the keys behind
-    :math:`W^Q`, and a the row of weights,
+    added up over heads: a row's query moves no other row, so that one pass of about the
+    cost of the layer has all rows, for any T and widths. It is smooth in x and weights
+    everywhere. With random signs z the mean of its square is
+    :math:`\|J^{query}_{ii}\|_F^2`.
 
-    .. math:: \|J\|^2 = a^\top (A \circ B) a
-        - 2 \sum_m a_m (A a)_m (B a)_m + (a^\top A a) (a^\top B a)
-
-    costs O(T^3) a head, in place of O(T^2 V K) where T is short.
+    It is a part of a computation of yours: nothing is checked, and arrays of one
+    floating dtype are expected, as traced code has them.
 
     Args:
+        directions: The directions z, a row each.
         x: Inputs, shape (..., T, D); leading axes are samples and nodes.
-        weights: The layer, without a form.
-        score_bias: What is added to the scores; nothing by default.
+        weights: The layer, of any form.
+        score_bias: What is added to the scores.
 
     Returns:
-        The squares, shape (..., H, T).
-
-    Raises:
-        ValueError: As `sensitivity.path_norms`.
+        The products, shape (..., T, O).
 
     Example:
-        >>> import numpy as np
-        >>> eye = np.eye(2)[:, None]
-        >>> w = AttentionWeights(query=eye, key=eye, value=2 * eye)
-        >>> query_path_squares(np.zeros((3, 2)), w).tolist()  # equal tokens
-        [[0.0, 0.0, 0.0]]
+        >>> eye = jnp.eye(2)[:, None]
+        >>> w = AttentionWeights(query=eye, key=eye, value=eye, out=eye.swapaxes(0, 1))
+        >>> x = jnp.ones((3, 2))  # equal tokens: a query has nothing to choose from
+        >>> abs(query_path_times(x, x, w, ScoreBias())).tolist()
+        [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
 
     References:
-        arXiv 2602.10956, Eq. 19; that it be lowered in training is this project's.
+        arXiv 2602.10956, Eq. 19; Hutchinson, Commun. Stat. Simul. Comput. 18, 1989
+        (random signs).
     """
-    return run(_squares, x, weights, score_bias, words="squares of the query path")
-
-
-@jax.jit
-def _squares(
-    x: Float[Array, "*batch T D"], weights: AttentionWeights, bias: ScoreBias
-) -> Float[Array, "*batch H T"]:
-    T = x.shape[-2]
+    form, rows = weights.form, jnp.arange(x.shape[-2])
     q = project(x, weights.query, weights.query_bias)
     k = project(x, weights.key, weights.key_bias)
-    alpha, _ = attention_weights(q, k, bias, jnp.arange(T))
-    return squares_of(alpha, k, project(x, weights.value, None), weights)
-
-
-def squares_of(
-    alpha: Float[Array, "*batch H T T"],
-    k: Float[Array, "*batch H T K"],
-    v: Float[Array, "*batch H T V"],
-    weights: AttentionWeights,
-) -> Float[Array, "*batch H T"]:
-    """The squares from what a layer computes anyway; a common offset of v is nothing.
-
-    Args:
-        alpha: Attention weights.
-        k: Keys.
-        v: Values.
-        weights: The layer.
-
-    Returns:
-        The squares, shape (..., H, T).
-    """
-    T, K, V = k.shape[-2], k.shape[-1], v.shape[-1]
-    k, v = (part - part.mean(-2, keepdims=True) for part in (k, v))
-    of_keys = jnp.einsum("dhk,dhl->hkl", weights.query, weights.query) / K
-    out = weights.out
-    of_values = None if out is None else jnp.einsum("hvo,hwo->hvw", out, out)
-    if T <= V * K:
-        return _by_steps(alpha, _gram(v, of_values), _gram(k, of_keys))
-    pairs = (v[..., :, None] * k[..., None, :]).reshape(*v.shape[:-1], V * K)
-    h, mean = alpha @ v, alpha @ k
-    covariance = (alpha @ pairs).reshape(*h.shape, K) - h[..., None] * mean[
-        ..., None, :
-    ]
-    right = jnp.einsum("...hivk,hkl->...hivl", covariance, of_keys)
-    left = covariance
-    if of_values is not None:
-        left = jnp.einsum("hvw,...hiwk->...hivk", of_values, covariance)
-    return (left * right).sum((-2, -1))
-
-
-def _by_steps(
-    alpha: Float[Array, "*batch T T"],
-    A: Float[Array, "*batch T T"],
-    B: Float[Array, "*batch T T"],
-) -> Float[Array, "*batch T"]:
-    """The squares by products of T x T matrices; A and B are symmetric."""
-    a_A, a_B, a_AB = alpha @ A, alpha @ B, alpha @ (A * B)
-    alone = (a_AB * alpha).sum(-1) - 2 * (alpha * a_A * a_B).sum(-1)
-    return alone + (a_A * alpha).sum(-1) * (a_B * alpha).sum(-1)
-
-
-def _gram(
-    vectors: Float[Array, "*batch H T V"], metric: Float[Array, "H V V"] | None
-) -> Float[Array, "*batch H T T"]:
-    """Inner products of vectors, in a metric of each head."""
-    turned = jnp.swapaxes(vectors, -1, -2)
-    return (vectors if metric is None else vectors @ metric) @ turned
+    v = project(x, weights.value, weights.value_bias)
+    sink = None if form is None else form.sink
+    alpha, _ = attention_weights(q, k, score_bias, rows, sink)
+    alpha = alpha.astype(v.dtype)
+    scores = project(directions, weights.query, None) * weights.key_width**-0.5
+    slope = inner_products(scores, k)
+    moved = alpha * (slope - (alpha * slope).sum(-1, keepdims=True))
+    if form is not None and form.gain is not None:
+        moved = moved * form.gain[:, None, None]
+    h = weighted_sums(moved, v)
+    if form is not None:
+        at = weighted_sums(form.weights(alpha, rows), v)
+        h = jax.jvp(form.normed, (at,), (h,))[1]
+    if weights.out is None:
+        return jnp.moveaxis(h, -3, -2).reshape(*x.shape[:-1], -1)
+    return jnp.einsum("...hiv,hvo->...io", h, weights.out)

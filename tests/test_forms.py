@@ -19,7 +19,7 @@ from sensitivity import (
 from sensitivity.attention import attention_matrix
 from sensitivity.certificates import certificates
 from sensitivity.forms import AttentionForm
-from sensitivity.query_path import query_path_squares
+from sensitivity.query_path import query_path_times
 from tests.helpers import FOLDED, PAPER, PATHS, Shape, make_layer
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
@@ -134,6 +134,19 @@ def test_a_far_sink_a_gain_of_1_and_no_added_weights_are_plain_attention():
 
 
 @pytest.mark.parametrize("kind", FORMS)
+def test_the_query_path_times_a_direction_is_that_of_its_jacobian(kind):
+    x, weights = formed(kind, FOLDED)
+    bias = ScoreBias(diagonal=-0.3, causal=True)
+    directions = np.random.default_rng(7).normal(size=x.shape)
+    query = np.asarray(path_jacobians(x, weights, score_bias=bias).query)
+    expected = np.einsum("iiod,id->io", query, directions)
+    with jax.enable_x64(True):
+        own = jax.tree.map(jax.numpy.asarray, (directions, x, weights))
+        found = query_path_times(*own, bias)
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", FORMS)
 def test_norms_of_a_form_have_derivatives_in_its_arrays(kind):
     x, weights = formed(kind, FOLDED)
 
@@ -161,7 +174,7 @@ def test_norms_of_a_form_have_derivatives_in_its_arrays(kind):
 
 def test_what_is_not_derived_for_a_form_is_refused_by_its_name():
     x, weights = formed("sink", FOLDED)
-    for function in (profile, check_bounds, query_path_squares):
+    for function in (profile, check_bounds):
         with pytest.raises(ValueError, match=r"form must be None for .*sink"):
             function(x, weights)
     table = certificates(x, weights)
