@@ -42,7 +42,7 @@ def query_path_times(
         >>> eye = jnp.eye(2)[:, None]
         >>> w = AttentionWeights(query=eye, key=eye, value=eye, out=eye.swapaxes(0, 1))
         >>> x = jnp.ones((3, 2))  # equal tokens: a query has nothing to choose from
-        >>> abs(query_path_times(x, x, w, ScoreBias())).tolist()
+        >>> abs(query_path_times(x, x, w, ScoreBias())).round(6).tolist()
         [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
 
     References:
