@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from analysis.benchmark.training import _cases, command
-from analysis.benchmark.training._cases import MEANINGS, devices_for
+from analysis.benchmark.training._cases import CURES_MEASURED, MEANINGS, devices_for
 from analysis.benchmark.training._epochs import Batches, Epochs, random_data, size_of
 from analysis.benchmark.training._results import COLUMNS, targets, tidy
 from analysis.benchmark.training._timing import (
@@ -37,6 +37,8 @@ STEPS = {  # seconds of a step, made up so that every target is reached
     ("seeds", "4 seeds side by side"): 0.9,
     ("input", "whole epoch"): 0.1,
     ("input", "its batches only"): 0.001,
+    ("cures", "no cure"): 0.1,
+    **{("cures", method): 0.11 for method in CURES_MEASURED},
 }
 
 
@@ -109,7 +111,7 @@ def test_a_quick_run_of_its_own_has_a_device_per_core_and_measures_every_part(tm
     )
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "training.csv")
-    assert set(table["part"]) == {"step", "seeds", "input", "large"}
+    assert set(table["part"]) == {"step", "seeds", "input", "cures", "large"}
     record = json.loads((tmp_path / "training.json").read_text())
     assert record["devices"] == record["cores"]
     expected = set(MEANINGS)
@@ -204,9 +206,13 @@ def test_methods_take_turns_after_one_call_to_warm_up(monkeypatch):
 
 def test_targets_are_ratios_of_the_methods_they_name():
     judged = targets(made_up(), accelerator=False)
-    assert [target.measured for target in judged] == pytest.approx([0.6, 0.5, 4, 1])
+    assert [target.measured for target in judged] == pytest.approx(
+        [0.6, 0.5, 4, 1, 1.1, 1.1]
+    )
     assert {target.reached for target in judged} == {"yes"}
-    assert reached(made_up(changed={"ours": 0.71})) == ["no", "yes", "yes", "yes"]
+    assert reached(made_up(changed={"ours": 0.71})) == ["no", *["yes"] * 5]
+    assert reached(made_up(changed={"regularizer query": 0.17}))[4:] == ["no", "yes"]
+    assert reached(made_up(changed={"head_norm rms": 0.13}))[4:] == ["yes", "no"]
     assert reached(made_up(changed={"4 seeds, default": 0.46}))[2] == "no"
     assert reached(made_up(changed={"its batches only": 0.005}))[3] == "no"
     # On an accelerator seeds side by side must be cheaper.
@@ -220,7 +226,7 @@ def test_what_was_not_measured_or_is_a_trial_reaches_nothing():
     assert set(reached(tidy([]))) == {"not measured"}
     table = made_up()
     without = table[table["method"] != "PyTorch"]
-    assert reached(without) == ["not measured", "not measured", "yes", "yes"]
+    assert reached(without) == [*["not measured"] * 2, *["yes"] * 4]
 
 
 @pytest.mark.slow

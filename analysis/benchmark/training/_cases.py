@@ -1,5 +1,6 @@
 """Who is measured in each part of the benchmark, and the rows that come out."""
 
+import dataclasses
 import importlib.util
 import math
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from analysis import variants
 from analysis.benchmark.training._epochs import (
     Batches,
     Epochs,
@@ -22,6 +24,8 @@ OURS, OURS_ON_ALL, TORCH = "ours", "ours, a device per core", "PyTorch"
 ONE_SEED, SEEDS_DEFAULT = "1 seed", "4 seeds, default"
 SEEDS_IN_TURN, SEEDS_BESIDE = "4 seeds in turn", "4 seeds side by side"
 WHOLE_EPOCH, BATCHES_ONLY = "whole epoch", "its batches only"
+PLAIN, QUERY = "no cure", "regularizer query"
+CURES_MEASURED = {f"{name} {value}": {name: value} for (name, value) in variants.CURES}
 
 # What each method is, for the reader of a table.
 MEANINGS: dict[str, str] = {
@@ -37,6 +41,11 @@ MEANINGS: dict[str, str] = {
     SEEDS_BESIDE: "four seeds by vmap (at_once=4)",
     WHOLE_EPOCH: "a whole epoch of one seed of the small preset, the model for which "
     "input weighs most",
+    PLAIN: "one seed of the small preset, variant (b)",
+    **{
+        method: f"the same with --{method.replace('_', '-')}, {variants.CURES[key]}"
+        for method, key in zip(CURES_MEASURED, variants.CURES, strict=True)
+    },
     BATCHES_ONLY: "a jitted scan that shuffles, cuts every batch of that epoch, adds "
     "it up, and trains nothing",
 }
@@ -97,6 +106,15 @@ def cases(
             batches = Batches(prepared, size)
             whole = ours(WHOLE_EPOCH, None)
             return [whole, Case(BATCHES_ONLY, batches, batches.steps)]
+        case "cures":
+            many = _SMALL_STEPS * steps
+            found = [ours(PLAIN, many)]
+            for method, changes in CURES_MEASURED.items():
+                temporal = dataclasses.replace(size.config.temporal, **changes)
+                config = dataclasses.replace(size.config, temporal=temporal)
+                own = dataclasses.replace(size, config=config)
+                found.append(Case(method, Epochs(prepared, own, steps=many), many))
+            return found
         case _:
             return [ours(OURS, steps)]
 

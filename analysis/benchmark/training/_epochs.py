@@ -41,7 +41,7 @@ def size_of(part: str, quick: bool) -> Size:
             nodes=5, width=8, layers=1, temporal=TemporalConfig(heads=2)
         )
         return Size(name=TRIAL, config=config, batch=4, series=240)
-    small = part in ("seeds", "input")
+    small = part in ("seeds", "input", "cures")
     preset = PRESETS["small" if small else "paper"]
     nodes, steps = (207, _WEEK_STEPS) if part == "large" else (29, _METR_LA_STEPS)
     data = preset.series

@@ -16,10 +16,13 @@ from rich.table import Table
 from analysis.benchmark._results import Target, duration, judge
 from analysis.benchmark.training._cases import (
     BATCHES_ONLY,
+    CURES_MEASURED,
     MEANINGS,
     ONE_SEED,
     OURS,
     OURS_ON_ALL,
+    PLAIN,
+    QUERY,
     SEEDS_DEFAULT,
     TORCH,
     WHOLE_EPOCH,
@@ -67,6 +70,11 @@ def targets(table: pd.DataFrame, *, accelerator: bool) -> list[Target]:
     name = "input pipeline / a whole epoch, small preset"
     percent = 100 * ratio("input", BATCHES_ONLY, WHOLE_EPOCH, "seconds")
     judged.append(judge(name, "<", 5, percent, "%"))
+    times = {m: ratio("cures", m, PLAIN, "seconds_per_step") for m in CURES_MEASURED}
+    name = "a step with the query path in the loss / without, small preset"
+    judged.append(judge(name, "<=", 1.6, times.pop(QUERY), "times"))
+    name = "a step with the dearest other cure / without, small preset"
+    judged.append(judge(name, "<=", 1.25, max(times.values()), "times"))
     return judged
 
 

@@ -18,7 +18,7 @@ from models.runs.environment import cores, show_devices
 from models.runs.folder import check_place
 from sensitivity.arguments import ArgumentError, check_at_least
 
-Part = Literal["step", "seeds", "input", "large"]
+Part = Literal["step", "seeds", "input", "cures", "large"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +28,8 @@ class TrainingOptions:
     Attributes:
         parts: "step": a step of the reference's sizes on 29 nodes, ours and PyTorch's,
             and the share of matrix products in ours; "seeds": four seeds against one;
-            "input": cutting the batches against the whole epoch; "large": a step on
-            207 nodes.
+            "input": cutting the batches against the whole epoch; "cures": a step of
+            every cure that (b) does not have; "large": a step on 207 nodes.
         rounds: How often each method is timed; the minimum counts.
         steps: Training steps in a timed call; ten times as many of the small preset.
         quick: A trial of a minute: a tiny model, which reaches no target.
