@@ -61,6 +61,6 @@ ENTRIES = (
         source="Bao et al., arXiv 2402.02098; mu and v are ours, derived anew",
         function=_of_heads,
         needs="two steps in a row",
-        panel=Panel("Signal propagation probability", power_law=False),
+        panel=Panel("Signal propagation", power_law=False),
     ),
 )

@@ -97,8 +97,8 @@ _FULL = (
     "a plain softmax and two rows or more, each of which may attend to all of them and "
     "nothing else"
 )
-_SECOND = Panel("Second singular value of the attention")
-_STABLE = Panel("Stable rank of the attention")
+_SECOND = Panel("Second singular value")
+_STABLE = Panel("Stable rank")
 ENTRIES = (
     Diagnostic(
         name="spectral_norm",

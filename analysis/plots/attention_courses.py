@@ -1,6 +1,8 @@
 """How trained attention moves: with the training step, and with the window's length."""
 
+import math
 import textwrap
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from analysis.statistics import fit_power_law
 from analysis.variants import seeds_in_words, some_layers
 
 _STYLES = ("-", "--")
+_BESIDE = 3  # panels in a row, where there is one column only
 
 
 def by_training_step(table: pd.DataFrame, note: str) -> Figure:
@@ -34,7 +37,7 @@ def by_training_step(table: pd.DataFrame, note: str) -> Figure:
         for (T, variant), own in table.groupby(["T", "variant"], sort=False)
     }
     figure, axes = _grid(columns, table, "step")
-    for ax in axes[-1]:
+    for ax in _bottom(axes):
         ax.set_xlabel("training step")
     for line, panel in zip(axes, PANELS, strict=True):
         for ax, own in zip(line, columns.values(), strict=True):
@@ -79,7 +82,7 @@ def by_length(table: pd.DataFrame, note: str) -> Figure:
                 ax.plot(T, uniform, **kit.REFERENCE, label="uniform")
             kit.log_axis(ax.yaxis)
             _legend(ax, ax)
-    for ax in axes[-1]:
+    for ax in _bottom(axes):
         kit.length_axis(ax, T.tolist(), "length T of the window (steps)")
     what = seeds_in_words(table["seed"].nunique(), "mean over seeds, and seeds")
     kit.entitle(figure, f"Attention against the length of the window: {what}\n{note}")
@@ -90,11 +93,19 @@ def _grid(
     columns: dict[str, pd.DataFrame], table: pd.DataFrame, across: str
 ) -> tuple[Figure, np.ndarray]:
     """A row per panel of the registry, a column per table, and the lines in them."""
-    width = 4.6 + 4 * len(columns) if across == "step" else 7.5 * len(columns)
-    figure = kit.new_figure(width, 1 + 2.8 * len(PANELS))
-    axes = figure.subplots(
-        len(PANELS), len(columns), sharex=True, sharey="row", squeeze=False
-    )
+    # Of one table alone panels stand side by side, so that the picture is no ribbon.
+    beside = _BESIDE if len(columns) == 1 else 1
+    rows, width = math.ceil(len(PANELS) / beside), 7.5 * len(columns) * beside
+    if across == "step" and beside == 1:
+        width = 4.6 + 4 * len(columns)
+    figure = kit.new_figure(width, 1 + 2.8 * rows)
+    sharing: dict[str, Any] = {"sharex": True, "squeeze": False}
+    sharing["sharey"] = False if beside > 1 else "row"
+    axes = figure.subplots(rows, len(columns) * beside, **sharing)
+    if beside > 1:
+        for ax in axes.flat[len(PANELS) :]:
+            ax.remove()
+        axes = axes.reshape(-1, 1)[: len(PANELS)]
     layers = some_layers(table["layer"], len(_STYLES))[::-1]  # the last one solid
     for line, panel in zip(axes, PANELS, strict=True):
         line[0].set_ylabel(panel.title)
@@ -107,6 +118,15 @@ def _grid(
     for ax, name in zip(axes[0], columns, strict=True):
         ax.set_title(name, fontsize="small")
     return figure, axes
+
+
+def _bottom(axes: np.ndarray) -> list[Axes]:
+    """The lowest panel of every column of the picture; it shows its numbers."""
+    beside = _BESIDE if axes.shape[1] == 1 else axes.shape[1]
+    lowest = list(axes.flat[-beside:])
+    for ax in lowest:
+        ax.tick_params(labelbottom=True)
+    return lowest
 
 
 def _legend(ax: Axes, *of: Axes) -> None:
