@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float
 
-from analysis.diagnostics.diagnostic import Curve, Diagnostic
+from analysis.diagnostics.diagnostic import Curve, Diagnostic, Panel
 from analysis.diagnostics.seen import Seen
 
 
@@ -51,6 +51,7 @@ def of_steps(seen: Seen) -> Float[np.ndarray, "S H T"]:
 
 
 ZIPCACHE = "ZipCache, arXiv 2405.14256: normalised attention scores"
+_SALIENCE = Panel("Salience of a step")
 ENTRIES = (
     Diagnostic(
         name="largest_column_mean",
@@ -69,6 +70,7 @@ ENTRIES = (
         source=f"{ZIPCACHE}; their mean is ours",
         function=lambda seen: mean_over_steps(of_steps(seen)),
         uniform=lambda T: 1 / T,
+        panel=_SALIENCE,
     ),
     Diagnostic(
         name="largest_salience",
@@ -78,6 +80,7 @@ ENTRIES = (
         source=f"{ZIPCACHE}; their largest is ours",
         function=lambda seen: largest_salience(of_steps(seen)),
         uniform=lambda T: 1 / T,
+        panel=_SALIENCE,
     ),
 )
 CURVES = (

@@ -22,6 +22,7 @@ class Panel:
     file: str = ""  # of its picture by variant, if it has one
     log: bool = False
     power_law: bool = True  # whether an exponent of T says something
+    signed: bool = False  # whether values may be negative: no axis is logarithmic
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from analysis.diagnostics.diagnostic import Curve, Diagnostic
+from analysis.diagnostics.diagnostic import Curve, Diagnostic, Panel
 from analysis.diagnostics.seen import Seen
 
 
@@ -45,6 +45,7 @@ ENTRIES = (
         source="ours: the mean of the profile by lag",
         function=lambda seen: mean_lag(seen.alpha),
         uniform=lambda T: (T * T - 1) / (3 * T),
+        panel=Panel("Mean lag (steps)"),
     ),
 )
 CURVES = (

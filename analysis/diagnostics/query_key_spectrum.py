@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from analysis.diagnostics.diagnostic import Diagnostic
+from analysis.diagnostics.diagnostic import Diagnostic, Panel
 from analysis.diagnostics.seen import Seen
 from sensitivity import AttentionWeights
 
@@ -73,6 +73,10 @@ _OF_INCREMENTS = (
 )
 
 
+_EIGENVALUES = Panel("Query-key eigenvalues", signed=True)
+_ON_INCREMENTS = Panel("The same on increments", signed=True)
+
+
 def _of_spectrum(measure: str, increments: bool) -> Diagnostic:
     """One of the three, of W_QK or of W_QK Sigma; alike for all samples."""
     meaning, function = _MEASURES[measure]
@@ -90,6 +94,7 @@ def _of_spectrum(measure: str, increments: bool) -> Diagnostic:
         function=heads,
         needs="two steps in a row" if increments else "a layer",
         uniform=lambda _: 0.0,
+        panel=_ON_INCREMENTS if increments else _EIGENVALUES,
     )
 
 

@@ -154,5 +154,6 @@ ENTRIES = (
         whole=lambda seen: _bound_ratio(seen, whole=True),
         needs="a row that counts, plain attention without mask or score bias, and a "
         "bound above rounding",
+        panel=Panel("Residual / its bound", log=True),
     ),
 )

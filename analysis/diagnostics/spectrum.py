@@ -97,7 +97,7 @@ _FULL = (
     "a plain softmax and two rows or more, each of which may attend to all of them and "
     "nothing else"
 )
-_SECOND = Panel("Second singular value")
+_SINGULAR = Panel("Singular values")
 _STABLE = Panel("Stable rank")
 ENTRIES = (
     Diagnostic(
@@ -107,6 +107,7 @@ ENTRIES = (
         source=_SAADA,
         function=lambda seen: _spectra(seen).of_map[..., 0],
         uniform=lambda _: 1.0,
+        panel=_SINGULAR,
     ),
     Diagnostic(
         name="second_singular_value",
@@ -116,7 +117,7 @@ ENTRIES = (
         function=lambda seen: _spectra(seen).of_map[..., 1],
         needs="two rows or more",
         uniform=lambda _: 0.0,
-        panel=_SECOND,
+        panel=_SINGULAR,
     ),
     Diagnostic(
         name="predicted_second_singular_value",
@@ -127,7 +128,7 @@ ENTRIES = (
         function=_predicted,
         needs=_FULL,
         uniform=lambda _: 0.0,
-        panel=_SECOND,
+        panel=_SINGULAR,
     ),
     Diagnostic(
         name="second_singular_value_ratio",

@@ -53,6 +53,7 @@ def correlation(
 
 _LI = "Li et al., arXiv 2605.06611"
 _VARIANCE = "Var(o_t) over the channels of the attended value o = alpha V, before W_O"
+_CORRELATIONS = Panel("Correlation of variance", signed=True)
 ENTRIES = (
     Diagnostic(
         name="value_variance_discrepancy",
@@ -85,6 +86,7 @@ ENTRIES = (
             log(seen.h.var(-1)), log(concentration(seen.alpha))
         ),
         needs="three rows that differ in support and in variance",
+        panel=_CORRELATIONS,
     ),
     Diagnostic(
         name="diagonal_variance_correlation",
@@ -94,5 +96,6 @@ ENTRIES = (
         source=f"{_LI}: their link; with the diagonal it is ours",
         function=lambda seen: correlation(log(seen.h.var(-1)), diagonal(seen.alpha)),
         needs="three rows that differ in alpha_tt and in variance",
+        panel=_CORRELATIONS,
     ),
 )

@@ -45,7 +45,7 @@ def by_training_step(table: pd.DataFrame, note: str) -> Figure:
                 ax.axhline(value, **kit.REFERENCE, label="uniform")
         if panel.log:
             kit.log_axis(line[0].yaxis)
-        else:
+        elif not panel.signed:
             top = line[0].get_ylim()[1]
             line[0].set_ylim(-0.02 * top, 1.05 * top)
         _legend(line[-1], *line)
@@ -80,7 +80,8 @@ def by_length(table: pd.DataFrame, note: str) -> Figure:
             uniform = np.array([uniform_values(panel, int(t)) for t in T])
             if uniform.size:
                 ax.plot(T, uniform, **kit.REFERENCE, label="uniform")
-            kit.log_axis(ax.yaxis)
+            if not panel.signed:
+                kit.log_axis(ax.yaxis)
             _legend(ax, ax)
     for ax in _bottom(axes):
         kit.length_axis(ax, T.tolist(), "length T of the window (steps)")
@@ -109,7 +110,7 @@ def _grid(
     layers = some_layers(table["layer"], len(_STYLES))[::-1]  # the last one solid
     for line, panel in zip(axes, PANELS, strict=True):
         line[0].set_ylabel(panel.title)
-        if panel.log or across == "T":
+        if panel.log or (across == "T" and not panel.signed):
             line[0].set_yscale("log")
         for ax, own in zip(line, columns.values(), strict=True):
             for layer, style in zip(layers, _STYLES, strict=False):
@@ -151,7 +152,8 @@ def _courses(
         if ax.get_yscale() == "log" and (seeds == 0).all(axis=None):
             label += " (exactly 0)"
         if across == "T":
-            label += _exponent(own) if panel.power_law else ""
+            says = panel.power_law and not panel.signed
+            label += _exponent(own) if says else ""
             dots = {"color": colour, "alpha": 0.4, "ms": 7, "mew": 0}
             ax.plot(own["T"], own["value"], ".", **dots)
         kit.line_of_seeds(ax, seeds, band=across != "T", label=label, **look)
