@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from analysis.diagnostics.diagnostic import Diagnostic, Panel
-from analysis.diagnostics.seen import Seen
+from analysis.diagnostics.seen import SHARES, Seen
 
 
 def attention_entropy(
@@ -98,9 +98,10 @@ ENTRIES = (
         name="entropy",
         label="relative entropy",
         meaning="relative entropy: mean entropy of a row of attention over that of "
-        "uniform attention, the log of the number of steps it may attend to",
+        "uniform attention, the log of the number of steps it may attend to; of "
+        f"{SHARES}",
         source="Zhai et al., arXiv 2303.06296, over its largest value",
-        function=lambda seen: relative_entropy(seen.alpha, seen.allowed),
+        function=lambda seen: relative_entropy(seen.shares, seen.allowed),
         needs="a row that may attend to two steps or more",
         uniform=lambda _: 1.0,
     ),
@@ -108,9 +109,9 @@ ENTRIES = (
         name="attention_entropy",
         label="attention entropy (nats)",
         meaning="mean entropy of a row of attention in nats, -sum_j alpha_ij log "
-        "alpha_ij; `entropy` is the relative one",
+        f"alpha_ij, of {SHARES}; `entropy` is the relative one",
         source="Zhai et al., arXiv 2303.06296",
-        function=lambda seen: attention_entropy(seen.alpha),
+        function=lambda seen: attention_entropy(seen.shares),
         uniform=lambda T: float(np.log(T)),
         column=4,
         short="entropy (nats)",
@@ -120,9 +121,9 @@ ENTRIES = (
         name="effective_steps",
         label="attended steps",
         meaning="exp of the entropy of a row of attention in nats, mean over rows: as "
-        "many steps, attended equally, have that entropy",
+        f"many steps, attended equally, have that entropy; of {SHARES}",
         source="Hill, Ecology 54, 1973: the number of order 1",
-        function=lambda seen: effective_steps(seen.alpha),
+        function=lambda seen: effective_steps(seen.shares),
         uniform=float,
         column=4,
         short="attend. steps",

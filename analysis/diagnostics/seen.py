@@ -19,6 +19,9 @@ from sensitivity import (
 from sensitivity.attention import AttentionTables, attention_tables
 from sensitivity.norms import Norm
 
+# In the meaning of what is measured of `Seen.shares`.
+SHARES = "weights that add up to 1, or else their shares of their row"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Seen:
@@ -86,6 +89,21 @@ class Seen:
         """Whether the weights are the softmax of the scores, and add up to 1."""
         form = self.weights.form
         return form is None or form.names == ("norm_scale",)
+
+    @cached_property
+    def adds_to_one(self) -> bool:
+        """Whether the weights of every row do, up to rounding in float32."""
+        gap = 0 if self.is_softmax else np.abs(self.alpha.sum(-1) - 1)
+        return not np.any(gap > 1e-5)
+
+    @cached_property
+    def shares(self) -> Float[np.ndarray, "S H T T"]:
+        """The weights over the sum of their row, 1 or less; NaN where that is 0."""
+        if self.adds_to_one:
+            return self.alpha
+        total = self.alpha.sum(-1, keepdims=True)
+        missing = np.full_like(self.alpha, np.nan)
+        return np.divide(self.alpha, total, where=total > 0, out=missing)
 
     @cached_property
     def h(self) -> Float[np.ndarray, "S H T V"]:
