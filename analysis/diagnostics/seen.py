@@ -197,14 +197,18 @@ def look(layer: LayerInput, norm: Norm) -> Iterator[Seen]:
     rows = layer.rows
     if rows is not None:
         rows = np.broadcast_to(rows, (*batch, T)).reshape(batch[0], -1, T)
-    by_sample = np.ndim(bias.array) > 3
+    ahead = np.shape(bias.array)[:-3]  # without a size of samples it stays one table
+    by_sample = any(size > 1 for size in ahead)
+    if len(ahead) > 1 and not by_sample:
+        alike = np.reshape(bias.array, (1, *np.shape(bias.array)[-3:]))
+        bias = dataclasses.replace(bias, array=alike)
     array = np.asarray(bias.array) if by_sample else None
     if array is not None:
         array = np.broadcast_to(array, (*batch, *array.shape[-3:]))
         array = array.reshape(batch[0], -1, *array.shape[-3:])
     for number, samples in enumerate(x.reshape(batch[0], -1, T, D)):
         if array is not None:
-            bias = dataclasses.replace(layer.score_bias, array=array[number])
+            bias = dataclasses.replace(bias, array=array[number])
         yield Seen(
             x=samples,
             weights=weights,
