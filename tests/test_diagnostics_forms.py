@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis import diagnose
-from sensitivity import AttentionForm, LayerInput
+from sensitivity import AttentionForm, LayerInput, ScoreBias
 from sensitivity.attention import attention_matrix
 from tests.helpers import PAPER, make_weights
 
@@ -62,6 +62,19 @@ def test_contraction_is_of_the_attended_values_themselves():
             ratios.append(widest(own @ v) / widest(v))
     found = numbers(layer, ["contraction"])["contraction"]
     assert found == pytest.approx(np.mean(ratios))
+
+
+def test_weights_that_a_form_adds_where_a_mask_forbids_are_measured():
+    layer, T = layer_of(0.0), PAPER.T
+    added = np.full((PAPER.H, T, T), 0.5 / T)
+    form = AttentionForm(gain=np.full(PAPER.H, 0.5), added=added)
+    weights = dataclasses.replace(layer.weights, form=form)
+    mask = ScoreBias(diagonal=-np.inf)
+    table = diagnose(dataclasses.replace(layer, weights=weights, score_bias=mask))
+    found = table[table["head"] == "layer"].set_index("quantity")
+    assert found["value"]["diagonal_share"] == pytest.approx(0.5 / T)
+    for name in ("entropy_bound", "entropy_bound_by_weights"):
+        assert found["note"][name].startswith("needs a row that counts, of a plain")
 
 
 def widest(points: np.ndarray) -> float:

@@ -72,11 +72,22 @@ def _of_rows(
     seen: Seen, score_norm: Float[np.ndarray, "S H T"]
 ) -> Float[np.ndarray, "S H T"]:
     bound = entropy_bound(score_norm, seen.allowed.sum(-1))
-    known = seen.is_softmax & ~np.isnan(seen.alpha).any(-1)
-    return np.where(known, bound, np.nan)
+    return np.where(np.isnan(seen.alpha).any(-1), np.nan, bound)
+
+
+def _by_scores(seen: Seen) -> Float[np.ndarray, "S H T"]:
+    if not seen.is_softmax:
+        return _unknown(seen)
+    return _of_rows(seen, score_norm(seen.scores, seen.allowed))
+
+
+def _unknown(seen: Seen) -> Float[np.ndarray, "S H T"]:
+    return np.full(seen.alpha.shape[:-1], np.nan)
 
 
 def _by_weights(seen: Seen) -> Float[np.ndarray, "S H T"]:
+    if not seen.is_softmax:
+        return _unknown(seen)
     # A query bias is one more row of W^Q, which meets a column of ones; what a key
     # bias adds is the same for all steps, and leaves with the mean.
     weights, rows, query = seen.weights, seen.x, seen.weights.query
@@ -137,7 +148,7 @@ ENTRIES = (
         "`attention_entropy`",
         source="Zhai et al., arXiv 2303.06296, the lower bound of the entropy, by the "
         "norm of each row; over the steps a row may attend to: ours",
-        function=lambda seen: _of_rows(seen, score_norm(seen.scores, seen.allowed)),
+        function=_by_scores,
         needs=_SOFTMAX,
         uniform=lambda T: float(np.log(T)),
         panel=_NATS,
