@@ -1,5 +1,6 @@
 """Statistics of results: the spread over seeds, the paired t interval, a power law."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ class Correlations(NamedTuple):
     value: Float[np.ndarray, "m t"]  # NaN where one of the two does not vary
     low: Float[np.ndarray, "m t"]  # lower end of the 95 % interval; NaN of few groups
     high: Float[np.ndarray, "m t"]
-    rows: Int[np.ndarray, " m"]  # rows that have a value
+    rows: Int[np.ndarray, "m t"]  # rows that have both values
 
 
 def spread(values: Float[np.ndarray, " S"] | Sequence[float]) -> Spread:
@@ -161,8 +162,8 @@ def rank_correlations(
     drawn with replacement, their members stay together.
 
     Args:
-        x: Quantities, NaN where one has no value: it leaves such rows out.
-        y: Others, which have values everywhere.
+        x: Quantities, NaN where one has no value: each pair leaves such rows out.
+        y: Others, likewise.
         group: Number of each row's group.
         resamples: How often groups are drawn.
 
@@ -175,23 +176,29 @@ def rank_correlations(
         >>> rank_correlations(numbers, numbers**3, np.arange(6) // 2).value.tolist()
         [[1.0]]
     """
-    there = ~np.isnan(x)
+    there, given = ~np.isnan(x), ~np.isnan(y)
     value, low, high = np.full((3, x.shape[1], y.shape[1]), np.nan)
-    for pattern in np.unique(there, axis=1).T:
-        columns = (there == pattern[:, None]).all(0)
-        own, other, whose = x[pattern][:, columns], y[pattern], group[pattern]
-        value[columns] = _spearman(own, other)
+    patterns = (np.unique(table, axis=1).T for table in (there, given))
+    for of_x, of_y in itertools.product(*patterns):
+        rows = of_x & of_y
+        columns, targets = (
+            np.flatnonzero((table == pattern[:, None]).all(0))
+            for table, pattern in ((there, of_x), (given, of_y))
+        )
+        own, other, whose = x[rows][:, columns], y[rows][:, targets], group[rows]
+        pairs = np.ix_(columns, targets)
+        value[pairs] = _spearman(own, other)
         groups = np.unique(whose)
         if len(groups) >= SEEDS_FOR_AN_INTERVAL:
             members = [np.flatnonzero(whose == one) for one in groups]
             rng, drawn = np.random.default_rng(0), []
             for _ in range(resamples):
                 chosen = rng.integers(len(groups), size=len(groups))
-                rows = np.concatenate([members[one] for one in chosen])
-                drawn.append(_spearman(own[rows], other[rows]))
+                drawn_rows = np.concatenate([members[one] for one in chosen])
+                drawn.append(_spearman(own[drawn_rows], other[drawn_rows]))
             ends = np.quantile(np.stack(drawn), [0.025, 0.975], axis=0)
-            low[columns], high[columns] = ends
-    return Correlations(value, low, high, there.sum(0))
+            low[pairs], high[pairs] = ends
+    return Correlations(value, low, high, there.T.astype(int) @ given.astype(int))
 
 
 def _spearman(

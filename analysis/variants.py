@@ -51,6 +51,7 @@ _ARCHITECTURE = (
     *("head_norm", "structure_weight", "hops", "embedding", "taps"),
     "adjacency_sha256",
 )
+_WEIGHT = "structure_weight"  # of the conjoint graph alone
 # Of a path only the last part counts: a copy is the same data.
 _PATHS = ("dataset", "data")
 _FINGERPRINT = "data_sha256"
@@ -188,7 +189,7 @@ def labels(variants: Sequence[Variant]) -> dict[Variant, str]:
     def label(variant: Variant) -> str:
         base, own = variant.base_label, dict(variant.architecture)
         told = {k: own.get(k) for k in _ARCHITECTURE if own.get(k) != usual.get(k)}
-        told = {k: v for k, v in told.items() if not _named(base, k, v)}
+        told = _unnamed(base, told, [dict(v.architecture) for v in variants])
         strengths = {v.strength for v in variants if v.base_label == base}
         if len(strengths) > 1:
             told = dict(variant.strength) | told
@@ -254,7 +255,7 @@ def describe(runs: Sequence[TrainOptions]) -> list[dict[str, Any]]:
     for run, base, own in zip(runs, bases, settings, strict=True):
         peers = [s for s, b in zip(settings, bases, strict=True) if b == base]
         told = {k: v for k, v in own.items() if any(peer[k] != v for peer in peers)}
-        told = {k: v for k, v in told.items() if not _named(base, k, v)}
+        told = _unnamed(base, told, settings)
         variant = _name(base, told)
         parts = [variant]
         if len(stacks) > 1:
@@ -340,9 +341,18 @@ def _name(base: str, told: Mapping[str, Any]) -> str:
     return f"{base}, {settings_in_words(told)}" if told else base
 
 
-def _named(base: str, name: str, value: Any) -> bool:
-    """Whether a setting is what the name says."""
-    return (name, value) in CURES and base.endswith(CURES[name, value])
+def _unnamed(
+    base: str, told: Mapping[str, Any], every: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Settings without what the name says, and without a weight that all share."""
+    # The graphs without that weight have none to tell.
+    weights = {own.get(_WEIGHT) for own in every} - {None}
+    return {
+        name: value
+        for name, value in told.items()
+        if not ((name, value) in CURES and base.endswith(CURES[name, value]))
+        and (name != _WEIGHT or (value is not None and len(weights) > 1))
+    }
 
 
 def _base_name(residual: bool, regularizer: str, others: Mapping[str, Any]) -> str:

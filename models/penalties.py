@@ -124,11 +124,13 @@ def mask_of_gates(gates: Float[Array, "H T"]) -> Float[Array, "H T T"]:
 def structure_penalty(
     nodes: Float[Array, "N C"], adjacency: Float[Array, "N N"]
 ) -> Float[Array, ""]:
-    r"""How far embeddings are from a factorisation of the graph.
+    r"""What holds embeddings to a factorisation of the graph.
 
     .. math:: \langle S, S S^\top S - A S \rangle
 
-    the gradient of :math:`\frac14 \|A - S S^\top\|_F^2` against S itself.
+    the gradient of :math:`\frac14 \|A - S S^\top\|_F^2` against S itself. It is
+    :math:`\|S S^\top - A/2\|_F^2 - \|A\|_F^2 / 4`: 0 at a factorisation of A, and
+    least, below 0, at one of A / 2.
 
     Args:
         nodes: Embeddings S.
@@ -136,6 +138,11 @@ def structure_penalty(
 
     Returns:
         The penalty.
+
+    Example:
+        >>> half = jnp.array([[1.0], [1.0]])  # S S^T is half of A
+        >>> float(structure_penalty(half, jnp.full((2, 2), 2.0)))
+        -4.0
 
     References:
         He, Ong and Bai, `Learning conjoint attentions for graph neural nets

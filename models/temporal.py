@@ -113,7 +113,9 @@ class TemporalAttention(Mixing):
                 return ScoreBias(array=jnp.where(jnp.diag(dropped), forbidden, 0))
             case "learned-mask":
                 mask = mask_of_gates(learned_gates(self.gates[...], key))
-                return ScoreBias(array=(1 - mask) * SHUT)
+                # An axis of samples in front: else as many samples as heads would
+                # be asked whose tables these are.
+                return ScoreBias(array=(1 - mask)[None] * SHUT)
         return ScoreBias()
 
     def attention(self, x: Float[Array, "*batch T D"]) -> Float[Array, "*batch H T T"]:

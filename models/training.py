@@ -86,7 +86,8 @@ class Trainer:
         self._scaler = scaler
         clip = optax.clip_by_global_norm(recipe.clip)
         decay = optax.add_decayed_weights(recipe.weight_decay)
-        if config.temporal.regularizer == "learned-mask":  # gates: neither, as theirs
+        # Gates do not decay, as in SparseBERT; that they are not clipped is ours.
+        if config.temporal.regularizer == "learned-mask":
             clip, decay = (optax.masked(part, _but_gates) for part in (clip, decay))
         self._optimizer = optax.chain(clip, optax.scale_by_adam(), decay)
         self._build = lambda key: Forecaster(config, adjacency, rngs=nnx.Rngs(key))

@@ -164,9 +164,6 @@ def operator_norm(
     return unit * root(top_eigenvalue(apply, (x.size,), x.dtype))
 
 
-_NAMES = ("column_sum", "any_attention", "castin", "mean_field")
-
-
 class _Domain(NamedTuple):
     counts: bool  # whether the bound speaks of the layer
     applies: str  # in words

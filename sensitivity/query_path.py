@@ -55,10 +55,12 @@ def query_path_times(
     v = project(x, weights.value, weights.value_bias)
     sink = None if form is None else form.sink
     alpha, _ = attention_weights(q, k, score_bias, rows, sink)
-    alpha = alpha.astype(v.dtype)
     scores = project(directions, weights.query, None) * weights.key_width**-0.5
-    slope = inner_products(scores, k)
+    # Like the softmax in float32 at least: what all keys share cancels here, which
+    # weights in bfloat16, whose sum is not 1, leave in.
+    slope = inner_products(scores, k).astype(alpha.dtype)
     moved = alpha * (slope - (alpha * slope).sum(-1, keepdims=True))
+    alpha, moved = alpha.astype(v.dtype), moved.astype(v.dtype)
     if form is not None and form.gain is not None:
         moved = moved * form.gain[:, None, None]
     h = weighted_sums(moved, v)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from analysis import diagnose
 from data import Batch
 from models.config import ForecasterConfig, GraphConfig, TemporalConfig
 from models.forecaster import Forecaster
@@ -18,9 +19,11 @@ from models.penalties import (
     spectrum_penalty,
     structure_penalty,
 )
-from sensitivity import AttentionWeights, path_norms
+from sensitivity import AttentionWeights, ScoreBias, path_norms
 from sensitivity.arguments import ArgumentError
 from sensitivity.attention import attention_matrix
+from sensitivity.certificates import certificates
+from sensitivity.query_path import query_path_times
 from tests.forecasters import ROAD, Inputs, draw_inputs, small
 
 KEY = jax.random.key(3)
@@ -77,6 +80,21 @@ def test_the_query_regularizer_adds_the_mean_square_of_the_query_path(changes):
     assert drawn.mean() == pytest.approx(expected, abs=4 * error)
     assert drawn.std() < expected  # of 80 rows, each with a probe of its own
     assert penalty_of(model_of(config_of()), inputs) == 0
+
+
+def test_the_query_path_in_bfloat16_does_not_see_what_all_keys_share():
+    rng = np.random.default_rng(0)
+    kernels = rng.normal(size=(3, 16, 2, 8)) / 4
+    biases = {"key_bias": np.full((2, 8), 20.0), "value_bias": np.full((2, 8), 20.0)}
+    x, signs = rng.normal(size=(50, 12, 16)), rng.choice([-1.0, 1.0], (50, 12, 16))
+    layer = (signs, x, AttentionWeights(*kernels, **biases))
+    sizes = []
+    for dtype in (jnp.bfloat16, jnp.float32):
+        given = jax.tree.map(lambda a: jnp.asarray(a, jnp.bfloat16), layer)
+        z, own, w = jax.tree.map(lambda a, to=dtype: a.astype(to), given)
+        moved = query_path_times(z, own, w, ScoreBias()).astype(jnp.float32)
+        sizes.append(float((moved**2).mean()))
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.2)  # of rounded weights: six times
 
 
 def test_the_spectrum_penalty_is_that_of_the_eigenvalues():
@@ -151,6 +169,21 @@ def test_a_learned_mask_is_the_gate_of_the_lag_and_shuts_it():
     alpha = attention_matrix(x, mix.weights(), mix.score_bias())
     assert not np.asarray(alpha)[..., mask == 0].any()
     assert (np.asarray(alpha)[..., mask == 1] > 0).all()
+
+
+def test_a_learned_mask_is_of_heads_where_there_are_as_many_samples():
+    config = config_of("learned-mask")
+    model = model_of(config)
+    for layer in model.temporal:
+        layer.mix.gates[...] = jnp.zeros((3, 5, 2), jnp.float32).at[1, 0, 1].set(9)
+    inputs = draw_inputs(config, batch=3)  # and three heads
+    assert penalty_of(model, inputs) > 0
+    for layer in layers_of(model, inputs):
+        table = diagnose(layer, ["diagonal_share"]).set_index("head")["value"]
+        assert table["1"] == 0  # its own step is shut there
+        assert table["0"] > 0
+        x = layer.x[:, 0]
+        assert len(certificates(x, layer.weights, layer.score_bias)) > 0
 
 
 def test_conjoint_attention_is_a_mixture_of_softmax_and_lag_bias():

@@ -69,6 +69,22 @@ def test_uniform_attention_has_the_values_that_the_registry_gives_it():
         assert found == pytest.approx(uniform, rel=1e-12, abs=1e-15)
 
 
+@pytest.mark.parametrize("ahead", [(), (1,), (1, 1)])
+def test_a_table_of_all_samples_stays_one(ahead):
+    layer = layer_of(PAPER, False, 2, 2)
+    T, H = PAPER.T, PAPER.H
+    array = np.random.default_rng(2).normal(size=(H, T, T))
+    of_all = ScoreBias(array=array.reshape(*ahead, H, T, T))
+    looked = dataclasses.replace(layer, score_bias=of_all)
+    shapes = {np.shape(one.score_bias.array) for one in seen.look(looked, "frobenius")}
+    assert shapes == {(1,) * bool(ahead) + (H, T, T)}
+    of_each = ScoreBias(array=np.broadcast_to(array, (2, 2, H, T, T)))
+    every = dataclasses.replace(layer, score_bias=of_each)
+    names = ["diagonal_share", "attention_entropy"]
+    one, other = (diagnose(own, names)["value"] for own in (looked, every))
+    np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
 def test_samples_and_nodes_count_alike_and_each_has_its_own_mask():
     layer = layer_of(PAPER, False, 2, 2)
     flat = dataclasses.replace(layer, x=layer.x.reshape(4, PAPER.T, PAPER.D))

@@ -24,7 +24,7 @@ def test_correlations_are_scipy_s_and_leave_out_rows_without_a_value():
             assert found.value[m, t] == pytest.approx(expected)
             assert found.low[m, t] <= found.high[m, t]
     assert np.isnan(found.value[2]).all()  # it does not vary
-    assert found.rows.tolist() == [20, 15, 20]
+    assert found.rows.tolist() == [[20, 20], [15, 15], [20, 20]]
 
 
 def test_an_interval_holds_the_truth_as_often_as_it_says():
@@ -70,7 +70,9 @@ def test_the_measure_that_predicts_comes_first_and_norms_predict_no_norms():
     first = table[(table["measure"] == "entropy") & (table["target"] == "parroting")]
     assert first["value"].item() == pytest.approx(1)
     page = predictors_page(table, "a note")
-    assert "| relative entropy | **+1.00 [+1.00, +1.00]** |" in page
+    (row,) = [line for line in page.splitlines() if "| relative entropy |" in line]
+    assert row.startswith("| relative entropy | **+1.00 [+1.00, +1.00]** |")
+    assert row.endswith("| 16 |")  # heads that have it
     figure = draw_predictors(table, order, TARGETS, "a note")
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names[0] == "relative entropy"
@@ -79,3 +81,21 @@ def test_the_measure_that_predicts_comes_first_and_norms_predict_no_norms():
 
 def test_a_few_heads_predict_nothing():
     assert predict(table_of(seeds=1, heads=3)).empty
+
+
+def test_a_head_without_a_ratio_leaves_out_itself_and_no_target():
+    table = table_of(seeds=4, heads=4)
+    one = (table["head"] == "0") & (table["seed"] == 0)
+    table.loc[one & (table["quantity"] == "parroting_median"), "value"] = np.nan
+    found = predict(table)
+    rows = found.groupby("target")["rows"].unique().map(list).to_dict()
+    assert rows == {name: [15 if name == "parroting" else 16] for name in TARGETS}
+    first = found[(found["measure"] == "entropy") & (found["target"] == "parroting")]
+    assert first["value"].item() == pytest.approx(1)
+
+
+def test_windows_of_one_step_have_no_influence_off_the_diagonal_to_predict():
+    table = table_of(seeds=4, heads=4)
+    needs_two = table["quantity"].str.contains("parroting|off_diagonal")
+    found = predict(table.assign(value=table["value"].mask(needs_two)))
+    assert set(found["target"]) == {"query_share"}

@@ -7,12 +7,13 @@ import pytest
 from analysis.tables._results import collect
 from analysis.variants import (
     check_each_seed_once,
+    describe,
     group_runs,
     name_of,
     telling_settings,
     variant_of,
 )
-from models.train.options import ModelOptions
+from models.train.options import ModelOptions, TrainOptions
 from models.train.record import read_run
 from tests.table_runs import markdown_rows, tables, write_run
 
@@ -42,6 +43,19 @@ def test_seeds_of_one_variant_in_several_folders_are_one_row(run, tmp_path):
     assert tables(tmp_path / "out", one, two, "--horizons", 1) == 0
     row = markdown_rows(tmp_path / "out" / "table-12-12.md")[B]
     assert (row["seeds"], row["MAE 1"]) == ("3", "3.200 ± 0.200")
+
+
+def test_a_weight_of_the_graph_is_told_where_there_are_two(run):
+    plain, one = run(), run(graph="conjoint", structure_weight=0.01)
+    other = run(graph="conjoint", structure_weight=0.1)
+    assert labels_of(plain, one) == [B, f"{B}, graph conjoint"]
+    weights = [f"{B}, graph conjoint, structure weight {w}" for w in (0.01, 0.1)]
+    assert {*labels_of(plain, one, other)} == {B, *weights}
+    graphs = (ModelOptions(), ModelOptions(graph="conjoint"))
+    names = [
+        row["variant"] for row in describe([TrainOptions(model=g) for g in graphs])
+    ]
+    assert names == [f"{B}, graph full", f"{B}, graph conjoint"]
 
 
 @pytest.mark.parametrize(

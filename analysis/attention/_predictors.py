@@ -49,7 +49,7 @@ def predict(table: pd.DataFrame) -> pd.DataFrame:
     for T, own in table.groupby("T", sort=True):
         heads = own.pivot_table(
             index=_HEAD, columns="quantity", values="value", sort=False
-        )
+        ).reindex(columns=[e.name for e in DIAGNOSTICS])  # of no value: no column
         if len(heads) < _FEWEST:
             continue
         names = heads.index.to_frame(index=False)
@@ -65,8 +65,8 @@ def predict(table: pd.DataFrame) -> pd.DataFrame:
             enumerate(names), enumerate(targets)
         ):
             ends = [part[m, t] for part in found[:3]]
-            if found.rows[m] >= _FEWEST and not np.isnan(ends[0]):
-                rows.append([T, name, target, *ends, found.rows[m]])
+            if found.rows[m, t] >= _FEWEST and not np.isnan(ends[0]):
+                rows.append([T, name, target, *ends, found.rows[m, t]])
     columns = ["T", "measure", "target", *Correlations._fields]
     return pd.DataFrame(rows, columns=columns)
 
@@ -77,16 +77,22 @@ def predictors_page(table: pd.DataFrame, note: str) -> str:
     lines += [
         "Spearman's rank correlation over the heads of all layers, seeds and variants, "
         "with its 95 % interval by bootstrap over forecasters. In bold: intervals "
-        "without 0.",
+        "without 0. Heads: those in which the measure has a value; where they are not "
+        "all, it is compared on others than its neighbours are.",
         "",
     ]
     for T, own in table.groupby("T", sort=True):
         cells = {(r["measure"], r["target"]): r for r in own.to_dict("records")}
+        heads = own.groupby("measure")["rows"].max()
         body = [
-            [BY_NAME[name].label, *(_cell(cells.get((name, t))) for t in TARGETS)]
+            [
+                BY_NAME[name].label,
+                *(_cell(cells.get((name, t))) for t in TARGETS),
+                str(heads[name]),
+            ]
             for name in in_order(own)
         ]
-        head = ["measure", *TARGETS.values()]
+        head = ["measure", *TARGETS.values(), "heads"]
         lines += [f"## T = {T}", "", *markdown_table(head, body), ""]
     return "\n".join(lines)
 

@@ -49,10 +49,11 @@ def spread(
 
 
 def contraction(seen: Seen, measure: Measure) -> Float[np.ndarray, "S H"]:
-    """A measure of alpha V over that of V, both from the same step: V may lie far."""
+    """A measure of alpha V over that of V."""
     columns = sources(seen.allowed, seen.real[:, None])
     v = _filled(seen.v, columns)
-    v = v - v[..., :1, :]
+    if seen.adds_to_one:  # from the same step: V may lie far
+        v = v - v[..., :1, :]
     before, after = measure(v, columns), measure(seen.alpha @ v, seen.real[:, None])
     missing = np.full(before.shape, np.nan)
     return np.divide(after, before, where=before > 0, out=missing)
@@ -95,7 +96,8 @@ ENTRIES = (
         diameter,
         label="contraction of the diameter",
         meaning="largest Euclidean distance of two attended values over that of two "
-        "values, diam(alpha V) / diam(V) <= tau, mean over samples",
+        "values, diam(alpha V) / diam(V), at most tau where rows add up to 1; mean "
+        "over samples",
         source=f"ours, with Dobrushin's bound; the question: {_WU}",
     ),
     _of_values(

@@ -5,6 +5,7 @@ from jaxtyping import Float
 
 from analysis.diagnostics.diagnostic import PAPER, Diagnostic, Panel
 from analysis.diagnostics.rows import mean
+from analysis.diagnostics.seen import SHARES
 
 
 def diagonal(table: Float[np.ndarray, "*batch T T"]) -> Float[np.ndarray, "*batch T"]:
@@ -25,7 +26,7 @@ def off_diagonal(
 def excess(own: Float[np.ndarray, "S T"]) -> float:
     """Mean weight s = tr A / T on the diagonal over that off it, (1 - s) / (T - 1)."""
     share, T = mean(own), own.shape[-1]
-    if T == 1:
+    if T == 1 or np.isnan(share):
         return float("nan")
     return share / ((1 - share) / (T - 1)) if share < 1 else float("inf")
 
@@ -61,9 +62,9 @@ ENTRIES = (
     Diagnostic(
         name="diagonal_excess",
         label="diagonal excess",
-        meaning="mean weight on the diagonal over the mean weight off it",
+        meaning=f"mean weight on the diagonal over the mean weight off it, of {SHARES}",
         source=f"{PAPER}, Eq. 8: E[alpha_ii]",
-        function=lambda seen: diagonal(seen.alpha),
+        function=lambda seen: diagonal(seen.shares),
         reduce=excess,
         needs="at least two steps",
         uniform=lambda _: 1.0,

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from analysis.diagnostics.diagnostic import Diagnostic, Panel
-from analysis.diagnostics.seen import Seen
+from analysis.diagnostics.seen import SHARES, Seen
 
 
 def attention_entropy(
@@ -72,11 +72,22 @@ def _of_rows(
     seen: Seen, score_norm: Float[np.ndarray, "S H T"]
 ) -> Float[np.ndarray, "S H T"]:
     bound = entropy_bound(score_norm, seen.allowed.sum(-1))
-    known = seen.is_softmax & ~np.isnan(seen.alpha).any(-1)
-    return np.where(known, bound, np.nan)
+    return np.where(np.isnan(seen.alpha).any(-1), np.nan, bound)
+
+
+def _by_scores(seen: Seen) -> Float[np.ndarray, "S H T"]:
+    if not seen.is_softmax:
+        return _unknown(seen)
+    return _of_rows(seen, score_norm(seen.scores, seen.allowed))
+
+
+def _unknown(seen: Seen) -> Float[np.ndarray, "S H T"]:
+    return np.full(seen.alpha.shape[:-1], np.nan)
 
 
 def _by_weights(seen: Seen) -> Float[np.ndarray, "S H T"]:
+    if not seen.is_softmax:
+        return _unknown(seen)
     # A query bias is one more row of W^Q, which meets a column of ones; what a key
     # bias adds is the same for all steps, and leaves with the mean.
     weights, rows, query = seen.weights, seen.x, seen.weights.query
@@ -98,9 +109,10 @@ ENTRIES = (
         name="entropy",
         label="relative entropy",
         meaning="relative entropy: mean entropy of a row of attention over that of "
-        "uniform attention, the log of the number of steps it may attend to",
+        "uniform attention, the log of the number of steps it may attend to; of "
+        f"{SHARES}",
         source="Zhai et al., arXiv 2303.06296, over its largest value",
-        function=lambda seen: relative_entropy(seen.alpha, seen.allowed),
+        function=lambda seen: relative_entropy(seen.shares, seen.allowed),
         needs="a row that may attend to two steps or more",
         uniform=lambda _: 1.0,
     ),
@@ -108,9 +120,9 @@ ENTRIES = (
         name="attention_entropy",
         label="attention entropy (nats)",
         meaning="mean entropy of a row of attention in nats, -sum_j alpha_ij log "
-        "alpha_ij; `entropy` is the relative one",
+        f"alpha_ij, of {SHARES}; `entropy` is the relative one",
         source="Zhai et al., arXiv 2303.06296",
-        function=lambda seen: attention_entropy(seen.alpha),
+        function=lambda seen: attention_entropy(seen.shares),
         uniform=lambda T: float(np.log(T)),
         column=4,
         short="entropy (nats)",
@@ -120,9 +132,9 @@ ENTRIES = (
         name="effective_steps",
         label="attended steps",
         meaning="exp of the entropy of a row of attention in nats, mean over rows: as "
-        "many steps, attended equally, have that entropy",
+        f"many steps, attended equally, have that entropy; of {SHARES}",
         source="Hill, Ecology 54, 1973: the number of order 1",
-        function=lambda seen: effective_steps(seen.alpha),
+        function=lambda seen: effective_steps(seen.shares),
         uniform=float,
         column=4,
         short="attend. steps",
@@ -136,7 +148,7 @@ ENTRIES = (
         "`attention_entropy`",
         source="Zhai et al., arXiv 2303.06296, the lower bound of the entropy, by the "
         "norm of each row; over the steps a row may attend to: ours",
-        function=lambda seen: _of_rows(seen, score_norm(seen.scores, seen.allowed)),
+        function=_by_scores,
         needs=_SOFTMAX,
         uniform=lambda T: float(np.log(T)),
         panel=_NATS,

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Int
 
 from analysis.diagnostics.diagnostic import Diagnostic, Panel
 from analysis.diagnostics.lags import mean_by_lag
-from analysis.diagnostics.seen import Seen
+from analysis.diagnostics.seen import SHARES, Seen
 
 Maps = Float[np.ndarray, "S H T T"]
 CLASSES = ("reaccess", "sequential", "periodic", "unpredictable")
@@ -79,12 +79,12 @@ def _of_class(place: int) -> Diagnostic:
         rule = f"a head is not {', '.join(CLASSES[:-2])} or {CLASSES[-2]}"
 
     def function(seen: Seen) -> Float[np.ndarray, "S H"]:
-        return head_class(seen.alpha, seen.allowed)[..., place]
+        return head_class(seen.shares, seen.allowed)[..., place]
 
     return Diagnostic(
         name=f"class_{name}",
         label=f"{name} heads",
-        meaning=f"share of samples in which {rule}",
+        meaning=f"share of samples in which {rule}; of {SHARES}",
         source="TAPPA, arXiv 2601.21709: its classes; the rule is ours",
         function=function,
         needs="a row that may attend to two steps or more",

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from analysis.diagnostics.diagnostic import Curve, Diagnostic, Panel
-from analysis.diagnostics.seen import Seen
+from analysis.diagnostics.seen import SHARES, Seen
 
 
 def mean_by_lag(
@@ -41,9 +41,9 @@ ENTRIES = (
         name="mean_lag",
         label="mean lag",
         meaning="mean distance |i - j| in steps of what a row attends to, "
-        "sum_j alpha_ij |i - j|; mean over rows",
+        f"sum_j alpha_ij |i - j|, of {SHARES}; mean over rows",
         source="ours: the mean of the profile by lag",
-        function=lambda seen: mean_lag(seen.alpha),
+        function=lambda seen: mean_lag(seen.shares),
         uniform=lambda T: (T * T - 1) / (3 * T),
         panel=Panel("Mean lag (steps)"),
     ),

@@ -19,6 +19,9 @@ from sensitivity import (
 from sensitivity.attention import AttentionTables, attention_tables
 from sensitivity.norms import Norm
 
+# In the meaning of what is measured of `Seen.shares`.
+SHARES = "weights that add up to 1, or else their shares of their row"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Seen:
@@ -86,6 +89,21 @@ class Seen:
         """Whether the weights are the softmax of the scores, and add up to 1."""
         form = self.weights.form
         return form is None or form.names == ("norm_scale",)
+
+    @cached_property
+    def adds_to_one(self) -> bool:
+        """Whether the weights of every row do, up to rounding in float32."""
+        gap = 0 if self.is_softmax else np.abs(self.alpha.sum(-1) - 1)
+        return not np.any(gap > 1e-5)
+
+    @cached_property
+    def shares(self) -> Float[np.ndarray, "S H T T"]:
+        """The weights over the sum of their row, 1 or less; NaN where that is 0."""
+        if self.adds_to_one:
+            return self.alpha
+        total = self.alpha.sum(-1, keepdims=True)
+        missing = np.full_like(self.alpha, np.nan)
+        return np.divide(self.alpha, total, where=total > 0, out=missing)
 
     @cached_property
     def h(self) -> Float[np.ndarray, "S H T V"]:
@@ -179,14 +197,18 @@ def look(layer: LayerInput, norm: Norm) -> Iterator[Seen]:
     rows = layer.rows
     if rows is not None:
         rows = np.broadcast_to(rows, (*batch, T)).reshape(batch[0], -1, T)
-    by_sample = np.ndim(bias.array) > 3
+    ahead = np.shape(bias.array)[:-3]  # without a size of samples it stays one table
+    by_sample = any(size > 1 for size in ahead)
+    if len(ahead) > 1 and not by_sample:
+        alike = np.reshape(bias.array, (1, *np.shape(bias.array)[-3:]))
+        bias = dataclasses.replace(bias, array=alike)
     array = np.asarray(bias.array) if by_sample else None
     if array is not None:
         array = np.broadcast_to(array, (*batch, *array.shape[-3:]))
         array = array.reshape(batch[0], -1, *array.shape[-3:])
     for number, samples in enumerate(x.reshape(batch[0], -1, T, D)):
         if array is not None:
-            bias = dataclasses.replace(layer.score_bias, array=array[number])
+            bias = dataclasses.replace(bias, array=array[number])
         yield Seen(
             x=samples,
             weights=weights,

@@ -5,6 +5,7 @@ from jaxtyping import Float
 
 from analysis.diagnostics.diagnostic import Diagnostic, Panel
 from analysis.diagnostics.diagonal import diagonal
+from analysis.diagnostics.seen import SHARES
 
 ROUNDING = 1e-9  # rows that differ by less, relatively, are alike
 
@@ -70,9 +71,9 @@ ENTRIES = (
         name="effective_support",
         label="effective support",
         meaning="1 / sum_j alpha_ij^2, mean over rows: as many steps, attended "
-        "equally, average independent values as well",
+        f"equally, average independent values as well; of {SHARES}",
         source=f"{_LI}: Var(o_t) = sigma^2 sum_j alpha_tj^2 of independent values",
-        function=lambda seen: 1 / concentration(seen.alpha),
+        function=lambda seen: 1 / concentration(seen.shares),
         uniform=float,
         panel=Panel("Effective support (steps)"),
     ),
