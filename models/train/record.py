@@ -170,8 +170,9 @@ class Run:
         """How training went.
 
         Returns:
-            A row per epoch and seed, with the columns ``epoch``, ``seed``, ``loss`` and
-            ``validation_mae`` (mph), ``learning_rate``, ``seconds``.
+            A row per epoch and seed, with the columns ``epoch``, ``seed``, ``loss``
+            (mph, and what a regularizer adds), ``validation_mae`` (mph),
+            ``learning_rate``, ``seconds``.
 
         Raises:
             ValueError: If the file is not there or lacks a column.
