@@ -141,8 +141,8 @@ def test_the_query_path_times_a_direction_is_that_of_its_jacobian(kind):
     query = np.asarray(path_jacobians(x, weights, score_bias=bias).query)
     expected = np.einsum("iiod,id->io", query, directions)
     with jax.enable_x64(True):
-        own = jax.tree.map(jax.numpy.asarray, (directions, x, weights))
-        found = query_path_times(*own, bias)
+        z, at, layer = jax.tree.map(jax.numpy.asarray, (directions, x, weights))
+        found = query_path_times(z, at, layer, bias)
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-13)
 
 

@@ -125,7 +125,8 @@ def test_an_input_that_is_no_number_is_refused_with_its_place(function, number):
 
 
 @pytest.mark.parametrize(
-    "field", [f.name for f in dataclasses.fields(AttentionWeights)]
+    "field",
+    [f.name for f in dataclasses.fields(AttentionWeights) if f.name != "form"],
 )
 def test_a_weight_that_is_no_number_is_refused_with_its_name_and_place(field):
     x, w = layer(shape=FOLDED)
