@@ -76,16 +76,16 @@ def write_results(
     kept = options.weights == "kept"
     last = "weights of the last kept step" if kept else "best weights"
     of_last = _note(options, measured, last)
-    folder.write_figure("curves", draw_curves(_last_step(curves), of_last))
+    for name, own in _by_length("curves", _last_step(curves)):
+        folder.write_figure(name, draw_curves(own, of_last))
     for name, figure in _figures(options, table, rows, pairs, note, of_last):
         folder.write_figure(name, figure)
     predictors = predict(_last_step(table))
     if len(predictors):
         folder.write("predictors.csv", predictors.to_csv(index=False))
         folder.write("predictors.md", predictors_page(predictors, of_last))
-        for T, own in predictors.groupby("T"):
-            name = "predictors" if predictors["T"].nunique() == 1 else f"predictors-{T}"
-            head = f"T = {T}, {own['rows'].max()} heads; {of_last}"
+        for name, own in _by_length("predictors", predictors):
+            head = f"T = {own['T'].iloc[0]}, {own['rows'].max()} heads; {of_last}"
             figure = draw_predictors(own, in_order(own), TARGETS, head)
             folder.write_figure(name, figure)
     if options.resamples:
@@ -186,6 +186,13 @@ def _figures(
         yield "by-training-step", by_training_step(table, note)
     if table["T"].nunique() > 1:
         yield "by-length", by_length(last, of_last)
+
+
+def _by_length(name: str, table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of every T, and what their picture is called."""
+    several = table["T"].nunique() > 1
+    for T, own in table.groupby("T"):
+        yield f"{name}-{T}" if several else name, own
 
 
 def _last_step(table: pd.DataFrame) -> pd.DataFrame:
