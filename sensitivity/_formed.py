@@ -18,29 +18,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from sensitivity.attention import attention_weights, project
-from sensitivity.autodiff import PathJacobians, path_norms_by, plan_autodiff
+from sensitivity.autodiff import PathJacobians
 from sensitivity.forms import AttentionForm
-from sensitivity.norms import Norm, PathNorms
 from sensitivity.weights import AttentionWeights, ScoreBias
 
 
-def formed_path_norms(
-    x: Float[Array, "*batch T D"],
-    weights: AttentionWeights,
-    score_bias: ScoreBias,
-    norm: Norm,
-    residual: bool,
-    per_head: bool,
-    max_memory: str | int,
-) -> PathNorms:
-    """Path norms of a layer with a form, within a budget on top of the result."""
-    plan = plan_autodiff(x, weights, per_head, max_memory)
-    return path_norms_by(
-        _row, x, weights, score_bias, norm, residual, per_head, plan.rows
-    )
-
-
-def _row(
+def row_of_form(
     x: Float[Array, "T D"],
     sources: Float[Array, "T D"],
     weights: AttentionWeights,

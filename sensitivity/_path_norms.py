@@ -1,5 +1,6 @@
 """How much every time step moves every other: norms by path, by either engine."""
 
+import functools
 from typing import Any
 
 from jaxtyping import Array, ArrayLike, Float
@@ -9,10 +10,10 @@ from sensitivity._closed_form import (
     plan_heads,
     plan_layer,
 )
-from sensitivity._formed import formed_path_norms
+from sensitivity._formed import row_of_form
 from sensitivity._inputs import EmptyRows, run
 from sensitivity._residual import adds_identity
-from sensitivity.autodiff import autodiff_path_norms, plan_autodiff
+from sensitivity.autodiff import block_path_norms, plan_autodiff, row_of_layer
 from sensitivity.memory import Plan, saying_what_fits
 from sensitivity.norms import Engine, Norm, PathNorms, check_choice
 from sensitivity.weights import AttentionWeights, ScoreBias
@@ -88,9 +89,9 @@ def path_norms(
     check_choice("engine", engine, Engine)
     check_choice("empty_rows", empty_rows, EmptyRows)
     if engine == "autodiff":
-        compute = autodiff_path_norms
+        compute = functools.partial(block_path_norms, row_of_layer)
     elif isinstance(weights, AttentionWeights) and weights.form is not None:
-        compute = formed_path_norms
+        compute = functools.partial(block_path_norms, row_of_form)
     else:
         compute = closed_form_path_norms
 

@@ -115,7 +115,8 @@ def path_jacobians(
     return run(compute, x, weights, score_bias, words="Jacobians", forms=True)
 
 
-def autodiff_path_norms(
+def block_path_norms(
+    row_of: Callable[..., PathJacobians],
     x: Float[Array, "*batch T D"],
     weights: AttentionWeights,
     score_bias: ScoreBias,
@@ -125,10 +126,10 @@ def autodiff_path_norms(
     max_memory: str | int,
 ) -> PathNorms:
     """Path norms from Jacobians that exist one block of rows at a time."""
+    # row_of: what gives the blocks of a row, `row_of_layer` or another like it.
     plan = plan_autodiff(x, weights, per_head, max_memory)
-    return path_norms_by(
-        row_of_layer, x, weights, score_bias, norm, residual, per_head, plan.rows
-    )
+    layer = (x, weights, score_bias, norm, residual, per_head)
+    return _path_norms(*layer, plan.rows, row_of)
 
 
 def plan_autodiff(
@@ -192,11 +193,6 @@ def _path_jacobians(
         return jax.tree.map(lambda p: jnp.moveaxis(p, 0, -4), paths)
 
     return over_samples(sample, x, score_bias)
-
-
-def path_norms_by(row: Callable[..., PathJacobians], *arguments: Any) -> PathNorms:
-    """Path norms of the blocks that ``row`` gives of a query row, as `row_of_layer`."""
-    return _path_norms(*arguments, row)
 
 
 @program(3, 4, 5, 6, 7)
