@@ -48,6 +48,9 @@ def write_whole(path: Path, content: str | bytes) -> None:
         _sync_folder(path.parent)
 
 
+_MOST_DOTS = 2400  # on a side of a picture
+
+
 def figure_bytes(figure: "Figure", suffix: str, dpi: int = 200) -> bytes:
     """A picture as a file holds it, the same bytes for the same picture.
 
@@ -56,12 +59,13 @@ def figure_bytes(figure: "Figure", suffix: str, dpi: int = 200) -> bytes:
     Args:
         figure: The picture.
         suffix: Format of the file: ``"png"`` or ``"pdf"``.
-        dpi: Dots per inch.
+        dpi: Dots per inch; fewer where a side would have more than 2,400.
 
     Returns:
         The content of the file.
     """
     buffer = io.BytesIO()
+    dpi = min(dpi, int(_MOST_DOTS / max(figure.get_size_inches())))
     metadata = {"CreationDate": None} if suffix == "pdf" else None
     figure.savefig(buffer, format=suffix, dpi=dpi, metadata=metadata)
     return buffer.getvalue()
