@@ -290,14 +290,15 @@ def test_the_page_has_variants_over_seeds_beside_b_and_what_is_empty():
             numbers[..., list(QUANTITIES).index("pi0")] = np.nan
             found = Significance(numbers, np.empty((1, 3, T, T)))
             whose = {"T": T, "variant": name, "seed": seed}
+            whose |= {"weights": "best", "step": 5}
             tables.append(significance_table(found).assign(**whose))
     page = significance_page(
         pd.concat(tables), {(T, "b"): "", (T, "c"): "b"}, "of what"
     )
-    assert "| 8 | b | 3 | 2 [-0.484, 4.48] |  | 2 [" in page
-    assert "| 8 | minus (b), by seed | 3 | +0.5 |  | +0.5 |" in page
+    assert "| 8 | b | 3 | 2 [-0.484, 4.48] | 2 [" in page
+    assert "| 8 | minus (b), by seed | 3 | +0.5 | +0.5 |" in page
     assert page.count("minus (b)") == 1
-    assert f"Where pi0 is empty: needs {QUANTITIES['pi0'].needs}." in page
+    assert f"Where pi0 is missing: needs {QUANTITIES['pi0'].needs}." in page
 
 
 def test_maps_draw_what_is_no_edge_in_grey():

@@ -1,26 +1,30 @@
 """Variants over their seeds and beside (b), and certificates: tables and pages."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
 
-from analysis.diagnostics.registry import BY_NAME, DIAGNOSTICS, SHOWN
+from analysis.diagnostics.registry import DIAGNOSTICS, SHOWN
 from analysis.markdown import markdown_table
 from analysis.statistics import Difference, paired_difference
 
 MEAN = "mean"  # over layers
 _COMPARED = [entry.name for entry in DIAGNOSTICS if entry.compared]
+_SAME = {entry.name for entry in DIAGNOSTICS if not entry.differs}
+_LABELS = {entry.name: entry.label for entry in SHOWN}
 
 
 def compare(
-    table: pd.DataFrame, references: Mapping[tuple[int, str], str]
+    table: pd.DataFrame,
+    references: Mapping[tuple[int, str], str],
+    quantities: Collection[str] = _COMPARED,
 ) -> pd.DataFrame:
     """``variants.csv`` from ``diagnostics.csv`` and, by T and variant, its (b)."""
     # A row per T, variant, step (none for best weights: seeds differ in it), layer and
     # quantity: the mean with its 95 % t interval over seeds, and the difference to the
     # reference with its own over paired seeds; NaN what cannot be said.
-    whole = table[(table["head"] == "layer") & table["quantity"].isin(_COMPARED)]
+    whole = table[(table["head"] == "layer") & table["quantity"].isin(quantities)]
     keys = ["T", "variant", "step", "layer", "quantity"]
     over_layers = whole.groupby([*keys[:3], "quantity", "seed"], sort=False)["value"]
     over = over_layers.mean().reset_index().assign(layer=MEAN)
@@ -62,7 +66,8 @@ def comparison_page(rows: pd.DataFrame, norm: str, note: str) -> str:
     for layer in dict.fromkeys(rows["layer"]):
         own = rows[rows["layer"] == layer]
         title = "Mean over layers" if layer == MEAN else f"Layer {layer}"
-        lines += [f"## {title}, {norm.capitalize()} norm", "", *_table(own), ""]
+        title = f"{title}, {norm.capitalize()} norm"
+        lines += [f"## {title}", "", *seeds_table(own, _LABELS), ""]
     return "\n".join(lines)
 
 
@@ -95,8 +100,10 @@ def measures_page(rows: pd.DataFrame, norm: str, note: str) -> str:
     return "\n".join([*lines, ""])
 
 
-def _table(rows: pd.DataFrame) -> list[str]:
-    shown = [entry for entry in SHOWN if entry.name in set(rows["quantity"])]
+def seeds_table(rows: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
+    """Rows of `compare`: quantities as columns, variants and their (b) in turn."""
+    there = set(rows["quantity"])
+    shown = [name for name in labels if name in there]
     kept = rows["step"].notna().any()
     head = ["T", "variant", *(["training step"] if kept else []), "seeds"]
     lines = []
@@ -111,23 +118,24 @@ def _table(rows: pd.DataFrame) -> list[str]:
                 ("minus (b), by seed", "difference", "paired_seeds"),
             ):
                 if counts := max(row[seeds] for row in by_name.values()):
-                    cells = [_value(by_name.get(e.name), of) for e in shown]
+                    cells = [_value(by_name.get(name), of) for name in shown]
                     lines.append([str(T), title, *at, str(counts), *cells])
-    return markdown_table([*head, *(entry.label for entry in shown)], lines)
+    return markdown_table([*head, *(labels[name] for name in shown)], lines)
 
 
 def _value(row: dict[Any, Any] | None, of: str) -> str:
     """A mean, or the ``difference`` of two, with its interval."""
     if row is None or pd.isna(row[of or "mean"]):
         return ""
-    if of and not BY_NAME[row["quantity"]].differs:
+    if of and row["quantity"] in _SAME:
         return ""
     sign = "+" if of else ""
     low, high = (row["_".join(filter(None, (of, end)))] for end in ("low", "high"))
-    text = format(row[of or "mean"], f"{sign}.3g")
-    if pd.isna(low) or low == high:
-        return text
-    return f"{text} [{low:{sign}.3g}, {high:{sign}.3g}]"
+    text, *ends = (
+        format(number, f"{sign}.0f" if abs(number) >= 1000 else f"{sign}.3g")
+        for number in (row[of or "mean"], low, high)
+    )
+    return text if pd.isna(low) or low == high else f"{text} [{', '.join(ends)}]"
 
 
 def certificate_page(table: pd.DataFrame, note: str) -> str:

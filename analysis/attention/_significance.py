@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from analysis.attention._comparison import MEAN, compare, seeds_table
 from analysis.attention._sources import Source
 from analysis.attention.options import AttentionOptions
 from analysis.diagnostics.diagnose import WHOLE
@@ -21,8 +22,6 @@ from analysis.diagnostics.significance import (
     signed_rmsd,
     survives,
 )
-from analysis.markdown import markdown_table
-from analysis.statistics import paired_difference
 from sensitivity import LayerInput
 from sensitivity.arguments import ArgumentError
 from sensitivity.attention import attention_matrix
@@ -199,39 +198,13 @@ def significance_page(
     table: pd.DataFrame, references: Mapping[tuple[int, str], str], note: str
 ) -> str:
     """``significance.md``: variants over seeds and beside (b), mean over layers."""
-    whole = table[table["head"] == WHOLE].dropna(subset=["value"])
-    keys = ["T", "variant", "quantity", "seed"]
-    by_seed: dict[tuple, dict[int, float]] = {}
-    means = whole.groupby(keys, sort=False)["value"].mean().reset_index()
-    for *whose, seed, value in zip(*(means[k] for k in [*keys, "value"]), strict=True):
-        by_seed.setdefault(tuple(whose), {})[seed] = value
-    rows = []
-    for T, variant in table[["T", "variant"]].drop_duplicates().itertuples(index=False):
-        for title, other in ((variant, ""), ("minus (b), by seed", references)):
-            of = [by_seed.get((T, variant, name), {}) for name in QUANTITIES]
-            beside = [dict.fromkeys(own, 0.0) for own in of]
-            if other:
-                reference = references.get((T, variant), "")
-                beside = [by_seed.get((T, reference, name), {}) for name in QUANTITIES]
-            gaps = list(map(paired_difference, of, beside))
-            if seeds := max(gap.seeds for gap in gaps):
-                sign = "+" if other else ""
-                cells = [_cell(*gap[:3], sign) if gap.seeds else "" for gap in gaps]
-                rows.append([str(T), title, str(seeds), *cells])
-    heads = ["T", "variant", "seeds", *(entry.label for entry in QUANTITIES.values())]
+    rows = compare(table.dropna(subset=["value"]), references, QUANTITIES)
+    labels = {name: entry.label for name, entry in QUANTITIES.items()}
     lines = ["# Attention beside resampled windows", "", note, ""]
-    lines += [*markdown_table(heads, rows), ""]
+    lines += [*seeds_table(rows[rows["layer"] == MEAN], labels), ""]
     for name, entry in QUANTITIES.items():
         if table.loc[table["quantity"] == name, "value"].isna().any():
-            lines += [f"Where {entry.label} is empty: needs {entry.needs}.", ""]
+            lines += [f"Where {entry.label} is missing: needs {entry.needs}.", ""]
     lines += ["## What they are", ""]
     lines += [f"- **{e.label}**: {e.meaning}" for e in QUANTITIES.values()]
     return "\n".join([*lines, ""])
-
-
-def _cell(value: float, low: float, high: float, sign: str) -> str:
-    text, *ends = (
-        format(number, f"{sign}.0f" if abs(number) >= 1000 else f"{sign}.3g")
-        for number in (value, low, high)
-    )
-    return text if np.isnan(low) or low == high else f"{text} [{', '.join(ends)}]"
