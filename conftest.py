@@ -42,6 +42,23 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["XLA_FLAGS"] = f"{flags} {_QUICK}".strip()
 
 
+# Every compiled program takes 20 to 60 mappings of memory, of which Linux allows a process
+# 65,530: at the next one XLA dies of a segmentation fault.
+_MAPPINGS = 20_000
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Let go of compiled programs between files where the process holds many."""
+    if nextitem is None or nextitem.path != item.path:
+        try:
+            with open("/proc/self/maps") as maps:
+                many = sum(1 for _ in maps) > _MAPPINGS
+        except OSError:  # another system, with another limit
+            return
+        if many:
+            jax.clear_caches()
+
+
 @pytest.fixture
 def key(request: pytest.FixtureRequest) -> jax.Array:
     """A PRNG key of its own for each test, from its name, the same in every run."""
