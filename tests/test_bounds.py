@@ -53,7 +53,7 @@ COLUMNS = ["statement", "rows", "rows_holding", "worst_ratio", "median_ratio"]
     [
         ("paper", "closed_form"),
         ("paper", "autodiff"),
-        ("folded", "closed_form"),
+        pytest.param("folded", "closed_form", marks=pytest.mark.slow),
         pytest.param("folded", "autodiff", marks=pytest.mark.slow),
         pytest.param("narrow", "closed_form", marks=pytest.mark.slow),
     ],

@@ -40,6 +40,8 @@ from tests.helpers import (
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
+QUICK = {("paper", "frobenius"), ("paper", "spectral"), ("folded", "frobenius")}
+
 
 def check(x, w, score_bias, bias, norm, engine, per_head, residual=None):
     """One engine against the oracle, every path."""
@@ -57,7 +59,7 @@ def check(x, w, score_bias, bias, norm, engine, per_head, residual=None):
     [
         pytest.param(
             *(engine, name, norm),
-            marks=[] if name in ("paper", "folded") else pytest.mark.slow,
+            marks=[] if (name, norm) in QUICK else pytest.mark.slow,
         )
         for engine in ENGINES
         for name in SHAPES

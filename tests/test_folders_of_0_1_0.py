@@ -66,6 +66,7 @@ def equal_page(one: Path, other: Path) -> None:
 SWEPT = ["T", "sample", "head", "statement"]
 
 
+@pytest.mark.slow
 def test_a_finished_sweep_is_measured_again_once_for_the_statements_it_lacks(
     folders, capsys
 ):
@@ -139,6 +140,7 @@ def test_its_attention_is_measured_as_then(folders):
             )
 
 
+@pytest.mark.slow
 def test_its_network_is_measured_again_once_for_the_bounds_it_lacks(folders, capsys):
     for said in (0, 2):
         assert network(NETWORK.split()) == 0

@@ -119,6 +119,7 @@ def test_slopes_under_vmap_are_those_of_each():
         np.testing.assert_allclose(each, one(own), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_slope_of_a_total_is_that_of_its_mean():
     """The user's own case: a penalty on off-diagonal influence, float32."""
     x, w = make_layer(4, FOLDED)

@@ -81,9 +81,8 @@ def test_derivatives_are_finite_differences_under_every_mask(norm):
         np.testing.assert_allclose(actual, (ahead - behind) / 2e-5, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "norm", [pytest.param("spectral", marks=pytest.mark.slow), "frobenius"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", NORMS)
 def test_a_float32_layer_has_the_derivatives_of_float64_without_x64(norm):
     """Under jit and vmap, where JAX by itself would not compute in float64."""
     x, w = make_layer(3, FOLDED)

@@ -204,6 +204,7 @@ def test_an_option_changes_what_it_says_and_nothing_else():
     assert str(free.time[-1]) == "2024-02-29 23:55:00"
 
 
+@pytest.mark.slow
 def test_the_default_data_set_is_as_described_and_can_be_learned():
     series = simulate_traffic()
     assert series.values.shape == (10_080, 18)

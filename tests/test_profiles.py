@@ -29,7 +29,9 @@ pytestmark = pytest.mark.usefixtures("strict_promotion")
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("name", ["paper", "folded", "narrow"])
+@pytest.mark.parametrize(
+    "name", ["paper", "folded", pytest.param("narrow", marks=pytest.mark.slow)]
+)
 @given(draw=draws)
 @settings(max_examples=25)
 def test_every_field_is_the_oracles(name, norm, draw):

@@ -79,6 +79,7 @@ def test_an_excess_beyond_the_share_of_the_scale_is_found_out():
         assert own.holds.all() == own.holds.any() == (factor < 1)
 
 
+@pytest.mark.slow
 @given(seed=seeds, log=st.floats(-2, 2), spread=st.floats(-2, 2))
 @settings(max_examples=15)
 def test_ratios_of_float32_are_those_of_float64_and_nothing_true_fails(
