@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["XLA_FLAGS"] = f"{flags} {_QUICK}".strip()
 
 
-# Every compiled program takes 20 to 60 mappings of memory, of which Linux allows a process
+# A compiled program takes 20 to 60 mappings of memory, of which Linux allows a process
 # 65,530: at the next one XLA dies of a segmentation fault.
 _MAPPINGS = 20_000
 

@@ -121,13 +121,14 @@ def test_a_finite_mask_gives_the_diagnostics_of_minus_infinity(low):
 OF_A_ROW = (
     *("diagonal_share", "entropy", "attention_entropy", "effective_steps"),
     *("largest_column_mean", "value_diagonal", "total_diagonal", "rows"),
-    "rows_without_ratio",
+    *("rows_without_ratio", "total_off_diagonal", "parroting_median"),
+    *("parroting_with_residual_mean", "uniform_share", "diagonal_excess"),
 )
 
 
 @pytest.mark.parametrize("empty", [False, True])
 def test_rows_of_padding_count_nowhere(empty):
-    layer = layer_of(FOLDED, False, 2)
+    layer = layer_of(FOLDED, True, 2)
     real = np.arange(FOLDED.T) < 4
     allowed = real & (real[:, None] | (not empty))
     padded = dataclasses.replace(
@@ -195,11 +196,14 @@ def test_rows_without_a_value_count_in_no_mean_and_no_median():
 
 
 def test_one_step_has_nothing_off_the_diagonal_and_a_sink_no_entropy():
-    assert np.isnan(diagonal.off_diagonal(np.ones((1, 1)))).all()
-    assert np.isnan(diagonal.excess(np.ones((3, 1))))
-    assert diagonal.excess(np.ones((3, 2))) == np.inf
+    assert np.isnan(diagonal.off_diagonal(np.ones((1, 1)), np.ones(1, bool))).all()
+    assert np.isnan(diagonal.excess(np.array([[[1.0, 0], [1.0, 0]]])))
+    assert diagonal.excess(np.array([[[1.0, 1], [1.0, 1]]])) == np.inf
     huge = np.array([[1e300, 1.0, 3.0], [2.0, 1e300, 4.0], [0.0, 0.0, 1e300]])
-    assert diagonal.off_diagonal(huge).tolist() == [2, 3, 0]
+    three = np.ones(3, bool)
+    assert diagonal.off_diagonal(huge, three).tolist() == [2, 3, 0]
+    padded = np.array([[5.0, 4, 0], [6, 5, 0], [2, 8, 0]])  # two steps count
+    assert diagonal.off_diagonal(padded, np.arange(3) < 2).tolist() == [4, 6, 5]
     sink = np.zeros((2, 3, 3))
     sink[..., 1] = 1
     everything = np.ones((3, 3), bool)

@@ -13,7 +13,7 @@ from analysis.diagnostics import columns, entropy
 from analysis.diagnostics.diagnose import values
 from analysis.diagnostics.registry import BY_NAME
 from analysis.diagnostics.seen import Seen, look
-from analysis.diagnostics.sinks import EPSILON, exceeding
+from analysis.diagnostics.sinks import EPSILON, exceeding, first_step
 from sensitivity import LayerInput, ScoreBias
 from tests.helpers import FOLDED, PAPER, make_weights
 from tests.oracles import sinks as oracles
@@ -171,12 +171,18 @@ def test_rows_and_steps_of_padding_count_nowhere(empty):
     np.testing.assert_allclose(curve[..., 2:], short, rtol=1e-10)
 
 
-def test_a_first_step_that_no_row_sees_has_no_sink_and_the_table_says_why():
+def test_the_first_step_of_a_padded_window_is_the_first_that_a_row_sees():
+    layer = layer_of(PAPER)
     array = np.array([-np.inf, *[0.0] * (PAPER.T - 1)])
-    table = diagnose(layer_of(PAPER, score_bias=ScoreBias(array=array)), NAMES)
-    table = table.set_index(["head", "quantity"]).loc["layer"]
-    assert table["value"].isna().tolist() == [name == NAMES[0] for name in NAMES]
-    assert table["note"][NAMES[0]] == "needs a row that may attend to the first step"
+    real = np.tile(array == 0, (3, 1))
+    padded = dataclasses.replace(layer, score_bias=ScoreBias(array=array), rows=real)
+    alone = dataclasses.replace(layer, x=layer.x[:, 1:])
+    one, other = (diagnose(own, NAMES)["value"] for own in (padded, alone))
+    np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-300)
+    assert first_step(np.array([[np.nan, 2, 3], [np.nan] * 3]))[0] == 2
+
+
+def test_samples_without_a_row_have_no_sink_and_the_table_says_why():
     nobody = dataclasses.replace(layer_of(PAPER), rows=np.zeros((3, PAPER.T), bool))
     notes = diagnose(nobody, NAMES)["note"]
     starts = notes[1 : len(NAMES)].str.startswith("needs a row that counts")

@@ -9,7 +9,6 @@ from jaxtyping import Bool, Float
 from analysis.diagnostics.diagnostic import Diagnostic, Panel
 from analysis.diagnostics.rank_collapse import residual
 from analysis.diagnostics.seen import Seen
-from analysis.diagnostics.spectrum import sources
 
 Measure = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -50,7 +49,7 @@ def spread(
 
 def contraction(seen: Seen, measure: Measure) -> Float[np.ndarray, "S H"]:
     """A measure of alpha V over that of V."""
-    columns = sources(seen.allowed, seen.real[:, None])
+    columns = seen.sources
     v = _filled(seen.v, columns)
     if seen.adds_to_one:  # from the same step: V may lie far
         v = v - v[..., :1, :]

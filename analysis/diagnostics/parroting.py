@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from analysis.diagnostics.diagnostic import PAPER, Diagnostic, Panel, Values
 from analysis.diagnostics.diagonal import diagonal, off_diagonal
@@ -21,19 +21,24 @@ _PARROTING = Panel(
 
 
 def ratios(
-    total: Any, own: Float[np.ndarray, "*batch T"] | None = None
+    total: Any,
+    sources: Bool[np.ndarray, "*batch T"],
+    own: Float[np.ndarray, "*batch T"] | None = None,
 ) -> Float[np.ndarray, "*batch T"]:
     """||J_ii|| over the mean of ||J_ij||, j != i, row by row; NaN where that is 0."""
     # ``own`` takes the place of the diagonal, where the identity is added to it.
-    own, others = diagonal(total) if own is None else own, off_diagonal(total)
+    own = diagonal(total) if own is None else own
+    others = off_diagonal(total, sources)
     missing = np.full(others.shape, np.nan)
     return np.divide(own, others, where=others > 0, out=missing)
 
 
-def without_ratio(total: Any) -> Float[np.ndarray, "*batch T"]:
+def without_ratio(
+    total: Any, sources: Bool[np.ndarray, "*batch T"]
+) -> Float[np.ndarray, "*batch T"]:
     """1 in rows without a ratio, 0 in the others; NaN in those that are left out."""
     left_out = np.isnan(diagonal(total))
-    return np.where(left_out, np.nan, np.isnan(ratios(total)))
+    return np.where(left_out, np.nan, np.isnan(ratios(total, sources)))
 
 
 def flat_mean(rows: Float[np.ndarray, "S T"]) -> float:
@@ -45,15 +50,18 @@ def _of_ratio(name: str, residual: bool, reduce: Any, **more: Any) -> Diagnostic
     """The parroting ratio, reduced somehow."""
 
     def whole(seen: Seen) -> Values:
-        if not residual:
-            return ratios(seen.layer.total)
-        own = seen.with_residual
-        return None if own is None else ratios(seen.layer.total, own)
+        own = seen.with_residual if residual else None
+        if residual and own is None:
+            return None
+        return ratios(seen.layer.total, seen.sources_of_layer, own)
+
+    def heads(seen: Seen) -> Values:
+        return ratios(seen.heads.total, seen.sources)
 
     return Diagnostic(
         name=name,
         source=_TWO_LINES,
-        function=None if residual else lambda seen: ratios(seen.heads.total),
+        function=None if residual else heads,
         whole=whole,
         reduce=reduce,
         needs="a row with influence off the diagonal",
@@ -120,8 +128,8 @@ ENTRIES = (
         label="rows without ratio",
         meaning="rows whose off-diagonal norms are all 0: left out of the ratio",
         source=_TWO_LINES,
-        function=lambda seen: without_ratio(seen.heads.total),
-        whole=lambda seen: without_ratio(seen.layer.total),
+        function=lambda seen: without_ratio(seen.heads.total, seen.sources),
+        whole=lambda seen: without_ratio(seen.layer.total, seen.sources_of_layer),
         reduce=added,
         uniform=lambda _: 0.0,
     ),

@@ -123,6 +123,16 @@ class Seen:
         return np.ones(shape, bool) if self.rows is None else self.rows
 
     @cached_property
+    def sources(self) -> Bool[np.ndarray, "S H T"]:
+        """The steps that some real row may attend to: not those of padding."""
+        return np.any(self.allowed & self.real[:, None, :, None], -2)
+
+    @cached_property
+    def sources_of_layer(self) -> Bool[np.ndarray, "S T"]:
+        """The steps that some real row may attend to with some head."""
+        return np.any(self.sources, 1)
+
+    @cached_property
     def causal(self) -> bool:
         """Whether no real row may attend to a later step."""
         late = np.triu(np.ones(self.x.shape[-2:-1] * 2, bool), 1)

@@ -19,6 +19,12 @@ def exceeding(weight: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     return np.where(np.isnan(weight), np.nan, weight > EPSILON)
 
 
+def first_step(steps: Float[np.ndarray, "*batch T"]) -> Float[np.ndarray, "*batch"]:
+    """Of the values of steps, that of the first that has one; NaN where none has."""
+    first = np.argmin(np.isnan(steps), -1, keepdims=True)
+    return np.take_along_axis(steps, first, -1)[..., 0]
+
+
 def _uniform(T: int) -> float:
     return float(1 / T > EPSILON)
 
@@ -27,10 +33,10 @@ ENTRIES = (
     Diagnostic(
         name="first_step_sink",
         label="first-step sink",
-        meaning=f"share of samples whose first step has an {_IMPORTANCE} that {_OVER}",
+        meaning="share of samples whose first step, of those that a row may attend to, "
+        f"has an {_IMPORTANCE} that {_OVER}",
         source=f"{_GU}: Sink_1 of eps = {EPSILON}, as a share",
-        function=lambda seen: exceeding(of_steps(seen)[..., 0]),
-        needs="a row that may attend to the first step",
+        function=lambda seen: exceeding(first_step(of_steps(seen))),
         uniform=_uniform,
         panel=_SINKS,
     ),

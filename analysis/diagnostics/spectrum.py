@@ -15,13 +15,6 @@ from analysis.diagnostics.seen import Seen
 ROUNDING = 1e-13  # a map that is no farther from the mean is the mean
 
 
-def sources(
-    allowed: Bool[np.ndarray, "*batch T T"], real: Bool[np.ndarray, "*#batch T"]
-) -> Bool[np.ndarray, "*batch T"]:
-    """The steps that some real row may attend to."""
-    return np.any(allowed & real[..., None], -2)
-
-
 def singular_values(
     alpha: Float[np.ndarray, "*batch T T"],
 ) -> Float[np.ndarray, "*batch T+1"]:
@@ -76,7 +69,7 @@ class Spectra(NamedTuple):
 @functools.lru_cache(maxsize=1)
 def _spectra(seen: Seen) -> Spectra:
     """All that the entries need, decomposed once."""
-    columns = sources(seen.allowed, seen.real[:, None])
+    columns = seen.sources
     maps = np.stack([seen.alpha, without_mean(seen.alpha, columns)])
     return Spectra(*singular_values(maps))
 
