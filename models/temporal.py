@@ -23,7 +23,7 @@ from models.penalties import (
     query_penalty,
     spectrum_penalty,
 )
-from sensitivity.attention import attend, attention_weights, project
+from sensitivity.attention import attend, attention_weights, keys_of, queries_of
 from sensitivity.forms import AttentionForm
 from sensitivity.weights import AttentionWeights, ScoreBias
 
@@ -122,10 +122,8 @@ class TemporalAttention(Mixing):
         """Attention weights in evaluation, for the layer's own input."""
         x, weights = narrow((x, self.weights()), self.config.precision)
         rows, form = jnp.arange(x.shape[-2]), weights.form
-        q = project(x, weights.query, weights.query_bias)
-        k = project(x, weights.key, weights.key_bias)
-        sink = None if form is None else form.sink
-        alpha, _ = attention_weights(q, k, self.score_bias(), rows, sink)
+        q, k = queries_of(x, weights, rows), keys_of(x, weights)
+        alpha, _ = attention_weights(q, k, self.score_bias(), rows, form)
         return alpha if form is None else form.weights(alpha, rows)
 
     def penalty(

@@ -7,17 +7,21 @@ of attended values, diag(lambda) (I - h h^T / (V r^2)) / r with r^2 = mean(h^2) 
 epsilon, the blocks [i, j] are
 
 ======  =======================================================
-value   alpha_ij N W^V
-key     g f_ij N u_j (W^K^T q_i)^T / sqrt(K)
-query   [i = j] g N sum_m f_im u_m k_m^T W^Q / sqrt(K)
+value   alpha_ij N W^V N'_j
+key     g f_ij c_ij N u_j (B_j^T q_i)^T
+query   [i = j] g N sum_m f_im c_im u_m k_m^T A_i
 ======  =======================================================
+
+with c_ij the slope of the score in q_i . k_j (1/sqrt(K), or less under a cap), N'_j the
+Jacobian of the norm before the layer at x_j, and A_i = dq_i / dx_i, B_j = dk_j / dx_j:
+W^Q and W^K, behind N' and below the norms of queries and keys and their rotation.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from sensitivity.attention import attention_weights, project
+from sensitivity.attention import attention_weights, normed, placed, project
 from sensitivity.autodiff import PathJacobians
 from sensitivity.forms import AttentionForm
 from sensitivity.weights import AttentionWeights, ScoreBias
@@ -33,25 +37,43 @@ def row_of_form(
 ) -> PathJacobians:
     """Jacobians of one row of the layer: value, key (T, O, D), and query (O, D)."""
     del per_head  # heads are layers of their own here
-    form = weights.form
-    q = project(x[i][None], weights.query, weights.query_bias)
-    k = project(sources, weights.key, weights.key_bias)
-    v = project(sources, weights.value, weights.value_bias)
-    sink = None if form is None else form.sink
-    f, _ = attention_weights(q, k, score_bias, i[None], sink)
-    alpha = f if form is None else form.weights(f, i[None])
-    gain = 1 if form is None or form.gain is None else form.gain[:, None, None]
+    form, T = weights.form, len(sources)
+    assert form is not None
+    here, steps = i[None], jnp.arange(T)
+    x_i, y = normed(x[i][None], form), normed(sources, form)
+    raw_q = project(x_i, weights.query, weights.query_bias)
+    raw_k = project(y, weights.key, weights.key_bias)
+    v = project(y, weights.value, weights.value_bias)
+    q = placed(raw_q, form.query_norm, form.rotary, here)
+    k = seen = placed(raw_k, form.key_norm, form.rotary, steps)
+    f, _ = attention_weights(q, k, score_bias, here, form)
+    alpha = form.weights(f, here)
+    gain = 1 if form.gain is None else form.gain[:, None, None]
     apart = v - f @ v
-    if sink is None:  # rows add up to 1: a common offset of keys is nothing
+    if form.sink is None and form.cap is None:  # of a common offset of keys is nothing
         k = k - f @ k
-    scale = weights.key_width**-0.5
     left = _behind(form, (alpha @ v)[:, 0], _outputs(weights))  # (H, V, O)
-    slopes = jnp.einsum("dhk,hk->hd", weights.key, q[:, 0]) * scale
-    pull = jnp.swapaxes(gain * f, -1, -2) * apart  # (H, T, V)
+    slopes = form.score_slopes(q, seen)
+    pull = jnp.swapaxes(gain * f * slopes, -1, -2) * apart  # (H, T, V)
+    # How scores move with the keys' inputs: back from the row's query to every step.
+    back = jnp.broadcast_to(q, k.shape)
+    if form.rotary is not None:
+        back = form.rotary.back(back, steps)
+    if form.key_norm is not None:
+        back = form.key_norm.pull(back, raw_k)
     value = jnp.einsum("hj,dhv,hvo->jod", alpha[:, 0], weights.value, left)
-    key = jnp.einsum("hjv,hvo,hd->jod", pull, left, slopes)
-    covariance = jnp.einsum("hjv,hjk->hvk", pull, k) * scale
+    key = jnp.einsum("hjv,hvo,dhk,hjk->jod", pull, left, weights.key, back)
+    covariance = jnp.einsum("hjv,hjk->hvk", pull, k)
+    if form.rotary is not None:
+        covariance = form.rotary.back(covariance[:, :, None], here)[:, :, 0]
+    if form.query_norm is not None:
+        covariance = form.query_norm.pull(covariance, raw_q)
     query = jnp.einsum("hvk,hvo,dhk->od", covariance, left, weights.query)
+    if form.input_norm is not None:
+        value, key = (
+            form.input_norm.pull(blocks, sources[:, None]) for blocks in (value, key)
+        )
+        query = form.input_norm.pull(query, x[i][None])
     return PathJacobians(value, key, query)
 
 

@@ -220,7 +220,8 @@ def check_inputs(name: str, x: Any, weights: AttentionWeights) -> None:
             f"{name} must have at least one of everything, got {np.shape(x)}."
         )
     if weights.form is not None:
-        weights.form.check(weights.heads, weights.value_width, np.shape(x)[-2])
+        (D, H, K), V = np.shape(weights.query), weights.value_width
+        weights.form.check(D, H, K, V, np.shape(x)[-2])
 
 
 def check_table(name: str, table: Any, x: Any, weights: AttentionWeights) -> None:

@@ -18,6 +18,9 @@ from sensitivity._inputs import (
     run,
     run_forward,
 )
+from sensitivity.forms import AttentionForm
+from sensitivity.layer_norm import LayerNorm
+from sensitivity.rotary import Rotary
 from sensitivity.weights import AttentionWeights, ScoreBias, least_bias
 
 
@@ -43,12 +46,104 @@ def project(
     return jnp.swapaxes(projected, -2, -3)
 
 
+def normed(
+    x: Float[ArrayLike, "*batch T D"], form: AttentionForm | None
+) -> Float[Array, "*batch T D"]:
+    """The input of the projections: of a pre-norm block behind its norm.
+
+    Args:
+        x: Inputs, shape (..., T, D).
+        form: What the layer does beside plain attention.
+
+    Returns:
+        What is projected, shape (..., T, D).
+    """
+    x = jnp.asarray(x)
+    return x if form is None or form.input_norm is None else form.input_norm(x)
+
+
+def queries_of(
+    x: Float[ArrayLike, "*batch R D"],
+    weights: AttentionWeights,
+    rows: Int[Array, " R"],
+) -> Float[Array, "*batch H R K"]:
+    """Queries, as scores take them: projected, normed, and turned to their steps.
+
+    Args:
+        x: Inputs of the rows, shape (..., R, D).
+        weights: The layer.
+        rows: Their positions.
+
+    Returns:
+        The queries, shape (..., H, R, K).
+    """
+    form = weights.form
+    q = project(normed(x, form), weights.query, weights.query_bias)
+    return q if form is None else placed(q, form.query_norm, form.rotary, rows)
+
+
+def keys_of(
+    x: Float[ArrayLike, "*batch T D"], weights: AttentionWeights
+) -> Float[Array, "*batch H T K"]:
+    """Keys, as scores take them.
+
+    Args:
+        x: Inputs, shape (..., T, D).
+        weights: The layer.
+
+    Returns:
+        The keys, shape (..., H, T, K).
+    """
+    form = weights.form
+    k = project(normed(x, form), weights.key, weights.key_bias)
+    if form is None:
+        return k
+    return placed(k, form.key_norm, form.rotary, jnp.arange(k.shape[-2]))
+
+
+def values_of(
+    x: Float[ArrayLike, "*batch T D"], weights: AttentionWeights
+) -> Float[Array, "*batch H T V"]:
+    """Values, before the output projection.
+
+    Args:
+        x: Inputs, shape (..., T, D).
+        weights: The layer.
+
+    Returns:
+        The values, shape (..., H, T, V).
+    """
+    return project(normed(x, weights.form), weights.value, weights.value_bias)
+
+
+def placed(
+    projected: Float[Array, "*batch R K"],
+    norm: LayerNorm | None,
+    rotary: Rotary | None,
+    rows: Int[Array, " R"],
+) -> Float[Array, "*batch R K"]:
+    """Projected queries or keys, normed and turned to their steps.
+
+    Args:
+        projected: The projections, shape (..., R, K).
+        norm: The norm of every head, if there is one.
+        rotary: The positions, if there are any.
+        rows: The steps.
+
+    Returns:
+        What scores are made of, shape (..., R, K).
+    """
+    if norm is not None:
+        projected = norm(projected)
+    return projected if rotary is None else rotary.turn(projected, rows)
+
+
 def attention_weights(
     q: Float[Array, "*batch R K"],
     k: Float[Array, "*batch T K"],
     score_bias: ScoreBias,
     rows: Int[Array, " R"],
-    sink: Float[ArrayLike, " H"] | None = None,
+    form: AttentionForm | None = None,
 ) -> tuple[Float[Array, "*batch R T"], Bool[Array, "*batch R T"]]:
     r"""Attention weights of some query rows.
 
@@ -60,8 +155,9 @@ def attention_weights(
         score_bias: The bias m. It and the softmax are computed in float32 at least:
             bfloat16 would round a penalty of 0.1 away beside a score of 30.
         rows: Positions i of the query rows.
-        sink: Logit of a further entry of every row, which takes a share of the weights;
-            one per head, which q and k then have in front of their rows.
+        form: How scores are made, and a sink that takes a share of the weights: of its
+            gain and added weights nothing is seen here. With a sink q and k have heads
+            in front of their rows.
 
     Returns:
         The weights, shape (..., R, T), and whether row i may attend to step j
@@ -73,15 +169,18 @@ def attention_weights(
     dtype = jnp.float32 if q.dtype.itemsize < 4 else q.dtype
     q, k = q.astype(dtype), k.astype(dtype)
     bias, allowed = score_bias.rows(rows, k.shape[-2], dtype)
-    scores = inner_products(q * k.shape[-1] ** -0.5, k)
+    if form is None:
+        scores = inner_products(q * k.shape[-1] ** -0.5, k)
+    else:
+        scores = form.scores(q, k)
     if not score_bias.is_nothing:
         scores += bias
     # A mask costs a pass over all scores, forward and back.
     where = allowed if score_bias.forbids else None
     alpha = jax.nn.softmax(scores, where=where)
-    if sink is not None:
+    if form is not None and form.sink is not None:
         size = jax.nn.logsumexp(scores, axis=-1, keepdims=True, where=where)
-        logit = jnp.asarray(sink, dtype)[:, None, None]
+        logit = jnp.asarray(form.sink, dtype)[:, None, None]
         alpha = alpha * jax.nn.sigmoid(size - logit)
     if not score_bias.is_nothing:
         allowed &= (alpha > 0) | (bias > least_bias(dtype))
@@ -178,11 +277,9 @@ def attention_matrix(
 def _attention_tables(
     x: Array, weights: AttentionWeights, bias: ScoreBias
 ) -> AttentionTables:
-    q = project(x, weights.query, weights.query_bias)
-    k = project(x, weights.key, weights.key_bias)
     rows, form = jnp.arange(x.shape[-2]), weights.form
-    sink = None if form is None else form.sink
-    alpha, allowed = attention_weights(q, k, bias, rows, sink)
+    q, k = queries_of(x, weights, rows), keys_of(x, weights)
+    alpha, allowed = attention_weights(q, k, bias, rows, form)
     if form is not None:
         alpha = form.weights(alpha, rows)
         allowed |= alpha != 0
@@ -200,12 +297,9 @@ def attend_rows(
     weight_factor: Float[Array, "..."] | None = None,
 ) -> Float[Array, "..."]:
     """Outputs of the query rows at positions ``rows``; `attend` is all of them."""
-    q = project(x_q, weights.query, weights.query_bias)
-    k = project(x_k, weights.key, weights.key_bias)
-    v = project(x_v, weights.value, weights.value_bias)
-    form = weights.form
-    sink = None if form is None else form.sink
-    alpha, _ = attention_weights(q, k, score_bias, rows, sink)
+    q, k = queries_of(x_q, weights, rows), keys_of(x_k, weights)
+    v, form = values_of(x_v, weights), weights.form
+    alpha, _ = attention_weights(q, k, score_bias, rows, form)
     if form is not None:
         alpha = form.weights(alpha, rows)
     if weight_factor is not None:

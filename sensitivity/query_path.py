@@ -5,7 +5,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sensitivity._cpu_products import inner_products, weighted_sums
-from sensitivity.attention import attention_weights, project
+from sensitivity.attention import (
+    attention_weights,
+    keys_of,
+    project,
+    queries_of,
+    values_of,
+)
 from sensitivity.weights import AttentionWeights, ScoreBias
 
 
@@ -50,15 +56,22 @@ def query_path_times(
         (random signs).
     """
     form, rows = weights.form, jnp.arange(x.shape[-2])
-    q = project(x, weights.query, weights.query_bias)
-    k = project(x, weights.key, weights.key_bias)
-    v = project(x, weights.value, weights.value_bias)
-    sink = None if form is None else form.sink
-    alpha, _ = attention_weights(q, k, score_bias, rows, sink)
-    scores = project(directions, weights.query, None) * weights.key_width**-0.5
+    if form is None:
+        q = project(x, weights.query, weights.query_bias)
+        moving = project(directions, weights.query, None) * weights.key_width**-0.5
+    else:
+
+        def queries(x: Array) -> Array:
+            return queries_of(x, weights, rows)
+
+        q, moving = jax.jvp(queries, (x,), (directions,))
+    k, v = keys_of(x, weights), values_of(x, weights)
+    alpha, _ = attention_weights(q, k, score_bias, rows, form)
     # Like the softmax in float32 at least: what all keys share cancels here, which
     # weights in bfloat16, whose sum is not 1, leave in.
-    slope = inner_products(scores, k).astype(alpha.dtype)
+    slope = inner_products(moving, k).astype(alpha.dtype)
+    if form is not None:
+        slope = slope * form.score_slopes(q, k).astype(alpha.dtype)
     moved = alpha * (slope - (alpha * slope).sum(-1, keepdims=True))
     alpha, moved = alpha.astype(v.dtype), moved.astype(v.dtype)
     if form is not None and form.gain is not None:

@@ -40,8 +40,9 @@ class AttentionWeights:
         key_bias: Shape (H, K), or None.
         value_bias: Shape (H, V), or None.
         out_bias: Shape (O,), or None; refused without ``out``.
-        form: What the layer does beside softmax attention, such as a sink, or None:
-            Jacobians and norms by path know it, bounds do not.
+        form: What the layer does beside plain softmax attention, such as rotary
+            positions or a sink, or None: Jacobians and norms by path know it, bounds do
+            not.
 
     Raises:
         ValueError: If the shapes do not fit together, a list is ragged, ``out_bias``
@@ -107,7 +108,7 @@ class AttentionWeights:
                 raise ValueError(
                     f"form must be an AttentionForm, got {type(self.form).__name__}."
                 )
-            self.form.check(H, V)
+            self.form.check(D, H, K, V)
 
     @property
     def heads(self) -> int:

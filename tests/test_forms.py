@@ -19,24 +19,47 @@ from sensitivity import (
 from sensitivity.attention import attention_matrix
 from sensitivity.certificates import certificates
 from sensitivity.forms import AttentionForm
+from sensitivity.layer_norm import LayerNorm
 from sensitivity.query_path import query_path_times
+from sensitivity.rotary import Rotary
 from tests.helpers import FOLDED, PAPER, PATHS, Shape, make_layer
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
-FORMS = ("sink", "gain", "added", "norm_scale", "all")
+KINDS = {
+    **{name: (name,) for name in ("sink", "gain", "added", "norm_scale")},
+    **{name: (name,) for name in ("rotary", "cap", "scale", "input_norm")},
+    "normed": ("query_norm", "key_norm"),
+    "interleaved": ("rotary",),
+    "llama": ("input_norm", "rotary"),
+    "rms": ("input_norm",),
+}
+FORMS = (*KINDS, "all")
 
 
 def make_form(kind: str, shape: Shape) -> AttentionForm:
     """A form of one kind, or of all."""
     rng = np.random.default_rng(3)
+    turned = 2 if kind == "interleaved" else shape.K // 2 * 2
+    centred = kind not in ("llama", "rms")
+
+    def norm(width: int, centred: bool) -> LayerNorm:
+        scale, bias = rng.normal(size=(2, width))
+        return LayerNorm(scale, bias if centred else None, centred, 1e-3)
+
     every: dict[str, Any] = {
         "sink": rng.normal(size=shape.H),
         "gain": rng.uniform(0.2, 0.9, shape.H),
         "added": rng.normal(size=(shape.H, shape.T, shape.T)),
         "norm_scale": rng.normal(size=shape.V),
+        "rotary": Rotary.of_base(shape.T, turned, 3.0, kind == "interleaved"),
+        "cap": 1.5,
+        "scale": 0.4,
+        "input_norm": norm(shape.D, centred),
+        "query_norm": norm(shape.K, False),
+        "key_norm": norm(shape.K, True),
     }
-    names = every if kind == "all" else (kind,)
+    names = every if kind == "all" else KINDS[kind]
     return AttentionForm(**{name: every[name] for name in names})
 
 
@@ -50,6 +73,26 @@ def by_definition(x: np.ndarray, w: AttentionWeights) -> tuple[np.ndarray, np.nd
     """Weights (H, T, T) and outputs (T, O), by loops."""
     form, (T, _), H = w.form, x.shape, w.heads
     assert form is not None
+
+    def normed(u: np.ndarray, norm: LayerNorm | None) -> np.ndarray:
+        if norm is None:
+            return u
+        u = u - u.mean() * norm.centred
+        u = norm.scale * u / np.sqrt((u**2).mean() + norm.epsilon)
+        return u if norm.bias is None else u + norm.bias
+
+    def placed(u: np.ndarray, norm: LayerNorm | None, t: int) -> np.ndarray:
+        u, rotary = normed(u, norm).copy(), form.rotary
+        for p in range(0 if rotary is None else rotary.dims // 2):
+            pair = (
+                [2 * p, 2 * p + 1] if rotary.interleaved else [p, p + rotary.dims // 2]
+            )
+            angle = t * 3.0 ** (-2 * p / rotary.dims)
+            turn = np.exp(1j * angle) * (u[pair[0]] + 1j * u[pair[1]])
+            u[pair] = turn.real, turn.imag
+        return u
+
+    x = np.array([normed(step, form.input_norm) for step in x])
     alphas, outputs = np.zeros((H, T, T)), np.zeros((T, w.output_width))
     for n in range(H):
         q, k, v = (
@@ -61,8 +104,12 @@ def by_definition(x: np.ndarray, w: AttentionWeights) -> tuple[np.ndarray, np.nd
             )
             for name in ("query", "key", "value")
         )
+        q = np.array([placed(u, form.query_norm, t) for t, u in enumerate(q)])
+        k = np.array([placed(u, form.key_norm, t) for t, u in enumerate(k)])
+        rate = form.scale or w.key_width**-0.5
         for i in range(T):
-            e = np.exp(q[i] @ k.T / w.key_width**0.5)
+            s = rate * (q[i] @ k.T)
+            e = np.exp(s if form.cap is None else form.cap * np.tanh(s / form.cap))
             alpha = e / (e.sum() + (0 if form.sink is None else np.exp(form.sink[n])))
             alpha = alpha * (1 if form.gain is None else form.gain[n])
             alpha = alpha + (0 if form.added is None else form.added[n, i])
@@ -193,6 +240,20 @@ def test_what_is_not_derived_for_a_form_is_refused_by_its_name():
         ({"norm_scale": np.ones(2)}, r"form.norm_scale must have shape \(3,\)"),
         ({"added": np.ones((3, 5, 6))}, r"form.added must have shape \(3, 6, 6\)"),
         ({"gain": np.ones(3), "norm_epsilon": -1.0}, "must not be negative"),
+        ({"cap": 0.0}, "cap must be positive, got 0.0"),
+        ({"scale": np.inf}, "scale must be a finite number, got inf"),
+        ({"scale": "1"}, "scale must be a finite number, got '1'"),
+        ({"rotary": 1.0}, "rotary must be a Rotary, got float"),
+        ({"key_norm": 1.0}, "key_norm must be a LayerNorm, got float"),
+        ({"key_norm": LayerNorm(np.ones(9))}, r"key_norm.scale must have shape \(\d,"),
+        (
+            {"input_norm": LayerNorm(bias=np.ones(9))},
+            r"input_norm.bias must have shape",
+        ),
+        (
+            {"rotary": Rotary.of_base(6, 8)},
+            r"must turn at most K=\d coordinates, got 8",
+        ),
     ],
 )
 def test_forms_that_do_not_fit_are_refused(form, rule):
@@ -210,3 +271,36 @@ def test_added_weights_of_another_length_and_what_is_no_form_are_refused():
     not_finite = AttentionForm(sink=np.full(3, np.nan))
     with pytest.raises(ValueError, match=r"weights.form.sink must be finite"):
         path_norms(x, dataclasses.replace(weights, form=not_finite))
+
+
+@pytest.mark.parametrize(
+    ("make", "rule"),
+    [
+        (lambda: Rotary.of_base(4, 3), "dims must be an even number .* got 3"),
+        (lambda: Rotary.of_base(4, 0), "dims must be an even number .* got 0"),
+        (lambda: Rotary(np.ones((4, 2)), np.ones((4, 1))), "must have one shape"),
+        (lambda: Rotary(np.ones(4), np.ones(4)), "must have one shape"),
+        (lambda: LayerNorm(epsilon=-1.0), "epsilon must not be negative, got -1.0"),
+        (lambda: LayerNorm(np.ones((2, 2))), r"scale must have shape \(D,\), got"),
+    ],
+)
+def test_what_is_no_rotation_and_no_norm_is_refused(make, rule):
+    with pytest.raises(ValueError, match=rule):
+        make()
+
+
+def test_angles_of_fewer_steps_than_the_input_has_are_refused():
+    x, weights = make_layer(2, FOLDED)
+    short = AttentionForm(rotary=Rotary.of_base(4, 2))
+    with pytest.raises(ValueError, match=r"must have the angles of T=6 steps, got 4"):
+        path_norms(x, dataclasses.replace(weights, form=short))
+
+
+def test_only_differences_of_positions_matter():
+    x, weights = make_layer(2, FOLDED)
+    angles = np.arange(6)[:, None] * np.array([1.0, 0.1])[: FOLDED.K // 2]
+    alphas = [
+        attention_matrix(x, dataclasses.replace(weights, form=AttentionForm(rotary=r)))
+        for r in (Rotary(np.cos(a), np.sin(a)) for a in (angles, angles + angles[3]))
+    ]
+    np.testing.assert_allclose(*alphas, rtol=1e-11)

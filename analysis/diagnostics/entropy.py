@@ -86,7 +86,7 @@ def _unknown(seen: Seen) -> Float[np.ndarray, "S H T"]:
 
 
 def _by_weights(seen: Seen) -> Float[np.ndarray, "S H T"]:
-    if not seen.is_softmax:
+    if not (seen.is_softmax and seen.is_bilinear):
         return _unknown(seen)
     # A query bias is one more row of W^Q, which meets a column of ones; what a key
     # bias adds is the same for all steps, and leaves with the mean.
@@ -99,6 +99,7 @@ def _by_weights(seen: Seen) -> Float[np.ndarray, "S H T"]:
     steps = np.where(attended[..., None], seen.x, 0)
     added = np.broadcast_to(seen.added, seen.alpha.shape)
     most = largest_score_norm(rows, steps, query, weights.key)
+    most *= abs(seen.score_rate) * weights.key_width**0.5
     return _of_rows(seen, most + score_norm(added, seen.allowed))
 
 

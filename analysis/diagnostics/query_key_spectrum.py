@@ -11,8 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from analysis.diagnostics.diagnostic import Diagnostic, Panel
-from analysis.diagnostics.seen import Seen
-from sensitivity import AttentionWeights
+from analysis.diagnostics.seen import BILINEAR, Seen
 
 Products = Float[np.ndarray, "H K K"]
 
@@ -28,15 +27,15 @@ def covariance(
     return (da.mT @ db).sum(0) / (both.sum() or np.nan)
 
 
-def of_weights(weights: AttentionWeights) -> Products:
+def of_weights(seen: Seen) -> Products:
     """W_K W_Q^T / sqrt(K): W = W_QK itself."""
-    product = np.einsum("dhk,dhl->hkl", weights.key, weights.query)
-    return product / weights.key_width**0.5
+    weights = seen.weights
+    return np.einsum("dhk,dhl->hkl", weights.key, weights.query) * seen.score_rate
 
 
 def of_increments(seen: Seen) -> Products:
     """W_K Sigma W_Q^T / sqrt(K): W = W_QK Sigma, Sigma the increments' covariance."""
-    return covariance(seen.k, seen.q, seen.real) / seen.weights.key_width**0.5
+    return covariance(seen.k, seen.q, seen.real) * seen.score_rate
 
 
 def trace(product: Products) -> Float[np.ndarray, " H"]:
@@ -82,7 +81,9 @@ def _of_spectrum(measure: str, increments: bool) -> Diagnostic:
     meaning, function = _MEASURES[measure]
 
     def heads(seen: Seen) -> Float[np.ndarray, "S H"]:
-        product = of_increments(seen) if increments else of_weights(seen.weights)
+        if not seen.is_bilinear:
+            return np.full((len(seen.x), seen.weights.heads), np.nan)
+        product = of_increments(seen) if increments else of_weights(seen)
         found = function(product, seen.weights.model_width)
         return np.broadcast_to(found, (len(seen.x), len(found)))
 
@@ -92,7 +93,7 @@ def _of_spectrum(measure: str, increments: bool) -> Diagnostic:
         meaning=f"{meaning}; {_OF_INCREMENTS if increments else _OF_WEIGHTS}",
         source="Bao et al., arXiv 2402.02098: the QK-eigenspectrum",
         function=heads,
-        needs="two steps in a row" if increments else "a layer",
+        needs=f"two steps in a row, {BILINEAR}" if increments else BILINEAR,
         uniform=lambda _: 0.0,
         panel=_ON_INCREMENTS if increments else _EIGENVALUES,
     )

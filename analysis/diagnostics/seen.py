@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -16,10 +17,17 @@ from sensitivity import (
     ScoreBias,
     path_norms,
 )
-from sensitivity.attention import AttentionTables, attention_tables
+from sensitivity.attention import (
+    AttentionTables,
+    attention_tables,
+    keys_of,
+    queries_of,
+    values_of,
+)
 from sensitivity.norms import Norm
 
 # In the meaning of what is measured of `Seen.shares`.
+BILINEAR = "scores that are x_i^T W_QK x_j"
 SHARES = "weights that add up to 1, or else their shares of their row"
 
 
@@ -47,17 +55,21 @@ class Seen:
     @cached_property
     def q(self) -> Float[np.ndarray, "S H T K"]:
         """Queries."""
-        return self._projected(self.weights.query, self.weights.query_bias)
+        with jax.enable_x64(True):
+            steps = np.arange(self.x.shape[-2])
+            return np.asarray(queries_of(self.x, self.weights, steps))
 
     @cached_property
     def k(self) -> Float[np.ndarray, "S H T K"]:
         """Keys."""
-        return self._projected(self.weights.key, self.weights.key_bias)
+        with jax.enable_x64(True):
+            return np.asarray(keys_of(self.x, self.weights))
 
     @cached_property
     def v(self) -> Float[np.ndarray, "S H T V"]:
         """Values, before the output projection."""
-        return self._projected(self.weights.value, self.weights.value_bias)
+        with jax.enable_x64(True):
+            return np.asarray(values_of(self.x, self.weights))
 
     @cached_property
     def alpha(self) -> Float[np.ndarray, "S H T T"]:
@@ -82,13 +94,29 @@ class Seen:
     @cached_property
     def scores(self) -> Float[np.ndarray, "S H T T"]:
         """Scores before the softmax, with what is added to them."""
-        return self.q @ self.k.mT / self.weights.key_width**0.5 + self.added
+        form = self.weights.form
+        if form is None:
+            return self.q @ self.k.mT * self.score_rate + self.added
+        with jax.enable_x64(True):
+            return np.asarray(form.scores(jnp.asarray(self.q), self.k)) + self.added
 
     @property
     def is_softmax(self) -> bool:
         """Whether the weights are the softmax of the scores, and add up to 1."""
         form = self.weights.form
-        return form is None or form.names == ("norm_scale",)
+        return form is None or form.is_softmax
+
+    @property
+    def score_rate(self) -> float:
+        """What products of queries and keys are multiplied by."""
+        form, K = self.weights.form, self.weights.key_width
+        return K**-0.5 if form is None else form.rate(K)
+
+    @property
+    def is_bilinear(self) -> bool:
+        """Whether scores are x_i^T W_QK x_j, but for biases."""
+        form = self.weights.form
+        return form is None or form.is_bilinear
 
     @cached_property
     def adds_to_one(self) -> bool:
@@ -191,10 +219,6 @@ class Seen:
         S, T = self.rows.shape
         kept = self.rows.reshape(S, *[1] * (np.ndim(table) - 3), T, 1)
         return np.where(kept, table, np.nan)
-
-    def _projected(self, kernel: Any, bias: Any) -> np.ndarray:
-        found = np.einsum("std,dhk->shtk", self.x, kernel)
-        return found if bias is None else found + np.asarray(bias)[:, None]
 
 
 def look(layer: LayerInput, norm: Norm) -> Iterator[Seen]:

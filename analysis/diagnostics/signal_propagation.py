@@ -6,7 +6,7 @@ from scipy.special import erf
 
 from analysis.diagnostics.diagnostic import Diagnostic, Panel
 from analysis.diagnostics.query_key_spectrum import covariance, trace, trace_of_square
-from analysis.diagnostics.seen import Seen
+from analysis.diagnostics.seen import BILINEAR, Seen
 
 
 def walk_moments(
@@ -45,7 +45,9 @@ def signal_propagation(
 
 
 def _of_heads(seen: Seen) -> Float[np.ndarray, "S H T"]:
-    return signal_propagation(seen.q, seen.k / seen.weights.key_width**0.5, seen.real)
+    if not seen.is_bilinear:
+        return np.full(seen.q.shape[:-1], np.nan)
+    return signal_propagation(seen.q, seen.k * seen.score_rate, seen.real)
 
 
 ENTRIES = (
@@ -60,7 +62,7 @@ ENTRIES = (
         "`qk_increment_trace`; mean over tau = 1/T, ..., 1",
         source="Bao et al., arXiv 2402.02098; mu and v are ours, derived anew",
         function=_of_heads,
-        needs="two steps in a row",
+        needs=f"two steps in a row, {BILINEAR}",
         panel=Panel("Signal propagation", power_law=False),
     ),
 )
