@@ -24,10 +24,13 @@ from sensitivity._row_groups import empty_rows as rows_without_steps
 from sensitivity._row_groups import with_row_groups
 from sensitivity._waiting import told_when_long
 from sensitivity.arguments import ArgumentError
+from sensitivity.forms import AttentionForm
 from sensitivity.weights import AttentionWeights, ScoreBias
 
 Result = TypeVar("Result")
 EmptyRows = Literal["error", "skip"]  # rows with nothing to attend to
+# The parts of a form that bounds are derived for.
+BOUNDED = frozenset(AttentionForm.PARTS) - {"norm_scale"}
 
 
 def run(
@@ -37,17 +40,19 @@ def run(
     score_bias: ScoreBias | None,
     empty_rows: EmptyRows | None = None,
     words: str = "attention",
-    forms: bool = False,
+    forms: bool | frozenset[str] = False,
 ) -> Result:
     """Call a function of a layer on checked arrays of one dtype."""
     # empty_rows: None where the caller leaves no choice: an error. words: what it is.
-    # forms: whether it knows what to make of a form beside softmax attention.
+    # forms: whether it knows what to make of a form, or of which parts of one.
     check_weights(weights)
-    if weights.form is not None and not forms:
-        raise ValueError(
-            f"weights.form must be None for {words}: no statement is derived here for "
-            f"attention with {', '.join(weights.form.names)}."
-        )
+    if weights.form is not None and forms is not True:
+        known = forms or frozenset()
+        if unknown := [name for name in weights.form.names if name not in known]:
+            raise ValueError(
+                f"weights.form must not have {', '.join(unknown)} for {words}: no "
+                "statement is derived here for it."
+            )
     own = as_score_bias(score_bias)
     x = as_array("x", x)
     check_inputs("x", x, weights)

@@ -10,6 +10,7 @@ from sensitivity._closed_form import (
     plan_heads,
     plan_layer,
 )
+from sensitivity._form_norms import form_path_norms, plan_form
 from sensitivity._formed import row_of_form
 from sensitivity._inputs import EmptyRows, run
 from sensitivity._residual import adds_identity
@@ -17,6 +18,8 @@ from sensitivity.autodiff import block_path_norms, plan_autodiff, row_of_layer
 from sensitivity.memory import Plan, saying_what_fits
 from sensitivity.norms import Engine, Norm, PathNorms, check_choice
 from sensitivity.weights import AttentionWeights, ScoreBias
+
+_FORMED = 2**10  # numbers of a block up to which forming it is as fast
 
 
 def path_norms(
@@ -92,6 +95,8 @@ def path_norms(
         compute = functools.partial(block_path_norms, row_of_layer)
     elif isinstance(weights, AttentionWeights) and weights.form is not None:
         compute = functools.partial(block_path_norms, row_of_form)
+        if _is_large(weights) and (per_head or weights.heads == 1):
+            compute = form_path_norms
     else:
         compute = closed_form_path_norms
 
@@ -99,6 +104,8 @@ def path_norms(
         adds = adds_identity(residual, weights, per_head)
 
         def plan(x: Any) -> Plan:
+            if compute is form_path_norms:
+                return plan_form(x, weights, norm, max_memory)
             if compute is not closed_form_path_norms:
                 return plan_autodiff(x, weights, per_head, max_memory)
             mixed = not per_head and weights.heads > 1
@@ -110,3 +117,10 @@ def path_norms(
 
     words = f"{norm} norms of {'heads' if per_head else 'the layer'} by {engine}"
     return run(norms, x, weights, score_bias, empty_rows, words, forms=True)
+
+
+def _is_large(weights: AttentionWeights) -> bool:
+    """Whether blocks are too large to be formed; a norm of values has no other way."""
+    form = weights.form
+    known = form is not None and form.norm_scale is None
+    return known and weights.model_width * weights.head_output_width > _FORMED

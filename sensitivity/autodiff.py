@@ -248,10 +248,7 @@ def _one_head(weights: AttentionWeights, n: Int[Array, ""]) -> AttentionWeights:
     def all_of(source: Any, names: tuple[str, ...], axis: int) -> dict[str, Any]:
         return {name: own(getattr(source, name), axis) for name in names}
 
-    form = weights.form
-    if form is not None:
-        per_head = all_of(form, ("sink", "gain", "added"), 0)
-        form = dataclasses.replace(form, **per_head)
+    form = None if weights.form is None else weights.form.of_head(n)
     kernels = all_of(weights, ("query", "key", "value"), 1)
     rest = all_of(weights, ("out", "query_bias", "key_bias", "value_bias"), 0)
     return AttentionWeights(**kernels, **rest, form=form)

@@ -11,6 +11,7 @@ from jaxtyping import ArrayLike, Bool, Float
 
 from sensitivity._arrays import as_array
 from sensitivity._closed_form import plan_heads, plan_layer
+from sensitivity._form_norms import plan_form
 from sensitivity._inputs import EmptyRows, check_weights, judged_rows, widest
 from sensitivity._path_norms import path_norms
 from sensitivity._residual import check_residual
@@ -184,6 +185,11 @@ def _bytes_of(
     x: jax.ShapeDtypeStruct,
 ) -> int:
     """Work arrays of all that `measure` runs; refused if more than the budget."""
+    if weights.form is not None:
+        plans = [plan_form(x, weights, norm, max_memory)]
+        if "layer" in levels:
+            plans.append(plan_autodiff(x, weights, False, max_memory))
+        return max(plan.size for plan in plans)
     plans = [plan_heads(x, weights, norm, max_memory)]
     if engine == "autodiff":
         for level in levels:

@@ -111,14 +111,14 @@ def sides(
     # identity: ||I||, or 0 where the diagonal lines have no identity. kept: the rows
     # that are judged; a mean or maximum over i runs over them.
     T = heads.value_norm.shape[-1]
-    value = heads.value_norm
+    value, own_value = heads.value_norm, heads.own_value_norm
     key, query = heads.key_constant / K**0.5, heads.query_constant / K**0.5
     own, others = heads.diagonal_weight, heads.off_diagonal_weight
     rows = kept if per_head else kept[..., None, :]
-    most_key, most_query = (
-        np.where(rows, field, 0).max(-1, keepdims=True) for field in (key, query)
+    most = sum(
+        np.where(rows, field, 0).max(-1, keepdims=True)
+        for field in (own_value, key, query)
     )
-    most = value + most_key + most_query
     rest = max(T - 1, 1)
     statements = {
         "eq5": (means.value_mean, value / T),
@@ -128,24 +128,27 @@ def sides(
         "eq8_off_diagonal": (means.off_diagonal_mean, (value + key) / T),
         "eq8_off_diagonal_conditional": (
             means.off_diagonal_mean * T / rest,
-            others / rest * (value + key),
+            heads.value_off_diagonal_mean * T / rest + others / rest * key,
         ),
         "eq8_diagonal_as_printed": (
             mean_over(kept, np.asarray(means.diagonal_norm)),
-            mean_over(rows, own * most),
+            mean_over(rows, np.asarray(own * most)),
         ),
         "eq8_diagonal_as_printed_per_row": (
             means.diagonal_norm,
-            own * (value + key + query),
+            own * (own_value + key + query),
         ),
-        "eq8_diagonal_corrected": (means.diagonal_norm, own * (value + key) + query),
+        "eq8_diagonal_corrected": (
+            means.diagonal_norm,
+            own * (own_value + key) + query,
+        ),
         "eq8_off_diagonal_tight": (
             means.off_diagonal_mean,
-            value * others / T + heads.key_off_diagonal_mean,
+            heads.value_off_diagonal_mean + heads.key_off_diagonal_mean,
         ),
         "eq8_diagonal_tight": (
             means.diagonal_norm,
-            own * value + heads.key_diagonal_norm + heads.query_covariance,
+            own * own_value + heads.key_diagonal_norm + heads.query_covariance,
         ),
         "query_max": (means.query_norm, query),
         "query_weighted": (means.query_norm, heads.query_weighted),

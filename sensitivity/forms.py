@@ -1,7 +1,7 @@
 """What an attention layer does beside plain softmax attention."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +72,7 @@ class AttentionForm:
         Su et al., arXiv 2104.09864 (``rotary``); Gemma 2, arXiv 2408.00118 (``cap``).
     """
 
+    PARTS: ClassVar = (*_ARRAYS, *_NORMS, "rotary", "scale", "cap")
     sink: Any = None
     gain: Any = None
     added: Any = None
@@ -113,8 +114,7 @@ class AttentionForm:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of what is given."""
-        every = (*_ARRAYS, *_NORMS, "rotary", "scale", "cap")
-        return tuple(name for name in every if getattr(self, name) is not None)
+        return tuple(name for name in self.PARTS if getattr(self, name) is not None)
 
     @property
     def is_softmax(self) -> bool:
@@ -179,6 +179,22 @@ class AttentionForm:
         if self.cap is None:
             return jnp.full_like(products, rate)
         return rate / jnp.cosh(products / self.cap) ** 2
+
+    def of_head(self, n: Int[Array, ""]) -> "AttentionForm":
+        """The form of one head, as that of a layer with one.
+
+        Args:
+            n: Which head.
+
+        Returns:
+            The form.
+        """
+        own = {
+            name: jnp.take(getattr(self, name), n[None], 0)
+            for name in ("sink", "gain", "added")
+            if getattr(self, name) is not None
+        }
+        return dataclasses.replace(self, **own)
 
     def weights(
         self, alpha: Float[Array, "*batch H R T"], rows: Int[Array, " R"]

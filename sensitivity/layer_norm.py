@@ -117,6 +117,20 @@ class LayerNorm:
             g = g - jnp.mean(g, -1, keepdims=True)
         return (g - along * unit) * rate
 
+    def direction(
+        self, u: Float[Array, "*batch D"]
+    ) -> tuple[Float[Array, "*batch D"], Float[Array, "*batch"]]:
+        """What vectors are normed to before the scale, c / s, and the rate 1 / s.
+
+        Args:
+            u: Vectors, shape (..., D).
+
+        Returns:
+            The directions, shape (..., D), and the rates, shape (...).
+        """
+        apart, rate = self._parts(u)
+        return apart * rate, rate[..., 0]
+
     def _parts(self, u: Array) -> tuple[Float[Array, "*batch D"], Array]:
         """C, and 1 / s."""
         apart = u - jnp.mean(u, -1, keepdims=True) if self.centred else u

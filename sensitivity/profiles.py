@@ -11,10 +11,14 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from sensitivity._closed_form import over_heads, over_layer, plan_heads, plan_layer
 from sensitivity._devices import program
+from sensitivity._form_heads import FormHead
+from sensitivity._form_norms import over_form_heads, plan_form
+from sensitivity._form_rows import FormRows
 from sensitivity._head_norms import HeadRows
 from sensitivity._head_off_diagonal import distances
 from sensitivity._heads import Head
-from sensitivity._inputs import EmptyRows, check_weights, run
+from sensitivity._inputs import BOUNDED, EmptyRows, check_weights, run
+from sensitivity._path_norms import path_norms
 from sensitivity._residual import adds_identity
 from sensitivity.memory import Plan, saying_what_fits
 from sensitivity.norms import Norm, PathNorms, PathRows, check_choice
@@ -38,6 +42,11 @@ class Profile(NamedTuple):
     W^O of the head is folded in: v means W^O v and ||W^V|| means ||W^O W^V||. The first
     six fields are the exact side of the statements, the others make their bounds.
 
+    Of a layer with a form, W^K stands for B_j = dk_j / dx_j, W^Q for A_i = dq_i / dx_i,
+    and 1/sqrt(K) for the largest slope of a score; sums over m are weighted by what the
+    scores' softmax, its gain and their slopes leave of alpha_im, and k_m is centred
+    only where that is no change: not beside a sink or a cap.
+
     Attributes:
         value_mean: E_j ||value||, the sum over j divided by T.
         key_mean: E_j ||key||.
@@ -53,7 +62,8 @@ class Profile(NamedTuple):
         query_centred: The same with k_m - kbar_i in place of k_m.
         query_covariance: The bound on ``query_norm`` by the covariances of values and
             keys under alpha_i.
-        value_norm: ||W^O W^V||, the same in every row.
+        value_norm: ||W^O W^V||, the same in every row; of a layer with a form the sum
+            over j of ||J^value_ij||.
         other_steps: How many steps other than itself row i may attend to.
         rounding_scale: ||W^V|| + max_m ||v_m - h_i|| (||W^K^T q_i|| +
             max_m ||W^Q^T k_m||) / sqrt(K), m over attended steps: what rounding errors
@@ -62,6 +72,8 @@ class Profile(NamedTuple):
             low: roots of differences, it keeps half the digits under sharp attention.
         key_off_diagonal_mean: Sum over j != i of ||J^key_ij||, divided by T.
         key_diagonal_norm: ||J^key_ii||.
+        value_off_diagonal_mean: Sum over j != i of ||J^value_ij||, divided by T.
+        own_value_norm: ||W^V||, behind a norm before the layer ||W^V N'_i||.
         score_scale: max_m ||q_i|| ||k_m|| / sqrt(K) over attended steps: the rounding
             of a score is a multiple of it, and the relative one of a weight too.
     """
@@ -85,6 +97,8 @@ class Profile(NamedTuple):
     covariance_error: Float[Array, "*batch H T"]
     key_off_diagonal_mean: Float[Array, "*batch H T"]
     key_diagonal_norm: Float[Array, "*batch H T"]
+    value_off_diagonal_mean: Float[Array, "*batch H T"]
+    own_value_norm: Float[Array, "*batch H T"]
     score_scale: Float[Array, "*batch H T"]
 
 
@@ -145,7 +159,8 @@ def profile(
 
     def compute(x: Array, weights: AttentionWeights, bias: ScoreBias) -> Profile:
         adds = adds_identity(residual, weights, per_head=True)
-        plan = functools.partial(plan_heads, **options, weights=weights)
+        own = plan_heads if weights.form is None else plan_form
+        plan = functools.partial(own, **options, weights=weights)
         with saying_what_fits(x, plan):
             fields = _profile(x, weights, bias, norm, adds, plan(x))
         if not isinstance(fields, Tracer):  # slices are cheaper than programs of them
@@ -155,7 +170,7 @@ def profile(
         return rows._replace(other_steps=rows.other_steps.astype(int))
 
     words = f"{norm} profile of heads"
-    return run(compute, x, weights, score_bias, empty_rows, words)
+    return run(compute, x, weights, score_bias, empty_rows, words, BOUNDED)
 
 
 def layer_means(
@@ -179,6 +194,18 @@ def layer_means(
         with saying_what_fits(x, plan):
             return _layer_means(x, weights, bias, norm, adds, plan(x))
 
+    if weights.form is not None and weights.heads > 1:
+        return means_of(
+            path_norms(
+                x,
+                weights,
+                score_bias=score_bias,
+                norm=norm,
+                residual=residual,
+                max_memory=max_memory,
+                empty_rows=empty_rows,
+            )
+        )
     if weights.heads == 1:
         one = profile(
             x,
@@ -240,7 +267,52 @@ def _row_statistics(head: Head, rows: HeadRows) -> Float[Array, "R fields"]:
         covariance_error=measured.covariance_error,
         key_off_diagonal_mean=rows.gain * _sum(elsewhere * rows.spread) / T,
         key_diagonal_norm=rows.gain * _sum(jnp.where(rows.same, weighted, zero)),
+        value_off_diagonal_mean=value_norm * _sum(elsewhere) / T,
+        own_value_norm=value_norm,
         score_scale=rows.query_size * most[1] / root,
+    )
+    return _side_by_side(fields)
+
+
+def _form_statistics(head: FormHead, rows: FormRows) -> Float[Array, "R fields"]:
+    """The same of a head with a form."""
+    T, K = head.k.shape
+    zero, root, reach = jnp.zeros((), rows.alpha.dtype), K**0.5, rows.reach
+    assert reach is not None
+    weighted = rows.pull * rows.spread
+    key = jnp.abs(weighted) * rows.gain
+    elsewhere = jnp.where(rows.same, zero, rows.alpha)
+    seen = jnp.where(rows.allowed, rows.spread, zero)
+    rate = jnp.abs(rows.rate)
+    most = rate * jnp.where(rows.allowed, reach.whole, zero).max(-1)
+    key_most = rate * (seen * rows.gain).max(-1)
+    value_norm = _sum(rows.value)
+    size = rate * jnp.linalg.norm(rows.q, axis=-1)
+    keys = jnp.where(rows.allowed, jnp.linalg.norm(head.k, axis=-1), zero).max(-1)
+    fields = Profile(
+        value_mean=value_norm / T,
+        key_mean=_sum(key) / T,
+        query_mean=rows.query / T,
+        off_diagonal_mean=_sum(jnp.where(rows.same, zero, rows.total)) / T,
+        off_diagonal_weight=_sum(elsewhere),
+        diagonal_weight=_sum(jnp.where(rows.same, rows.alpha, zero)),
+        diagonal_norm=rows.diagonal,
+        query_norm=rows.query,
+        key_constant=root * key_most,
+        query_constant=root * rate * (seen * reach.whole).max(-1),
+        query_weighted=_sum(jnp.abs(weighted) * reach.whole),
+        query_centred=_sum(jnp.abs(weighted) * reach.centred),
+        query_covariance=reach.bound,
+        value_norm=value_norm,
+        other_steps=_sum((rows.allowed & ~rows.same).astype(zero.dtype)),
+        rounding_scale=jnp.maximum(value_norm, rows.own_value)
+        + seen.max(-1) * (rate * rows.gain.max(-1) + most),
+        covariance_error=jnp.zeros_like(value_norm),
+        key_off_diagonal_mean=_sum(jnp.where(rows.same, zero, key)) / T,
+        key_diagonal_norm=_sum(jnp.where(rows.same, key, zero)),
+        value_off_diagonal_mean=_sum(jnp.where(rows.same, zero, rows.value)) / T,
+        own_value_norm=rows.own_value,
+        score_scale=size * keys,
     )
     return _side_by_side(fields)
 
@@ -267,6 +339,11 @@ def _profile(
     residual: bool,
     plan: Plan,
 ) -> Float[Array, "*batch H T fields"]:
+    if weights.form is not None:
+        return over_form_heads(
+            *(_form_statistics, x, weights, score_bias, norm, residual, plan),
+            for_bounds=True,
+        )
     return over_heads(
         _row_statistics, x, weights, score_bias, norm, residual, plan, for_bounds=True
     )
