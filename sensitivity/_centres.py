@@ -84,6 +84,9 @@ def _common_steps(
     masked = jnp.asarray(score_bias.diagonal, dtype) <= least_bias(dtype)
     first, last = rows.min(), rows.max()
     others = (steps < first) | (steps > last)
+    if score_bias.window is not None:
+        near = (steps > last - score_bias.window) & (steps < first + score_bias.window)
+        others, masked = others & near, masked | ~near
     if score_bias.causal:  # beside a masked diagonal row 0 has nothing to attend to
         first = jnp.where(masked, jnp.maximum(first, 1), first)
         return (steps <= first) & (others | (steps < first) | ~masked)

@@ -23,6 +23,7 @@ from sensitivity._arrays import as_array
 from sensitivity._row_groups import empty_rows as rows_without_steps
 from sensitivity._row_groups import with_row_groups
 from sensitivity._waiting import told_when_long
+from sensitivity._windows import Slices, slices_of
 from sensitivity.arguments import ArgumentError
 from sensitivity.forms import AttentionForm
 from sensitivity.weights import AttentionWeights, ScoreBias
@@ -56,8 +57,7 @@ def run(
     own = as_score_bias(score_bias)
     x = as_array("x", x)
     check_inputs("x", x, weights)
-    if own.array is not None:
-        check_table("score_bias.array", own.array, x, weights)
+    check_bias(own, x, weights)
     dtype = widest((x, weights))
     given = (x, weights, own)
     traced = is_traced(given)
@@ -116,6 +116,23 @@ def run_forward(
         return np.asarray(function(*given))
 
 
+def in_slices(
+    x: Any,
+    weights: AttentionWeights,
+    score_bias: ScoreBias | None,
+    empty_rows: EmptyRows,
+) -> Slices | None:
+    """A long input under a sliding window as slices; None where it is none."""
+    check_weights(weights)
+    bias, x = as_score_bias(score_bias), as_array("x", x)
+    check_inputs("x", x, weights)
+    check_bias(bias, x, weights)
+    slices = slices_of(x, weights, bias)
+    if slices is not None and empty_rows == "error" and not is_traced((x, bias)):
+        _check_rows(np.shape(x)[-2], bias, advise=True)
+    return slices
+
+
 def judged_rows(
     x: Any,
     weights: AttentionWeights,
@@ -127,8 +144,7 @@ def judged_rows(
     check_weights(weights)
     bias, x = as_score_bias(score_bias), as_array("x", x)
     check_inputs("x", x, weights)
-    if bias.array is not None:
-        check_table("score_bias.array", bias.array, x, weights)
+    check_bias(bias, x, weights)
     _check_bias(bias, widest((x, weights)))
     shape, T = np.shape(x)[:-1], np.shape(x)[-2]
     chosen = np.asarray(as_array("rows", True if rows is None else rows))
@@ -229,6 +245,19 @@ def check_inputs(name: str, x: Any, weights: AttentionWeights) -> None:
         weights.form.check(D, H, K, V, np.shape(x)[-2])
 
 
+def check_bias(score_bias: ScoreBias, x: Any, weights: AttentionWeights) -> None:
+    """Refuse a bias that does not fit the inputs and the layer."""
+    if score_bias.array is not None:
+        check_table("score_bias.array", score_bias.array, x, weights)
+    if score_bias.slopes is not None:
+        shape, H = np.shape(score_bias.slopes), weights.heads
+        if shape not in ((), (1,), (H,)):
+            raise ValueError(
+                f"score_bias.slopes must have shape ({H},), one for each head, got "
+                f"{shape}."
+            )
+
+
 def check_table(name: str, table: Any, x: Any, weights: AttentionWeights) -> None:
     """Refuse a table of pairs of steps that does not fit the inputs."""
     *batch, T, _ = np.shape(x)
@@ -303,7 +332,7 @@ def _check_sizes(weights: AttentionWeights) -> None:
 
 def _check_bias(score_bias: ScoreBias, dtype: np.dtype) -> None:
     """Refuse biases that are no numbers in a dtype."""
-    for name in ("diagonal", "array"):
+    for name in ("diagonal", "array", "slopes"):
         if (given := getattr(score_bias, name)) is None:
             continue
         given = np.asarray(given)

@@ -4,6 +4,7 @@ NumPy only. A finite bias such as -1e9 forbids a step where it is far below the 
 largest, and nothing where all entries of the row are as low.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from jaxtyping import Bool, Float, Int
 
 from sensitivity.weights import ScoreBias, known_of, least_bias
 
+_TABLE = 2**11  # steps of which a table is made
+
 
 def with_row_groups(
     score_bias: ScoreBias, given: ScoreBias, T: int, dtype: Any
@@ -21,19 +24,24 @@ def with_row_groups(
     """A bias with its groups of rows, if what it was made from is no tracer."""
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(given)):
         return score_bias
-    grouped = ScoreBias(score_bias.diagonal, score_bias.causal, score_bias.array)
+    grouped = dataclasses.replace(score_bias)
     object.__setattr__(grouped, "row_groups", _row_groups(given, T, least_bias(dtype)))
-    if grouped.array is None and not grouped.causal:  # else it changes nothing
+    plain = grouped.window is None and grouped.slopes is None
+    if grouped.array is None and not grouped.causal and plain:  # else no change
         object.__setattr__(grouped, "known", known_of(grouped.diagonal))
     return grouped
 
 
 def empty_rows(score_bias: ScoreBias, T: int) -> Bool[np.ndarray, "*batch T"]:
     """Which rows have nothing to attend to; only -inf forbids all."""
-    if (keys := keys_of(score_bias, T)) is not None:
+    keys = keys_of(score_bias, T)
+    if keys is None and score_bias.array is None and score_bias.window is not None:
+        keys = np.zeros(T)
+    if keys is not None:
         own = keys > -np.inf
-        before = np.cumsum(own, -1)
-        count = before if score_bias.causal else before[..., -1:]
+        before = np.pad(np.cumsum(own, -1), [(0, 0)] * (own.ndim - 1) + [(1, 0)])
+        first, last = _reach_of(score_bias, T)
+        count = before[..., last + 1] - before[..., first]
         masked = float(score_bias.diagonal) == -np.inf
         return np.broadcast_to(count - own * masked == 0, own.shape)
     if score_bias.array is not None:
@@ -42,6 +50,13 @@ def empty_rows(score_bias: ScoreBias, T: int) -> Bool[np.ndarray, "*batch T"]:
     masked = float(score_bias.diagonal) == -np.inf
     empty = masked and (T == 1 or score_bias.causal)
     return np.arange(T) < (1 if empty else 0)
+
+
+def _reach_of(score_bias: ScoreBias, T: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first and last steps that rows may see, by their place alone."""
+    steps, window = np.arange(T), score_bias.window or T
+    last = steps if score_bias.causal else np.minimum(steps + window - 1, T - 1)
+    return np.maximum(steps - window + 1, 0), last
 
 
 def groups_of(allowed: Bool[np.ndarray, "*batch T T"]) -> Int[np.ndarray, "G R"]:
@@ -119,7 +134,12 @@ def _pieces(starts: list[int], size: int, T: int) -> Int[np.ndarray, "G R"]:
     return np.array(pieces, np.int32)
 
 
-def _row_groups(score_bias: ScoreBias, T: int, least: float) -> Int[np.ndarray, "G R"]:
+def _row_groups(
+    score_bias: ScoreBias, T: int, least: float
+) -> Int[np.ndarray, "G R"] | None:
+    if score_bias.window is not None or score_bias.slopes is not None:
+        # A table, or no groups: then medians stand in, see `_centres.centre_of`.
+        return groups_of(_near(score_bias, T, least)) if T <= _TABLE else None
     masked = float(score_bias.diagonal) <= least
     if (keys := keys_of(score_bias, T)) is not None:
         together = _sharing(keys.reshape(-1, T), score_bias, least)
@@ -181,7 +201,13 @@ def _near(
     score_bias: ScoreBias, T: int, least: float
 ) -> Bool[np.ndarray, "*batch T T"]:
     """Steps whose bias alone does not drive their weight to 0."""
-    array, diagonal = np.asarray(score_bias.array), float(score_bias.diagonal)
+    diagonal = float(score_bias.diagonal)
+    array = np.zeros((1, 1) if score_bias.array is None else 0)
+    if score_bias.array is not None:
+        array = np.asarray(score_bias.array)
+    if score_bias.slopes is not None:
+        away = np.abs(np.subtract.outer(np.arange(T), np.arange(T)))
+        array = array - np.multiply.outer(np.asarray(score_bias.slopes), away)
     allowed = _open(score_bias, array > -np.inf, T)
     sizes = np.abs(np.where(array > -np.inf, array, 0))
     if diagonal in (0.0, -np.inf) and (sizes < -least / 2).all():
@@ -200,4 +226,9 @@ def _open(
     allowed = np.broadcast_to(allowed, (*allowed.shape[:-2], T, T))
     if float(score_bias.diagonal) == -np.inf:
         allowed = allowed & ~np.eye(T, dtype=bool)
-    return allowed & np.tri(T, dtype=bool) if score_bias.causal else allowed
+    if score_bias.causal:
+        allowed = allowed & np.tri(T, dtype=bool)
+    if score_bias.window is not None:
+        away = np.subtract.outer(np.arange(T), np.arange(T))
+        allowed = allowed & (np.abs(away) < score_bias.window)
+    return allowed

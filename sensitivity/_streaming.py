@@ -1,5 +1,6 @@
 """Streams over samples and over blocks of query rows: memory stays bounded."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -27,13 +28,13 @@ def over_samples(
     if array is None or math.prod(array.shape[:-3]) == 1:
         shared = score_bias
         if array is not None:
-            shared = _with_array(score_bias, array.reshape(array.shape[-3:]))
+            shared = score_bias.with_array(array.reshape(array.shape[-3:]))
         results = map_shared(lambda s: function(s, shared), flat, at_once)
     else:
         arrays = jnp.broadcast_to(array, (*batch, *array.shape[-3:]))
         arrays = arrays.reshape(-1, *array.shape[-3:])
         results = map_shared(
-            lambda pair: function(pair[0], _with_array(score_bias, pair[1])),
+            lambda pair: function(pair[0], score_bias.with_array(pair[1])),
             (flat, arrays),
             at_once,
         )
@@ -56,13 +57,10 @@ def over_rows(
 
 def head_bias(score_bias: ScoreBias, head: Int[Array, ""]) -> ScoreBias:
     """The bias of one head: no batch axes, and its array without the axis of heads."""
-    array = score_bias.array
+    array, slopes = score_bias.array, score_bias.slopes
+    if slopes is not None and slopes.ndim:
+        slopes = slopes[0] if len(slopes) == 1 else slopes[head]
+        score_bias = dataclasses.replace(score_bias, slopes=slopes)
     if array is None or array.ndim < 3:
         return score_bias
-    return _with_array(score_bias, array[0] if array.shape[0] == 1 else array[head])
-
-
-def _with_array(score_bias: ScoreBias, array: Array) -> ScoreBias:
-    return ScoreBias(
-        diagonal=score_bias.diagonal, causal=score_bias.causal, array=array
-    )
+    return score_bias.with_array(array[0] if array.shape[0] == 1 else array[head])

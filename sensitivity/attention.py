@@ -12,6 +12,7 @@ from sensitivity._cpu_products import inner_products, weighted_sums
 from sensitivity._inputs import (
     EmptyRows,
     as_score_bias,
+    check_bias,
     check_inputs,
     check_table,
     check_weights,
@@ -383,8 +384,7 @@ def attend(
             f"{np.shape(x_q)}, {np.shape(x_k)} and {np.shape(x_v)}."
         )
     check_inputs("x_q, x_k and x_v", x_q, weights)
-    if bias.array is not None:
-        check_table("score_bias.array", bias.array, x_q, weights)
+    check_bias(bias, x_q, weights)
     if weight_factor is not None:
         weight_factor = as_array("weight_factor", weight_factor)
         check_table("weight_factor", weight_factor, x_q, weights)

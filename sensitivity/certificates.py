@@ -267,6 +267,11 @@ def _shifts_rows_alike(T: int, score_bias: ScoreBias) -> bool:
     one = np.where(np.eye(T, dtype=bool), np.float64(score_bias.diagonal), 0.0)
     if score_bias.causal:
         one = np.where(np.tri(T, dtype=bool), one, -np.inf)
+    away = np.abs(np.subtract.outer(np.arange(T), np.arange(T)))
+    if score_bias.window is not None:
+        one = np.where(away < score_bias.window, one, -np.inf)
+    if score_bias.slopes is not None:
+        one = one - np.multiply.outer(np.asarray(score_bias.slopes), away)
     if score_bias.array is not None:
         one = one + np.asarray(score_bias.array, np.float64)
     return bool((one.max(-1) == one.min(-1)).all())

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,9 +17,10 @@ from sensitivity._form_rows import FormRows
 from sensitivity._head_norms import HeadRows
 from sensitivity._head_off_diagonal import distances
 from sensitivity._heads import Head
-from sensitivity._inputs import BOUNDED, EmptyRows, check_weights, run
+from sensitivity._inputs import BOUNDED, EmptyRows, check_weights, in_slices, run
 from sensitivity._path_norms import path_norms
 from sensitivity._residual import adds_identity
+from sensitivity._windows import Slices
 from sensitivity.memory import Plan, saying_what_fits
 from sensitivity.norms import Norm, PathNorms, PathRows, check_choice
 from sensitivity.weights import AttentionWeights, ScoreBias
@@ -156,6 +157,11 @@ def profile(
     check_choice("norm", norm, Norm)
     check_choice("empty_rows", empty_rows, EmptyRows)
     options: Any = {"norm": norm, "max_memory": max_memory}
+    if (slices := in_slices(x, weights, score_bias, empty_rows)) is not None:
+        options |= {"residual": residual, "empty_rows": "skip"}
+        found = profile(slices.x, weights, score_bias=slices.score_bias, **options)
+        rows = Profile(*(slices.of_heads(field) for field in found))
+        return _with_means_over_all(rows, slices)
 
     def compute(x: Array, weights: AttentionWeights, bias: ScoreBias) -> Profile:
         adds = adds_identity(residual, weights, per_head=True)
@@ -187,6 +193,11 @@ def layer_means(
     check_choice("norm", norm, Norm)
     check_weights(weights)
     options: Any = {"norm": norm, "max_memory": max_memory}
+    if (slices := in_slices(x, weights, score_bias, empty_rows)) is not None:
+        options |= {"residual": residual, "empty_rows": "skip"}
+        found = layer_means(slices.x, weights, score_bias=slices.score_bias, **options)
+        rows = Means(*(slices.of_layer(field) for field in found))
+        return _with_means_over_all(rows, slices)
 
     def compute(x: Array, weights: AttentionWeights, bias: ScoreBias) -> Means:
         adds = adds_identity(residual, weights, per_head=False)
@@ -219,6 +230,15 @@ def layer_means(
         return Means(*(field[..., 0, :] for field in one[: len(Means._fields)]))
     words = f"{norm} means of the layer"
     return run(compute, x, weights, score_bias, empty_rows, words)
+
+
+Rows = TypeVar("Rows", Means, Profile)
+
+
+def _with_means_over_all(rows: Rows, slices: Slices) -> Rows:
+    """Rows of slices with their sums over j divided by T, not by a slice's steps."""
+    means = [name for name in rows._fields if name.endswith("_mean")]
+    return rows._replace(**{n: getattr(rows, n) * slices.share for n in means})
 
 
 def means_of(norms: PathNorms) -> Means:
@@ -306,7 +326,8 @@ def _form_statistics(head: FormHead, rows: FormRows) -> Float[Array, "R fields"]
         value_norm=value_norm,
         other_steps=_sum((rows.allowed & ~rows.same).astype(zero.dtype)),
         rounding_scale=jnp.maximum(value_norm, rows.own_value)
-        + seen.max(-1) * (rate * rows.gain.max(-1) + most),
+        + seen.max(-1)
+        * (rate * jnp.where(rows.allowed, rows.gain, zero).max(-1) + most),
         covariance_error=jnp.zeros_like(value_norm),
         key_off_diagonal_mean=_sum(jnp.where(rows.same, zero, key)) / T,
         key_diagonal_norm=_sum(jnp.where(rows.same, key, zero)),

@@ -202,7 +202,7 @@ def _is_mask(array: Any) -> bool:
     return bool(((array == 0) | (array == 1)).all() and array.any())
 
 
-@pytree(static=("causal", "known"))
+@pytree(static=("causal", "window", "known"))
 @dataclasses.dataclass(frozen=True)
 class ScoreBias:
     """What is added to the scores before the softmax; -inf forbids an entry.
@@ -214,11 +214,16 @@ class ScoreBias:
         array: Any further bias that broadcasts to (..., H, T, T), or None. A mask is
             ``np.where(mask, 0, -np.inf)``, True where attention is allowed; one per
             sample has an axis of heads, (B, 1, T, T).
+        window: A sliding window: row i may attend to the steps that are less than so
+            many away, its own among them; None for all.
+        slopes: ALiBi: what a step of distance takes off a score, -slope |i - j|, one
+            number for each head, shape (H,); None for nothing.
 
     Raises:
         ValueError: If ``diagonal`` is not one number, or NaN or positive infinity,
-            ``causal`` is not a bool, or ``array`` holds no real numbers, or is a mask
-            of booleans, or of integers 0 and 1.
+            ``causal`` is not a bool, ``array`` holds no real numbers, or is a mask of
+            booleans, or of integers 0 and 1, ``window`` is no integer of at least 1, or
+            ``slopes`` no vector of finite numbers.
 
     Example:
         >>> ScoreBias(diagonal=-0.1).causal
@@ -228,6 +233,8 @@ class ScoreBias:
     diagonal: Any = 0.0
     causal: bool = False
     array: Any = None
+    window: int | None = None
+    slopes: Any = None
     # Positions (G, R) of query rows that share a step, where the toolkit knows them.
     row_groups: Any = dataclasses.field(
         default=None, init=False, repr=False, compare=False
@@ -252,6 +259,22 @@ class ScoreBias:
             raise ValueError(
                 f"diagonal must be finite or -inf, got {float(self.diagonal)}."
             )
+        if self.window is not None:
+            whole = isinstance(self.window, int | np.integer)
+            if not whole or isinstance(self.window, bool) or self.window < 1:
+                raise ValueError(
+                    "window must be an integer number of steps, at least 1, got "
+                    f"{self.window!r}."
+                )
+            object.__setattr__(self, "window", int(self.window))
+        if self.slopes is not None:
+            slopes = as_array("slopes", self.slopes)
+            if not is_real(slopes.dtype) or np.ndim(slopes) > 1:
+                raise ValueError(
+                    "slopes must be numbers, one for each head, got "
+                    f"{slopes.dtype} of shape {np.shape(slopes)}."
+                )
+            object.__setattr__(self, "slopes", slopes)
         if self.array is not None:
             array = as_array("array", self.array)
             if array.dtype == bool:
@@ -273,13 +296,15 @@ class ScoreBias:
     @property
     def forbids(self) -> bool:
         """Whether it may forbid an entry; only a constant one surely does not."""
-        if self.causal or self.array is not None:
+        if self.causal or self.array is not None or self.window is not None:
             return True
         return (self.known or known_of(self.diagonal)) is None
 
     @property
     def is_nothing(self) -> bool:
         """Whether it surely adds nothing and forbids nothing."""
+        if self.slopes is not None:
+            return False
         return not self.forbids and (self.known or known_of(self.diagonal)) == "zero"
 
     def rows(
@@ -292,8 +317,25 @@ class ScoreBias:
             array = jnp.asarray(self.array, dtype)
             array = array.reshape((1,) * max(0, 2 - array.ndim) + array.shape)
             bias += array if array.shape[-2] == 1 else jnp.take(array, rows, axis=-2)
+        away = rows[:, None] - jnp.arange(T)
+        if self.slopes is not None:
+            slopes = jnp.asarray(self.slopes, dtype)[..., None, None]
+            bias = bias - slopes * jnp.abs(away).astype(dtype)
         allowed = bias > -jnp.inf
         bias = jnp.where(allowed, bias, jnp.zeros((), dtype))
         if self.causal:
-            allowed &= rows[:, None] >= jnp.arange(T)
+            allowed &= away >= 0
+        if self.window is not None:
+            allowed &= jnp.abs(away) < self.window
         return bias, allowed
+
+    def with_array(self, array: Any) -> "ScoreBias":
+        """The same with another array.
+
+        Args:
+            array: The array.
+
+        Returns:
+            The bias, of whose rows nothing is known.
+        """
+        return dataclasses.replace(self, array=array)
