@@ -68,7 +68,7 @@ def torch_arrays(
 
     def get(name: str) -> np.ndarray | None:
         array = state_dict.get(prefix + name)
-        return None if array is None else _as_numpy(array)
+        return None if array is None else as_numpy(array)
 
     def need(name: str) -> np.ndarray:
         if (array := get(name)) is None:
@@ -128,7 +128,7 @@ def torch_arrays(
     return found
 
 
-def _as_numpy(array: Any) -> np.ndarray:
+def as_numpy(array: Any) -> np.ndarray:
     """A PyTorch tensor, on any device and with or without a gradient, or an array."""
     if hasattr(array, "detach"):  # PyTorch itself need not be installed
         array = array.detach().cpu()

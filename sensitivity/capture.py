@@ -7,7 +7,8 @@ class's own call is wrapped for as long as a ``with`` block lasts.
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -19,6 +20,7 @@ from sensitivity._inputs import is_traced
 from sensitivity._row_groups import empty_rows
 from sensitivity.attention import attend
 from sensitivity.layer_input import LayerInput
+from sensitivity.layers_file import save_layers
 from sensitivity.weights import AttentionWeights, ScoreBias
 
 if TYPE_CHECKING:
@@ -60,6 +62,23 @@ class Capture:
 
     layers: list[LayerInput] = dataclasses.field(default_factory=list)
     refused: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def save(
+        self, path: str | Path, labels: Sequence[Any] | np.ndarray | None = None
+    ) -> None:
+        """Write the layers to a file, for ``sensitivity.sweep --layers`` and others.
+
+        Args:
+            path: The file, ``.npz``, as `sensitivity.layers_file` describes it.
+            labels: Words for the steps, such as tokens, (B, T) or (T,); for all layers.
+
+        Raises:
+            ValueError: If there are no layers, or the labels do not fit their steps.
+        """
+        layers = self.layers
+        if labels is not None:
+            layers = [_labelled(layer, np.asarray(labels, str)) for layer in layers]
+        save_layers(path, layers)
 
 
 @contextlib.contextmanager
@@ -147,6 +166,30 @@ def capture_attention(model: "nnx.Module") -> Iterator[Capture]:
     for name in layers:
         if name not in seen:
             capture.refused.setdefault(name, f"no call of it was seen: {_UNSEEN}")
+
+
+def _labelled(layer: LayerInput, labels: np.ndarray) -> LayerInput:
+    shape = np.shape(layer.x)[:-1]
+    if labels.shape not in (shape, shape[-1:]):
+        raise ValueError(
+            f"labels must have shape {shape} or {shape[-1:]}, one for each step of "
+            f"layer {layer.name!r}, got {labels.shape}."
+        )
+    return dataclasses.replace(layer, labels=np.broadcast_to(labels, shape))
+
+
+def capture_torch_attention(model: Any) -> "contextlib.AbstractContextManager[Capture]":
+    """Record what every attention layer of a PyTorch model is given.
+
+    Args:
+        model: The model, a ``torch.nn.Module``.
+
+    Returns:
+        `sensitivity.torch_capture.capture_torch_attention` of it, which says more.
+    """
+    from sensitivity.torch_capture import capture_torch_attention as capture
+
+    return capture(model)
 
 
 def _read(

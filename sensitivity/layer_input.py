@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 from sensitivity.weights import AttentionWeights, ScoreBias
 
@@ -23,6 +23,7 @@ class LayerInput:
         output: What it returned, shape (..., T, O), where that is known.
         rows: Which query rows are real, shape (..., T), the others padding; None where
             all are.
+        labels: Words for the steps, such as tokens, shape (..., T), if there are any.
     """
 
     x: Float[np.ndarray, "*batch T D"]
@@ -32,3 +33,4 @@ class LayerInput:
     name: str = ""
     output: Float[np.ndarray, "*batch T O"] | None = None
     rows: Bool[np.ndarray, "*batch T"] | None = None
+    labels: Shaped[np.ndarray, "*batch T"] | None = None
