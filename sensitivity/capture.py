@@ -39,6 +39,7 @@ _TRACED = "it was called under jit or another transformation."
 
 
 CapturedLayer = LayerInput  # its name in version 0.1.0
+Labels = Sequence[Any] | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

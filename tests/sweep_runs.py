@@ -37,7 +37,8 @@ STATEMENTS = [
 
 def sweep(out: Path, *arguments: object) -> int:
     """Run the command; drawn layers are small where nothing else is given."""
-    small = () if "--checkpoint" in arguments else SMALL
+    given = {"--checkpoint", "--layers"} & {*map(str, arguments)}
+    small = () if given else SMALL
     return run(main, *small, *arguments, "--out", out)
 
 

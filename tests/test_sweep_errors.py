@@ -55,7 +55,7 @@ TRAINED = ("--checkpoint", ".")
         ((*TRAINED, "--d-model", "8"), "--d-model is for random layers"),
         ((*TRAINED, *MASK), "--regularizer is for random layers"),
         ((*TRAINED, "--nodes", "0"), "--nodes must be at least 1, got 0"),
-        ((*TRAINED, "."), "--checkpoint must not repeat a run"),
+        ((*TRAINED, "."), "--checkpoint must not repeat one"),
     ],
 )
 def test_arguments_that_cannot_be_are_refused_by_name(

@@ -34,7 +34,7 @@ def write_results(
     table = pd.read_csv(io.BytesIO(whole), dtype=_TYPES)
     verdict = verdicts(table)
     folder.write("verdicts.csv", verdict.to_csv(index=False))
-    if options.checkpoint:
+    if not options.are_random:
         parts = verdicts_by(table, ("run", "T", "seed", "step", "layer", "head"))
         folder.write("verdicts-by-layer.csv", parts.to_csv(index=False))
     for name, figure in _pictures(options, table).items():
@@ -44,7 +44,7 @@ def write_results(
     folder.record["filled_share"] = shares  # in order, whatever was measured first
     written = folder.finish()
     _show(console, verdict, max(point.heads for point in layers.points))
-    if layers.points[0].source != "gaussian":
+    if layers.points[0].source != "gaussian" and not options.layers:
         console.print(
             f"missing readings filled: {100 * max(shares.values()):.1f} % at most"
         )
@@ -55,7 +55,7 @@ def _pictures(options: SweepOptions, table: pd.DataFrame) -> "dict[str, Figure]"
     from analysis.plots.bounds import bound_against_length
     from analysis.plots.verdicts import verdict_share, verdicts_by_step
 
-    if not options.checkpoint:
+    if options.are_random:
         return {"bound-vs-T": bound_against_length(table)}
     last = last_steps(table)
     pictures = {"verdict-share": verdict_share(last)}

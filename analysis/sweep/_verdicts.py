@@ -27,7 +27,7 @@ def point_table(
     options: SweepOptions, point: Point, measured: Measured
 ) -> pd.DataFrame:
     """One row per (sample, head, statement) of one point, its nodes pooled."""
-    samples, tables = options.samples, []
+    samples, tables = len(measured.heads.value_norm), []
     fixed = {name: getattr(point, name) for name in OF_POINT}
     fixed |= {"norm": options.measure.norm, "dtype": options.measure.dtype}
     for level in options.measure.levels:

@@ -105,6 +105,10 @@ def _open_layers(options: SweepOptions) -> "Layers":
         from analysis.sweep._trained import TrainedLayers
 
         return TrainedLayers(options)
+    if options.layers:
+        from analysis.sweep._read import ReadLayers
+
+        return ReadLayers(options)
     from analysis.sweep._drawn import RandomLayers
 
     return RandomLayers(options)
@@ -204,6 +208,7 @@ def _measured(
         levels=options.measure.levels,
         engine=options.measure.engine,
         max_memory=layers.max_memory,
+        rows=layer.rows,
     )
     table = point_table(options, point, measured)
     return table.to_csv(index=False).encode(), filled_share

@@ -78,7 +78,7 @@ class MeasureOptions:
         engine: The closed form, or automatic differentiation, the slow reference.
         dtype: Precision.
         level: Each head by itself, the layer as a whole, or both; by default both, but
-            for --checkpoint each head, as spectral norms of whole layers are slow.
+            for --checkpoint and --layers each head, as norms of whole layers are slow.
         max_memory: Budget for the work arrays of each device.
     """
 
@@ -113,6 +113,8 @@ class SweepOptions:
             --checkpoint, where the data of the runs are now if not where they were.
         checkpoint: Runs of models.train, in place of random layers: the attention
             layers of all their seeds are looked at, on windows of their test split.
+        layers: Files of layers that were captured elsewhere, as `Capture.save` writes
+            them, in place of random layers: each at the inputs that the file has.
         weights: Of a run: those that were tested (best), or all that were kept while it
             was trained (models.train --keep-epochs).
         nodes: Of a run: how many of its nodes, evenly spaced; by default all.
@@ -135,6 +137,7 @@ class SweepOptions:
     source: Source = "gaussian"
     data: Path | None = None
     checkpoint: tuple[Path, ...] = ()
+    layers: tuple[Path, ...] = ()
     weights: Weights = "best"
     nodes: Count = None
     seeds: int = 5
@@ -150,6 +153,7 @@ class SweepOptions:
     def __post_init__(self) -> None:
         """Refuse a sweep that cannot be done, before anything is computed."""
         self._check_checkpoint()
+        self._check_layers()
         self._check_processes()
         if not self.T:
             raise ArgumentError("T", "must name at least one length, got none.")
@@ -196,21 +200,37 @@ class SweepOptions:
                 rule = f"needs --checkpoint, got {getattr(self, name)!r}."
                 raise ArgumentError(name, rule)
             return
-        runs = tuple(run.resolve() for run in self.checkpoint)
-        object.__setattr__(self, "checkpoint", runs)
-        if len(set(runs)) < len(runs):
-            rule = f"must not repeat a run, got {', '.join(map(str, runs))}."
-            raise ArgumentError("checkpoint", rule)
-        given = _changed(self, ("T", "source", "seeds")) + _changed(self.layer)
-        for name in given:
+        self._check_given("checkpoint", ("T", "source", "seeds"))
+
+    def _check_layers(self) -> None:
+        """Refuse for layers of files what they have already."""
+        if not self.layers:
+            return
+        if self.checkpoint:
+            raise ArgumentError("layers", "must not be given with --checkpoint.")
+        self._check_given("layers", ("T", "source", "seeds", "samples", "data"))
+
+    def _check_given(self, option: str, own: Sequence[str]) -> None:
+        """Places of layers, each once, and nothing beside that they have themselves."""
+        paths = tuple(path.resolve() for path in getattr(self, option))
+        object.__setattr__(self, option, paths)
+        if len(set(paths)) < len(paths):
+            rule = f"must not repeat one, got {', '.join(map(str, paths))}."
+            raise ArgumentError(option, rule)
+        for name in _changed(self, own) + _changed(self.layer):
             raise ArgumentError(
                 name,
-                "is for random layers; those of --checkpoint have their own: leave it "
+                f"is for random layers; those of --{option} have their own: leave it "
                 "out.",
             )
         if self.measure.level is None:
             chosen = dataclasses.replace(self.measure, level="head")
             object.__setattr__(self, "measure", chosen)
+
+    @property
+    def are_random(self) -> bool:
+        """Whether the layers are drawn, not trained."""
+        return not self.checkpoint and not self.layers
 
     def identity(self) -> dict:
         """What results depend on, as JSON holds it: it makes two sweeps the same."""
@@ -221,11 +241,14 @@ class SweepOptions:
         del measure["max_memory"]
         arguments["T"] = list(self.T)
         arguments["data"] = None if self.data is None else str(self.data.resolve())
-        if self.checkpoint:  # of whose data the content counts, not the place
+        if not self.are_random:  # of whose data the content counts, not the place
             for name in ("data", "T", "source", "seeds"):
                 del arguments[name]
             layer = {}
         arguments["checkpoint"] = [str(run) for run in self.checkpoint]
+        arguments["layers"] = [str(path) for path in self.layers]
+        if not self.layers:  # as before there was the option
+            del arguments["layers"]
         measure["level"] = list(self.measure.levels)
         return arguments | layer | measure
 
