@@ -42,7 +42,7 @@ _STRENGTHS = {
     "dropout": ("diagonal_dropout",),
     "penalty": ("penalty",),
     "query": ("query_weight",),
-    "spectrum": ("spectrum_weight", "trace_weight", "trace_target"),
+    "spectrum": ("spectrum_weight", "spectrum_size", "trace_weight", "trace_target"),
     "learned-mask": ("mask_weight",),
 }
 # Named in the label of a row where it differs from most rows of the table.
@@ -190,9 +190,13 @@ def labels(variants: Sequence[Variant]) -> dict[Variant, str]:
         base, own = variant.base_label, dict(variant.architecture)
         told = {k: own.get(k) for k in _ARCHITECTURE if own.get(k) != usual.get(k)}
         told = _unnamed(base, told, [dict(v.architecture) for v in variants])
-        strengths = {v.strength for v in variants if v.base_label == base}
-        if len(strengths) > 1:
-            told = dict(variant.strength) | told
+        peers = [dict(v.strength) for v in variants if v.base_label == base]
+        differing = {
+            name: value
+            for name, value in variant.strength
+            if any(peer.get(name) != value for peer in peers)
+        }
+        told = differing | told
         return _name(base, told)
 
     def place(variant: Variant) -> tuple[int, bool]:
@@ -286,6 +290,8 @@ def name_of(model: ModelOptions) -> str:
         'Convolution, time then space'
     """
     parts = [_base(model)]
+    if model.spectrum_size == "norm":
+        parts.append(_words("spectrum_size", model.spectrum_size))
     if model.graph != "full":
         parts.append(_words("graph", model.graph))
     if model.stack != "time-and-space":

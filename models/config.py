@@ -12,6 +12,7 @@ HeadNorm = Literal["none", "rms"]
 Regularizer = Literal[
     "none", "mask", "dropout", "penalty", "query", "spectrum", "learned-mask"
 ]
+SpectrumSize = Literal["eigenvalues", "norm"]
 GraphKind = Literal["full", "diagonal", "road", "conjoint"]
 Stack = Literal["time-and-space", "time-then-space"]
 Precision = Literal["float32", "bfloat16"]
@@ -60,6 +61,8 @@ class TemporalConfig:
         diagonal_dropout: Chance of the coin.
         query_weight: Factor of the query path's mean square in the loss.
         spectrum_weight: Factor of tr(W^2), W = W^Q^T W^K / sqrt(K), mean over heads.
+        spectrum_size: That of the ``eigenvalues``, or the ``norm`` ||W||_F^2 in place
+            of tr(W^2), which unlike this is bounded below.
         trace_weight: Factor of (tr W - trace_target)^2 likewise.
         trace_target: Trace that W is held to.
         mask_weight: Factor of the sum of the learned mask's open entries.
@@ -76,6 +79,7 @@ class TemporalConfig:
     diagonal_dropout: float = 0.2
     query_weight: float = 1.0
     spectrum_weight: float = 0.01
+    spectrum_size: SpectrumSize = "eigenvalues"
     trace_weight: float = 0.01
     trace_target: float = 1.0
     mask_weight: float = 1e-4
@@ -94,6 +98,7 @@ class TemporalConfig:
             attention=Attention,
             head_norm=HeadNorm,
             regularizer=Regularizer,
+            spectrum_size=SpectrumSize,
         )
         _check_sizes(self, "heads", "taps")
         plain = {"regularizer": "none", "attention": "softmax", "head_norm": "none"}

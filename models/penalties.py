@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from models.config import SpectrumSize
 from models.layers import coin, wide
 from sensitivity.query_path import query_path_times
 from sensitivity.weights import AttentionWeights, ScoreBias
@@ -43,7 +44,11 @@ def query_penalty(
 
 
 def spectrum_penalty(
-    weights: AttentionWeights, scale: float, trace: float, target: float
+    weights: AttentionWeights,
+    scale: float,
+    trace: float,
+    target: float,
+    size: SpectrumSize = "eigenvalues",
 ) -> Float[Array, ""]:
     r"""The scale of the query-key eigenvalues about a trace, mean over heads.
 
@@ -51,13 +56,16 @@ def spectrum_penalty(
         \qquad W = W^{Q\top} W^K / \sqrt{K}
 
     by products of K x K. The squares of complex eigenvalues are what is added up: an
-    antisymmetric W has a negative tr(W^2), so that this is not bounded below.
+    antisymmetric W has a negative tr(W^2), so that this is not bounded below, and long
+    training follows it down. By ``"norm"`` it is :math:`\|W\|_F^2`, which is at least
+    as large, and the same where W is symmetric.
 
     Args:
         weights: The layer.
         scale: The factor kappa_1.
         trace: The factor kappa_2.
         target: The trace m.
+        size: ``"eigenvalues"``: tr(W^2), or ``"norm"``: its bound.
 
     Returns:
         The penalty.
@@ -76,7 +84,14 @@ def spectrum_penalty(
     product = jnp.einsum("dhk,dhl->hkl", weights.key, weights.query)
     product = product * weights.key_width**-0.5
     traces = jnp.einsum("hkk->h", product)
-    squares = jnp.einsum("hkl,hlk->h", product, product)
+    if size == "eigenvalues":
+        squares = jnp.einsum("hkl,hlk->h", product, product)
+    else:
+        grams = (
+            jnp.einsum("dhk,dhl->hkl", kernel, kernel)
+            for kernel in (weights.query, weights.key)
+        )
+        squares = jnp.einsum("hkl,hkl->h", *grams) / weights.key_width
     return jnp.mean(scale * squares + trace * (traces - target) ** 2)
 
 

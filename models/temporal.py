@@ -143,6 +143,7 @@ class TemporalAttention(Mixing):
                     scale=temporal.spectrum_weight,
                     trace=temporal.trace_weight,
                     target=temporal.trace_target,
+                    size=temporal.spectrum_size,
                 )
             case "learned-mask":
                 mask = mask_of_gates(learned_gates(self.gates[...], bias_key))

@@ -110,6 +110,21 @@ def test_the_spectrum_penalty_is_that_of_the_eigenvalues():
     np.testing.assert_allclose(found, np.mean(expected).real, rtol=1e-12)
 
 
+def test_the_spectrum_penalty_by_its_norm_is_no_smaller_and_never_negative():
+    rng = np.random.default_rng(0)
+    query, key = rng.normal(size=(2, 6, 2, 3))
+    w = AttentionWeights(query=query, key=key, value=key)
+    norms = [np.sum((query[:, n] @ key[:, n].T) ** 2) / 3 for n in range(2)]
+    with jax.enable_x64(True):
+        found = spectrum_penalty(w, 1.0, 0.0, 1.0, "norm")
+        assert found > spectrum_penalty(w, 1.0, 0.0, 1.0)
+    np.testing.assert_allclose(found, np.mean(norms), rtol=1e-12)
+    model = model_of(config_of("spectrum", spectrum_size="norm"))
+    plain = model_of(config_of("spectrum"))
+    inputs = draw_inputs(model.config, 2)
+    assert penalty_of(model, inputs) > penalty_of(plain, inputs)
+
+
 def test_descent_on_the_spectrum_penalty_lowers_the_scale_and_holds_the_trace():
     rng = np.random.default_rng(1)
     start = jnp.asarray(rng.normal(size=(2, 6, 1, 3)) * 0.7, jnp.float32)
@@ -256,6 +271,7 @@ def test_the_conjoint_graph_mixes_structure_and_is_held_to_the_road():
         ({"query_weight": -1.0}, "query_weight"),
         ({"spectrum_weight": float("nan")}, "spectrum_weight"),
         ({"trace_target": float("inf")}, "trace_target"),
+        ({"spectrum_size": "trace"}, "spectrum_size"),
         ({"mask_weight": float("inf")}, "mask_weight"),
         ({"attention": "relu"}, "attention"),
     ],

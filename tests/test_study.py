@@ -75,6 +75,7 @@ def test_cells_are_called_as_in_the_tables(tmp_path):
         "(e) Diagonal penalty",
         "(f) Query penalty",
         "(g) Spectrum penalty",
+        "(g) Spectrum penalty, spectrum size norm",
         "(h) Head norm",
         "(i) Learned mask",
         "(j) Conjoint attention",

@@ -66,13 +66,19 @@ OTHER = {
 WITH = {
     **{"penalty": -0.3, "diagonal_dropout": 0.4, "taps": 3, "start": "2024-02-02"},
     **{"query_weight": 3.0, "spectrum_weight": 0.1, "trace_weight": 0.1},
-    **{"trace_target": 0.0, "mask_weight": 0.1, "structure_weight": 0.1},
+    **{
+        "spectrum_size": "norm",
+        "trace_target": 0.0,
+        "mask_weight": 0.1,
+        "structure_weight": 0.1,
+    },
 }
 NEEDS = {
     "penalty": ("--regularizer", "penalty"),
     "diagonal_dropout": ("--regularizer", "dropout"),
     "query_weight": ("--regularizer", "query"),
     "spectrum_weight": ("--regularizer", "spectrum"),
+    "spectrum_size": ("--regularizer", "spectrum"),
     "trace_weight": ("--regularizer", "spectrum"),
     "trace_target": ("--regularizer", "spectrum"),
     "mask_weight": ("--regularizer", "learned-mask"),

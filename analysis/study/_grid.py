@@ -15,7 +15,7 @@ from models.train.record import read_run
 from sensitivity.arguments import ArgumentError, check_at_least
 
 PaperName = Literal["a", "b", "c", "d", "e"]
-CureName = Literal["f", "g", "h", "i", "j", "k"]
+CureName = Literal["f", "g", "g-norm", "h", "i", "j", "k"]
 OtherName = Literal[
     "b-diagonal", "b-conjoint", "b-tts", "convolution", "convolution-tts"
 ]
@@ -32,6 +32,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "e": {"regularizer": "penalty"},
     "f": {"regularizer": "query"},
     "g": {"regularizer": "spectrum"},
+    "g-norm": {"regularizer": "spectrum", "spectrum_size": "norm"},
     "h": {"head_norm": "rms"},
     "i": {"regularizer": "learned-mask"},
     "j": {"attention": "conjoint"},
@@ -59,11 +60,12 @@ class StudyOptions:
         horizon: Steps that are forecast; by default as many as the window has.
         variants: (a) without residual, (b) baseline, (c) diagonal mask, (d) diagonal
             dropout, (e) diagonal penalty; the cures that the paper does not have: (f)
-            the query path in the loss, (g) the query-key spectrum in the loss, (h) a
-            norm of each head's values, (i) a mask learned by lag, (j) conjoint
-            attention, (k) a softmax with an extra 1; (b) with the diagonal graph, which
-            mixes no nodes, with the conjoint graph, and with all temporal layers first
-            (tts); the causal convolution in place of attention, both ways.
+            the query path in the loss, (g) the query-key spectrum in the loss, by its
+            eigenvalues or its norm, (h) a norm of each head's values, (i) a mask
+            learned by lag, (j) conjoint attention, (k) a softmax with an extra 1; (b)
+            with the diagonal graph, which mixes no nodes, with the conjoint graph, and
+            with all temporal layers first (tts); the causal convolution in place of
+            attention, both ways.
         layers: Depths; by default the preset's.
         seeds: Seeds 0, 1, ... of every variant.
         epochs: Epochs of every run; by default the preset's.

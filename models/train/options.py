@@ -14,6 +14,7 @@ from models.config import (
     HeadNorm,
     Precision,
     Regularizer,
+    SpectrumSize,
     Stack,
     TemporalConfig,
     TemporalKind,
@@ -97,7 +98,8 @@ class DataOptions:
 
 _OF_TEMPORAL = (
     *("penalty", "diagonal_dropout", "query_weight", "spectrum_weight"),
-    *("trace_weight", "trace_target", "mask_weight", "taps", "heads"),
+    *("spectrum_size", "trace_weight", "trace_target", "mask_weight"),
+    *("taps", "heads"),
 )
 
 
@@ -124,6 +126,8 @@ class ModelOptions:
             is not given (the paper's text; the reference's config: 0).
         query_weight: Factor of the query regularizer; 1 where this is not given.
         spectrum_weight: Factor of tr(W^2) of the spectrum regularizer, 0.01 likewise.
+        spectrum_size: What it makes small: tr(W^2), of the eigenvalues, where this is
+            not given; or the norm ||W||_F^2, which unlike that is bounded below.
         trace_weight: Its factor of (tr W - trace target)^2, 0.01 likewise.
         trace_target: That trace, 1 likewise.
         mask_weight: Factor of the learned mask's open entries, 1e-4 likewise.
@@ -151,6 +155,7 @@ class ModelOptions:
     diagonal_dropout: float | None = None
     query_weight: float | None = None
     spectrum_weight: float | None = None
+    spectrum_size: SpectrumSize | None = None
     trace_weight: float | None = None
     trace_target: float | None = None
     mask_weight: float | None = None
@@ -173,6 +178,7 @@ class ModelOptions:
             "diagonal_dropout": ("regularizer", "dropout", 0.2),
             "query_weight": ("regularizer", "query", 1.0),
             "spectrum_weight": ("regularizer", "spectrum", 0.01),
+            "spectrum_size": ("regularizer", "spectrum", "eigenvalues"),
             "trace_weight": ("regularizer", "spectrum", 0.01),
             "trace_target": ("regularizer", "spectrum", 1.0),
             "mask_weight": ("regularizer", "learned-mask", 1e-4),
@@ -320,6 +326,7 @@ SINCE_0_1_0: dict[str, Any] = {
     "head_norm": "none",
     "query_weight": None,
     "spectrum_weight": None,
+    "spectrum_size": None,
     "trace_weight": None,
     "trace_target": None,
     "mask_weight": None,
