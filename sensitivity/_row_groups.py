@@ -25,8 +25,10 @@ def with_row_groups(
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(given)):
         return score_bias
     grouped = dataclasses.replace(score_bias)
-    object.__setattr__(grouped, "row_groups", _row_groups(given, T, least_bias(dtype)))
     plain = grouped.window is None and grouped.slopes is None
+    if plain or T <= _TABLE:  # else medians stand in, see `_centres.centre_of`
+        groups = _row_groups(given, T, least_bias(dtype))
+        object.__setattr__(grouped, "row_groups", groups)
     if grouped.array is None and not grouped.causal and plain:  # else no change
         object.__setattr__(grouped, "known", known_of(grouped.diagonal))
     return grouped
@@ -134,12 +136,9 @@ def _pieces(starts: list[int], size: int, T: int) -> Int[np.ndarray, "G R"]:
     return np.array(pieces, np.int32)
 
 
-def _row_groups(
-    score_bias: ScoreBias, T: int, least: float
-) -> Int[np.ndarray, "G R"] | None:
+def _row_groups(score_bias: ScoreBias, T: int, least: float) -> Int[np.ndarray, "G R"]:
     if score_bias.window is not None or score_bias.slopes is not None:
-        # A table, or no groups: then medians stand in, see `_centres.centre_of`.
-        return groups_of(_near(score_bias, T, least)) if T <= _TABLE else None
+        return groups_of(_near(score_bias, T, least))
     masked = float(score_bias.diagonal) <= least
     if (keys := keys_of(score_bias, T)) is not None:
         together = _sharing(keys.reshape(-1, T), score_bias, least)

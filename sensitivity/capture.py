@@ -5,10 +5,8 @@ class's own call is wrapped for as long as a ``with`` block lasts.
 """
 
 import contextlib
-import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -19,8 +17,8 @@ from jaxtyping import Bool
 from sensitivity._inputs import is_traced
 from sensitivity._row_groups import empty_rows
 from sensitivity.attention import attend
+from sensitivity.captured import Capture
 from sensitivity.layer_input import LayerInput
-from sensitivity.layers_file import save_layers
 from sensitivity.weights import AttentionWeights, ScoreBias
 
 if TYPE_CHECKING:
@@ -39,47 +37,6 @@ _TRACED = "it was called under jit or another transformation."
 
 
 CapturedLayer = LayerInput  # its name in version 0.1.0
-Labels = Sequence[Any] | np.ndarray
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Capture:
-    """What the layers of a model were given.
-
-    Attributes:
-        layers: A `LayerInput` for every call of self-attention, in order: a layer that
-            is called twice is in it twice. Its ``x``, ``weights`` and ``output`` are
-            copies in the dtype of the output, as the layer computed with them, and
-            `attend` gives that output again. Its ``name`` is its path in the model,
-            such as ``encoder.0.attention``: the first one of a layer that is shared,
-            empty where the model is the layer. What happens around a layer is not
-            seen: ``residual`` is True, as `check_bounds` assumes by default, unless
-            the output is not as wide as the input.
-            Query rows that a mask leaves nothing, as that of padding does, are left out
-            of ``rows``; such a row attends to all steps alike, as in Flax.
-        refused: Names of the layers that a call cannot be analysed of, or, once the
-            block has ended, that no call was seen of; and why.
-    """
-
-    layers: list[LayerInput] = dataclasses.field(default_factory=list)
-    refused: dict[str, str] = dataclasses.field(default_factory=dict)
-
-    def save(
-        self, path: str | Path, labels: Sequence[Any] | np.ndarray | None = None
-    ) -> None:
-        """Write the layers to a file, for ``sensitivity.sweep --layers`` and others.
-
-        Args:
-            path: The file, ``.npz``, as `sensitivity.layers_file` describes it.
-            labels: Words for the steps, such as tokens, (B, T) or (T,); for all layers.
-
-        Raises:
-            ValueError: If there are no layers, or the labels do not fit their steps.
-        """
-        layers = self.layers
-        if labels is not None:
-            layers = [_labelled(layer, np.asarray(labels, str)) for layer in layers]
-        save_layers(path, layers)
 
 
 @contextlib.contextmanager
@@ -167,16 +124,6 @@ def capture_attention(model: "nnx.Module") -> Iterator[Capture]:
     for name in layers:
         if name not in seen:
             capture.refused.setdefault(name, f"no call of it was seen: {_UNSEEN}")
-
-
-def _labelled(layer: LayerInput, labels: np.ndarray) -> LayerInput:
-    shape = np.shape(layer.x)[:-1]
-    if labels.shape not in (shape, shape[-1:]):
-        raise ValueError(
-            f"labels must have shape {shape} or {shape[-1:]}, one for each step of "
-            f"layer {layer.name!r}, got {labels.shape}."
-        )
-    return dataclasses.replace(layer, labels=np.broadcast_to(labels, shape))
 
 
 def capture_torch_attention(model: Any) -> "contextlib.AbstractContextManager[Capture]":

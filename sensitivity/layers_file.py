@@ -34,7 +34,7 @@ from sensitivity.layer_norm import LayerNorm
 from sensitivity.rotary import Rotary
 from sensitivity.weights import AttentionWeights, ScoreBias
 
-FORMAT, VERSION = "sensitivity layers", 1
+_FORMAT, _LAYOUT = "sensitivity layers", 1
 # What fields hold that are no arrays, numbers or texts.
 _PARTS: dict[str, type] = {
     **{"weights": AttentionWeights, "score_bias": ScoreBias, "form": AttentionForm},
@@ -56,8 +56,8 @@ def save_layers(path: str | Path, layers: Sequence[LayerInput]) -> None:
     if not layers:
         raise ArgumentError("layers", "must hold at least one layer, got none.")
     found: dict[str, np.ndarray] = {
-        "format": np.array(FORMAT),
-        "version": np.array(VERSION),
+        "format": np.array(_FORMAT),
+        "version": np.array(_LAYOUT),
     }
     for number, layer in enumerate(layers):
         found |= _flat(str(number), layer)
@@ -99,15 +99,15 @@ def load_layers(path: str | Path) -> list[LayerInput]:
             "layers", f"must be a whole .npz file, got {path}: {error}."
         ) from None
     form, version = arrays.pop("format", None), arrays.pop("version", None)
-    if form is None or str(form) != FORMAT:
+    if form is None or str(form) != _FORMAT:
         raise ArgumentError(
             "layers",
             f"must be a file of layers, as `save_layers` writes it, got {path}, which "
             f"holds {', '.join(sorted(arrays)[:4]) or 'nothing'}.",
         )
-    if version is None or int(version) != VERSION:
+    if version is None or int(version) != _LAYOUT:
         raise ArgumentError(
-            "layers", f"must be a file of version {VERSION}, got {version} in {path}."
+            "layers", f"must be a file of version {_LAYOUT}, got {version} in {path}."
         )
     numbers = sorted({int(name.partition(".")[0]) for name in arrays})
     try:

@@ -14,7 +14,7 @@ import numpy as np
 from sensitivity._convert import as_numpy
 from sensitivity._masks import bias_of
 from sensitivity.attention import attend
-from sensitivity.capture import Capture
+from sensitivity.captured import Capture
 from sensitivity.forms import AttentionForm
 from sensitivity.layer_input import LayerInput
 from sensitivity.layer_norm import LayerNorm

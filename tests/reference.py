@@ -245,6 +245,8 @@ def profile(x, w, bias, norm="spectral", residual=False):
                 "query_centred": sum(alpha * d * dk_sizes) / root,
                 "query_covariance": np.sqrt(product) / root,
                 "value_norm": W_V,
+                "own_value_norm": W_V,
+                "value_off_diagonal_mean": sum(norms["value"][n, i][others]) / T,
                 "rounding_scale": W_V
                 + max(d[allowed]) * (q + max(wk_sizes[allowed])) / root,
                 "score_scale": size(a.q[i]) * max(map(size, a.k[allowed])) / root,

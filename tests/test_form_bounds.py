@@ -35,8 +35,8 @@ def test_norms_without_blocks_are_those_of_blocks(kind, norm):
             options: Any = {"norm": norm, "residual": residual, "per_head": True}
             blocks = path_norms(x, weights, score_bias=bias, **options)
             with jax.enable_x64(True):
-                layer: Any = jax.tree.map(jax.numpy.asarray, (x, weights, bias))
-                found = form_path_norms(*layer, norm, residual, True, "1GiB")
+                at, w, b = jax.tree.map(jax.numpy.asarray, (x, weights, bias))
+                found = form_path_norms(at, w, b, norm, residual, True, "1GiB")
             for path in PATHS:
                 np.testing.assert_allclose(
                     *(getattr(norms, path) for norms in (found, blocks)),

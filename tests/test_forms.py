@@ -84,6 +84,7 @@ def by_definition(x: np.ndarray, w: AttentionWeights) -> tuple[np.ndarray, np.nd
     def placed(u: np.ndarray, norm: LayerNorm | None, t: int) -> np.ndarray:
         u, rotary = normed(u, norm).copy(), form.rotary
         for p in range(0 if rotary is None else rotary.dims // 2):
+            assert rotary is not None
             pair = (
                 [2 * p, 2 * p + 1] if rotary.interleaved else [p, p + rotary.dims // 2]
             )

@@ -8,7 +8,7 @@ import pytest
 
 from sensitivity import LayerInput, ScoreBias, path_norms
 from sensitivity.arguments import ArgumentError
-from sensitivity.capture import Capture
+from sensitivity.captured import Capture
 from sensitivity.layers_file import load_layers, save_layers
 from tests.helpers import FOLDED, make_layer
 from tests.test_forms import make_form
