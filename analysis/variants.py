@@ -51,7 +51,8 @@ _ARCHITECTURE = (
     *("head_norm", "structure_weight", "hops", "embedding", "taps"),
     "adjacency_sha256",
 )
-_WEIGHT = "structure_weight"  # of the conjoint graph alone
+# Of some graphs alone, which have it all the same as a rule.
+_OF_A_GRAPH = ("structure_weight", "adjacency_sha256")
 # Of a path only the last part counts: a copy is the same data.
 _PATHS = ("dataset", "data")
 _FINGERPRINT = "data_sha256"
@@ -350,14 +351,16 @@ def _name(base: str, told: Mapping[str, Any]) -> str:
 def _unnamed(
     base: str, told: Mapping[str, Any], every: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Settings without what the name says, and without a weight that all share."""
-    # The graphs without that weight have none to tell.
-    weights = {own.get(_WEIGHT) for own in every} - {None}
+    """Settings without what the name says, and what all graphs that have it share."""
+
+    def differs(name: str) -> bool:
+        return len({own.get(name) for own in every} - {None}) > 1
+
     return {
         name: value
         for name, value in told.items()
         if not ((name, value) in CURES and base.endswith(CURES[name, value]))
-        and (name != _WEIGHT or (value is not None and len(weights) > 1))
+        and (name not in _OF_A_GRAPH or (value is not None and differs(name)))
     }
 
 
