@@ -7,6 +7,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from importlib.metadata import version
+from importlib.util import find_spec
 
 import hypothesis
 import jax
@@ -22,6 +23,9 @@ jax.config.update("jax_enable_x64", True)
 _QUICK, _JAXLIB = "--xla_backend_optimization_level=0", version("jaxlib")
 if _JAXLIB.startswith("0.10."):
     _QUICK += " --xla_cpu_use_fusion_emitters=false"
+
+# Its example needs PyTorch, which is an extra.
+collect_ignore = [] if find_spec("torch") else ["sensitivity/torch_capture.py"]
 
 # No deadline: the first example compiles. Derandomised: a failure fails everywhere.
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True)

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sensitivity import AttentionWeights, LayerInput, ScoreBias
+from sensitivity.layers_file import save_layers
+
 TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 TITLE = "## Read your own attention layer\n"
 B, T, D = 3, 24, 16  # of the layer that its PyTorch lines save
@@ -43,16 +46,14 @@ def needs_torch(block: str) -> bool:
 def save_another_layer() -> None:
     """Leave what the PyTorch lines leave, with other numbers, as without PyTorch."""
     rng = np.random.default_rng(0)
-    np.savez(
-        "layer.npz",
-        x=rng.normal(size=(T, B, D)).astype(np.float32),
-        in_proj_weight=rng.uniform(-0.3, 0.3, size=(3 * D, D)).astype(np.float32),
-        in_proj_bias=np.zeros(3 * D, np.float32),
-        **{
-            "out_proj.weight": rng.uniform(-0.25, 0.25, (D, D)).astype(np.float32),
-            "out_proj.bias": np.zeros(D, np.float32),
-        },
+    query, key, value = rng.normal(size=(3, D, 4, 4)) / 4
+    out = rng.normal(size=(4, 4, D)) / 4
+    layer = LayerInput(
+        x=rng.normal(size=(B, T, D)),
+        weights=AttentionWeights(query, key, value, out=out),
+        score_bias=ScoreBias(causal=True),
     )
+    save_layers("layers.npz", [layer])
 
 
 def test_the_section_has_a_block_for_every_way_in():
@@ -61,7 +62,7 @@ def test_the_section_has_a_block_for_every_way_in():
     ways = {
         0: "AttentionWeights(query",
         1: "capture_attention(model)",
-        3: ".from_torch(",
+        3: "load_layers(",
     }
     for number, way in ways.items():
         assert way in blocks[number]
@@ -74,6 +75,7 @@ def test_the_section_has_a_block_for_every_way_in():
 def test_every_line_runs_and_prints_what_it_says(with_torch, tmp_path, monkeypatch):
     if with_torch:
         pytest.importorskip("torch", reason="PyTorch is not installed")
+        pytest.importorskip("transformers", reason="transformers is not installed")
     else:
         monkeypatch.setitem(sys.modules, "torch", None)  # importing it is an error
     monkeypatch.chdir(tmp_path)
@@ -91,7 +93,7 @@ def test_every_line_runs_and_prints_what_it_says(with_torch, tmp_path, monkeypat
                 for both in (lines, said)
             )
         assert lines == said
-    assert (tmp_path / "layer.npz").exists()
+    assert (tmp_path / "layers.npz").exists()
 
 
 def test_the_ten_lines_of_python_run():
