@@ -1,6 +1,7 @@
 """Norms and bounds of heads of any form: rotary, normed, capped, with a sink."""
 
 import dataclasses
+import itertools
 from typing import Any
 
 import jax
@@ -17,6 +18,12 @@ pytestmark = pytest.mark.usefixtures("strict_promotion")
 
 BOUNDED = [kind for kind in KINDS if kind != "norm_scale"]
 FALSE = ("eq8_diagonal_as_printed", "eq8_diagonal_as_printed_per_row")
+# Each is seconds of compiling.
+QUICK = {("llama", "frobenius"), ("all", "spectral")}
+CASES = [
+    pytest.param(*pair, marks=[] if pair in QUICK else pytest.mark.slow)
+    for pair in itertools.product([*BOUNDED, "all"], NORMS)
+]
 
 
 def everything(shape: Shape) -> AttentionForm:
@@ -24,8 +31,7 @@ def everything(shape: Shape) -> AttentionForm:
     return dataclasses.replace(make_form("all", shape), norm_scale=None)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("kind", [*BOUNDED, "all"])
+@pytest.mark.parametrize(("kind", "norm"), CASES)
 def test_norms_without_blocks_are_those_of_blocks(kind, norm):
     for shape, bias in ((PAPER, ScoreBias()), (FOLDED, ScoreBias(-0.3, causal=True))):
         x, weights = make_layer(2, shape)
@@ -64,8 +70,7 @@ def test_a_form_that_does_nothing_has_the_profile_of_a_plain_head(norm):
         )
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("kind", [*BOUNDED, "all"])
+@pytest.mark.parametrize(("kind", "norm"), CASES)
 def test_what_is_true_holds_for_every_form(kind, norm):
     x, weights = formed("rotary", FOLDED)
     form = everything(FOLDED) if kind == "all" else make_form(kind, FOLDED)

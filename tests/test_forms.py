@@ -34,7 +34,11 @@ KINDS = {
     "llama": ("input_norm", "rotary"),
     "rms": ("input_norm",),
 }
-FORMS = (*KINDS, "all")
+QUICK = ("sink", "gain", "norm_scale", "llama", "all")  # each is seconds of compiling
+FORMS = [
+    pytest.param(kind, marks=[] if kind in QUICK else pytest.mark.slow)
+    for kind in (*KINDS, "all")
+]
 
 
 def make_form(kind: str, shape: Shape) -> AttentionForm:

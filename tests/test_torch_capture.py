@@ -101,6 +101,7 @@ def test_every_family_is_read_where_it_runs(name, attention):
 EXACT = ("bert", "roberta", "distilbert", "gpt2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_jacobians_are_those_of_torchs_own_autograd(name):
     model = model_of(name, attn_implementation="eager" if name in EAGER else "sdpa")
