@@ -97,10 +97,3 @@ def test_bounds_by_closed_form_are_those_by_automatic_differentiation():
         for column in ("worst_ratio", "median_ratio"):
             one, other = (table[column] for table in tables)
             np.testing.assert_allclose(one, other, rtol=1e-8)
-
-
-def test_a_norm_of_values_has_no_bounds():
-    x, weights = formed("norm_scale", FOLDED)
-    for function in (profile, check_bounds):
-        with pytest.raises(ValueError, match="must not have norm_scale for .* profile"):
-            function(x, weights)

@@ -88,7 +88,7 @@ def test_help_lists_every_option_and_only_sources_that_work(capsys):
         for field in dataclasses.fields(part)
         if field.name not in ("layer", "measure")
     ]
-    assert len(fields) == 25
+    assert len(fields) == 26
     for name in fields:
         assert f"--{name.replace('_', '-')} " in said.replace(",", " ")
     assert "--source {gaussian,payne-whitham,metr-la}" in said

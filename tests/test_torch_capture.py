@@ -73,7 +73,10 @@ EAGER = ("gemma2", "gpt-oss")  # caps and sinks have no other implementation
 @pytest.mark.parametrize(
     ("name", "attention"),
     [
-        (name, attention)
+        pytest.param(
+            *(name, attention),
+            marks=[] if (attention == "sdpa") != (name in EAGER) else pytest.mark.slow,
+        )
         for name in MODELS
         for attention in ("eager", "sdpa")
         if attention == "eager" or name not in EAGER
