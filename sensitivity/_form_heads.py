@@ -14,6 +14,7 @@ layer.
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
@@ -61,40 +62,43 @@ class FormHead(NamedTuple):
 
 def form_factors(weights: AttentionWeights, residual: bool) -> FormFactors:
     """Reduce a layer's kernels to what the norms need."""
-    H, V0 = weights.heads, weights.value_width
-    if weights.out is None:
-        one = jnp.eye(V0, dtype=weights.value.dtype)
-        basis = value_map = jnp.broadcast_to(one, (H, V0, V0))
-    else:
-        basis, _ = jnp.linalg.qr(stop_gradient(weights.out.mT))
-        value_map = basis.mT @ weights.out.mT
-    folded = [
+    kernels = [
         _behind_norm(jnp.moveaxis(kernel, 0, -1), weights.form)
         for kernel in (weights.value, weights.query, weights.key)
     ]
-    value, query, key = value_map @ folded[0], *folded[1:]
-    every = jnp.concatenate([value, query, key], 1)
-    roots, earlier = [], basis
-    for kernel in (query, key, every):
-        roots.append(jnp.linalg.qr(after(kernel.mT, earlier), mode="r"))
-        earlier = roots[-1]
-    same = jnp.zeros((H, *value_map.shape[1:2], every.shape[1]), value.dtype)
-    if residual:
-        same = basis.mT @ every.mT
-    return FormFactors(
-        value=value,
-        query=query,
-        key=key,
-        value_map=value_map,
-        output_basis=basis,
-        query_root=roots[0],
-        key_root=roots[1],
-        value_key=value @ key.mT,
-        value_gram=value @ value.mT,
-        every=every,
-        together=roots[2],
-        identity=same,
-    )
+
+    def one_head(parts: tuple[Array, ...]) -> FormFactors:
+        folded, query, key, *out = parts
+        if out:
+            basis, _ = jnp.linalg.qr(stop_gradient(out[0].T))
+            value_map = basis.T @ out[0].T
+        else:
+            basis = value_map = jnp.eye(len(folded), dtype=folded.dtype)
+        value = value_map @ folded
+        every = jnp.concatenate([value, query, key])
+        roots, earlier = [], basis
+        for kernel in (query, key, every):
+            roots.append(jnp.linalg.qr(after(kernel.T, earlier), mode="r"))
+            earlier = roots[-1]
+        same = jnp.zeros((len(value), len(every)), value.dtype)
+        return FormFactors(
+            value=value,
+            query=query,
+            key=key,
+            value_map=value_map,
+            output_basis=basis,
+            query_root=roots[0],
+            key_root=roots[1],
+            value_key=value @ key.T,
+            value_gram=value @ value.T,
+            every=every,
+            together=roots[2],
+            identity=basis.T @ every.T if residual else same,
+        )
+
+    # Head by head: products of stacks are slower on a CPU than all of them in turn.
+    given = kernels if weights.out is None else [*kernels, weights.out]
+    return jax.lax.map(one_head, tuple(given))
 
 
 def heads_of_form(
