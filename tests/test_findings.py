@@ -26,7 +26,17 @@ FORECASTERS = {
     "(c) full diagonal mask": "(c) Full diagonal mask",
     "(d) diagonal dropout": "(d) Diagonal dropout",
     "(e) diagonal penalty": "(e) Diagonal penalty",
+    "(f) query penalty": "(f) Query penalty",
+    "(g) spectrum penalty, eigenvalues": (
+        "(g) Spectrum penalty, spectrum size eigenvalues"
+    ),
+    "(g) spectrum penalty, norm": "(g) Spectrum penalty, spectrum size norm",
+    "(h) head norm": "(h) Head norm",
+    "(i) learned mask": "(i) Learned mask",
+    "(j) conjoint attention": "(j) Conjoint attention",
+    "(k) softmax-1": "(k) Softmax-1",
     "(b), graph diagonal": "(b) No regularization, graph diagonal",
+    "(b), graph conjoint": "(b) No regularization, graph conjoint",
     "last value": "last value",
     "time-of-week average": "time of week",
     "ridge on the window and that average": "ridge",
@@ -38,6 +48,16 @@ LAYERS = {
     "query path": "query",
     "parroting ratio": "parroting ratio",
     "with the residual": "with residual",
+}
+
+
+CHANGES = {
+    "diagonal share": "diagonal share",
+    "value path": "value",
+    "key path": "key",
+    "query path": "query",
+    "parroting ratio": "parroting ratio",
+    "entropy (nats)": "attention entropy (nats)",
 }
 
 
@@ -122,6 +142,39 @@ def test_paths_of_trained_layers_are_those_that_were_measured():
         assert agree(cell, known), (label, column)
 
 
+def test_what_the_cures_did_is_what_was_measured():
+    source, of_errors = attention("Mean over layers"), errors("table-12-12.csv")
+    for label, column, shown in cells_below(r"MAE at step 12"):
+        cell = shown.replace("*", "")
+        if label == "(b) itself":
+            known = (
+                repr(at_steps("(b) No regularization")[2])
+                if column.startswith("MAE")
+                else source["(b) No regularization"][CHANGES[column]]
+            )
+        elif column.startswith("MAE"):
+            row = of_errors[FORECASTERS[label], "mae", "12"]
+            known = " ".join(repr(row[name]) for name in ("difference", "low", "high"))
+        else:
+            known = source[f"{FORECASTERS[label]}, minus (b)"][CHANGES[column]]
+        assert agree(cell, known), (label, column, cell, known)
+
+
+def test_measures_of_b_are_those_that_were_measured():
+    (table,) = (
+        t for t in markdown_tables(FIGURES / "measures.md") if "measure" in t[0]
+    )
+    source = {row["measure"]: row["(b) No regularization"] for row in table}
+    found = [
+        (label, cell)
+        for label, column, cell in cells_below(r"\(b\), mean \[95 % interval\]")
+        if column.startswith("(b)")
+    ]
+    assert {label for label, _ in found} == {*source}
+    for label, cell in found:
+        assert agree(cell, source[label]), (label, cell, source[label])
+
+
 def step_36(variant: str) -> float:
     """MAE at the last step, 36 to 36."""
     return errors("table-36-36.csv")[variant, "mae", "36"]["mean"]
@@ -136,7 +189,8 @@ def at_steps(variant: str) -> list[float]:
 def certificates(name: str, column: str) -> list[float]:
     """A column of numbers of a certificate, a row per variant."""
     (table,) = markdown_tables(FIGURES / "certificates.md")
-    return sorted(float(row[column]) for row in table if row["certificate"] == name)
+    rows = (row for row in table if row["certificate"] == name)
+    return sorted(float(row[column]) for row in rows if row["variant"][1] in "abcde")
 
 
 def looseness(name: str) -> float:
@@ -153,6 +207,15 @@ def ends(column: str) -> list[float]:
 def spread(layer: str, variant: str, column: str) -> list[float]:
     """A number with both ends of its interval."""
     return [float(x) for x in re.findall(NUMBER, attention(layer)[variant][column])]
+
+
+def predictor(measure: str, influence: str) -> list[float]:
+    """A rank correlation with its interval."""
+    table = next(
+        t for t in markdown_tables(FIGURES / "predictors.md") if "measure" in t[0]
+    )
+    row = next(row for row in table if row["measure"] == measure)
+    return [float(x) for x in re.findall(NUMBER, row[influence])]
 
 
 def lowered_alpha() -> list[float]:
@@ -173,15 +236,27 @@ SENTENCES = {
     r"\(b\) {} and \(e\) {}, one seed each": lambda: [
         step_36(name) for name in ("(b) No regularization", "(e) Diagonal penalty")
     ],
-    r"helps a little at steps 3 and 6 \({} mph": lambda: [
-        errors("table-12-12.csv")["(a) No residual", "mae", "3"]["difference"]
+    r"by a hair, {} mph of the penalty at step 3": lambda: [
+        errors("table-12-12.csv")["(e) Diagonal penalty", "mae", "3"]["difference"]
     ],
+    r"second singular value over its prediction \({} \[{}, {}\]\)": (
+        lambda: predictor("s2 / prediction", "parroting ratio")
+    ),
+    r"similarity of queries \({} \[{}, {}\]\)": (
+        lambda: predictor("query similarity", "parroting ratio")
+    ),
+    r"which the paper's cures act on, has {} \[{}, {}\]": (
+        lambda: predictor("diagonal share", "parroting ratio")
+    ),
+    r"contraction of the values \({} \[{}, {}\]\)": lambda: predictor(
+        "contraction of the spread", "query path, share of the diagonal"
+    ),
     r"the query path is {} \[{}, {}\], {} \[{}, {}\] against \(b\) by seed": lambda: [
         *spread("Mean over layers", "(c) Full diagonal mask", "query"),
         *spread("Mean over layers", "(c) Full diagonal mask, minus (b)", "query"),
     ],
     r"lowers alpha_ii by {} \[{}, {}\]": lowered_alpha,
-    r"of {} samples the sharpest, `column_sum`, is {} times too large": lambda: [
+    r"of {} samples of the paper's variants .* `column_sum`, is {} times": lambda: [
         sum(certificates("column_sum", "samples")),
         looseness("column_sum"),
     ],
