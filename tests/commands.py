@@ -23,7 +23,7 @@ from tests import sweep_runs, train_runs
 ROOT = Path(__file__).parents[1]
 MOMENTS = int(os.environ.get("MOMENTS", "1"))
 """At how many moments a command is stopped, besides the first it can be at."""
-_AS_TYPED = (  # what a shell started in the background ignores, a terminal does not
+AS_TYPED = (  # what a shell started in the background ignores, a terminal does not
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
     "os.execv(sys.executable, [sys.executable, '-m', *sys.argv[1:]])"
 )
@@ -80,7 +80,7 @@ class Command:
             k.upper(): str(value) for k, value in train_runs._remembering().items()
         }
         return subprocess.Popen(
-            [sys.executable, "-c", _AS_TYPED, self.module, *self.words(out, *more)],
+            [sys.executable, "-c", AS_TYPED, self.module, *self.words(out, *more)],
             cwd=ROOT,
             env=os.environ | known,
             stdout=subprocess.PIPE,

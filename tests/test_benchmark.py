@@ -35,6 +35,7 @@ from analysis.benchmark._methods import (
 from analysis.benchmark._results import duration, targets, tidy
 from analysis.benchmark.command import BenchmarkOptions, main
 from analysis.plots.cost import cost_against_length
+from tests.commands import AS_TYPED
 
 BOTH = ("frobenius", "spectral")
 COLUMNS = [
@@ -135,8 +136,9 @@ def processes_measuring(folder):
 def test_the_process_of_a_cell_ends_with_the_command(tmp_path, how):
     mark = f"MARK={tmp_path}"
     command = subprocess.Popen(
-        [sys.executable, "-m", "analysis.benchmark", "--T", "1024", "--out", tmp_path]
-        + ["--methods", "autodiff", "--norms", "frobenius", "--layers", "one head"],
+        [sys.executable, "-c", AS_TYPED, "analysis.benchmark", "--T", "1024"]
+        + ["--methods", "autodiff", "--norms", "frobenius", "--layers", "one head"]
+        + ["--out", str(tmp_path)],
         cwd=Path(__file__).parents[1],
         env=os.environ | {"MARK": str(tmp_path)},
         stderr=subprocess.PIPE,
